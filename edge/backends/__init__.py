@@ -1,0 +1,51 @@
+"""Inference backends behind one Protocol. To add one: a new file here, one `case` below, one contract line."""
+
+from pathlib import Path
+from typing import Protocol
+
+from edge.errors import BackendFault
+from edge.frame import AnomalyMap, Pixels
+from edge.recipe import Recipe
+
+
+class Backend(Protocol):
+    """A loaded engine. An object that exists is ready: its constructor loads, checks and warms up."""
+
+    @property
+    def name(self) -> str:
+        """For people: library, version, device."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
+        """uint8 (H, W, 3) BGR of `input_size` -> map float32 (H, W), score. Raises BackendFault."""
+
+    def close(self) -> None:
+        """Free the engine; may be called twice."""
+
+
+def open_backend(engine: Path, recipe: Recipe, name: str = "auto") -> Backend:
+    """Open an engine file with the backend named, or the fastest that fits: TensorRT for .plan, else
+    ONNX Runtime. Raises BackendFault, which names the extra to install where a library is missing.
+    """
+    chosen = (
+        ("tensorrt" if engine.suffix in (".plan", ".engine") else "onnxruntime") if name == "auto" else name
+    )
+    match chosen:
+        case "onnxruntime":
+            from edge.backends.ort import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(engine, recipe.input_size)
+        case "openvino":
+            from edge.backends.openvino import OpenVinoBackend
+
+            return OpenVinoBackend(engine, recipe.input_size)
+        case "tensorrt":
+            hint = "Run the .onnx of the same folder instead: it needs no GPU."
+            raise BackendFault("this version cannot run TensorRT engines yet", str(engine), hint)
+        case _:
+            raise BackendFault(
+                f"unknown backend {name!r}", str(engine), "Known: auto, onnxruntime, openvino."
+            )

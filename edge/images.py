@@ -1,0 +1,62 @@
+"""Reading one image file: the folder camera, training and evaluation all come through here."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.errors import DataError
+from edge.frame import Pixels
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+# 10- and 12-bit cameras often store their value in the low bits of a 16-bit file. Taking the high byte of
+# such a file leaves a picture that is all but black, so we say so instead.
+MIN_16_BIT_PEAK = 1 << 12
+
+
+def read_image(path: Path) -> Pixels:
+    """Read one picture as uint8 (H, W, 3) BGR.
+
+    Grey becomes three equal channels, alpha is dropped, EXIF rotation is applied, of 16 bits the high byte
+    is kept. Unicode names work on every system. Raises DataError naming the file when it is not a picture,
+    is broken, has another number of channels, or has its 10 or 12 bits in the low part of 16.
+    """
+    pixels = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    if pixels.dtype == np.uint16:
+        pixels = _high_byte(pixels, path)
+    if pixels.dtype != np.uint8:
+        hint = "Save it with 8 bits a channel."
+        raise DataError(f"pixel type {pixels.dtype} is not supported", str(path), hint)
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    if pixels.shape[2] != 3:
+        raise DataError(f"{pixels.shape[2]} channels, not 1 or 3", str(path), "Save it as grey or RGB.")
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The picture files of a folder, sorted by name; other files and hidden ones are passed over."""
+    return sorted(
+        p for p in folder.iterdir()
+        if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    )  # fmt: skip
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:  # type: ignore[type-arg]
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)  # imread cannot open unicode names on Windows
+        pixels = cv2.imdecode(data, flags) if data.size else None
+    except (OSError, cv2.error) as error:
+        raise DataError(f"the picture cannot be read: {error}", str(path), "Remove or replace it.") from error
+    if pixels is None:
+        raise DataError("the file is not a picture, or is broken", str(path), "Remove or replace it.")
+    return pixels
+
+
+def _high_byte(pixels: np.ndarray, path: Path) -> np.ndarray:  # type: ignore[type-arg]
+    peak = int(pixels.max())
+    if peak < MIN_16_BIT_PEAK:
+        hint = "Save it with 8 bits a channel, or scale it to the full 16 bits."
+        raise DataError(f"16-bit picture that uses only values up to {peak}", str(path), hint)
+    return np.asarray(pixels >> 8, dtype=np.uint8)

@@ -1,0 +1,190 @@
+"""The recipe: one small readable JSON file that says how a model is used, and proves what belongs to it.
+
+This is the only parser of that file. `digest` seals every field (sha256 over the canonical JSON), `sha256`
+of each artefact seals the engine: a wrong pair, a missing half or a changed byte is refused. Limits are
+changed with `edge-inspect recipe`, which seals the file again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from edge.errors import RecipeError
+
+SCHEMA = 1
+METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
+FAULT_OUTCOMES = ("fail", "review")  # never "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One engine file. `path` is relative to the recipe; `sm` is the CUDA compute capability, if bound to one."""
+
+    path: str
+    sha256: str
+    precision: str  # fp32, fp16, int8
+    sm: int | None = None
+    builder: str = "onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one product is inspected. Scores below `review` pass, from `fail` on they fail.
+
+    `input_size` is (height, width) in pixels; `roi` is (x, y, width, height) in camera pixels or None for
+    the whole picture; times are milliseconds. `notes` holds what a reader may want to know and no code
+    depends on (expected false rejects, training set digest, normalisation, versions).
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    review: float
+    fail: float
+    roi: tuple[int, int, int, int] | None = None
+    deadline_ms: float = 500.0
+    max_frame_age_ms: float = 500.0
+    on_fault: str = "fail"
+    artefacts: tuple[Artefact, ...] = ()
+    training_set: Mapping[str, Any] = field(default_factory=dict)
+    normalisation: Mapping[str, Any] = field(default_factory=dict)
+    expected_false_rejects: Mapping[str, Any] = field(default_factory=dict)
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        h, w = self.input_size
+        if h <= 0 or w <= 0:
+            raise ValueError(f"input_size {self.input_size} is empty")
+        if not self.review <= self.fail:  # also refuses NaN
+            raise ValueError(f"review limit {self.review} is above fail limit {self.fail}")
+        if self.on_fault not in FAULT_OUTCOMES:
+            raise ValueError(
+                f"on_fault {self.on_fault!r} is not one of {FAULT_OUTCOMES}; a fault is never a pass"
+            )
+        if not (self.deadline_ms > 0 and self.max_frame_age_ms > 0):
+            raise ValueError("deadline_ms and max_frame_age_ms must be above zero")
+        if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) <= 0):
+            raise ValueError(f"roi {self.roi} is not x, y, width, height")
+
+    @property
+    def digest(self) -> str:
+        """sha256 over every field; changes when anything in the recipe changes."""
+        return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
+
+    @property
+    def identity(self) -> str:
+        """`name@digest`, short enough for a log line, long enough to tell two settings apart."""
+        return f"{self.name}@{self.digest[:12]}"
+
+    def with_artefact(self, artefact: Artefact) -> Self:
+        """Add or replace the artefact of that path."""
+        others = tuple(a for a in self.artefacts if a.path != artefact.path)
+        return replace(self, artefacts=(*others, artefact))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def recipe_path(engine: Path) -> Path:
+    """Where the recipe of an engine file stands: `loco.onnx` -> `loco.recipe.json`."""
+    return engine.with_name(engine.stem.split(".")[0] + ".recipe.json")
+
+
+def find_engine(path: Path) -> Path:
+    """Accept what people type: the engine file, its folder, or `loco.onnx` for `loco/loco.onnx`.
+
+    Raises RecipeError when there is no engine, naming the command that makes one.
+    """
+    folder = path if path.is_dir() else path.with_suffix("")
+    candidates = [path, folder / path.name, folder / f"{folder.resolve().name}.onnx"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise RecipeError("there is no engine here", str(path), f"Make one with: build-engines {folder}")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe file. Raises RecipeError; an unknown or missing field is an error."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        sealed = raw.pop("digest")
+        recipe = _from_json(raw)
+    except FileNotFoundError as error:
+        hint = "It travels with the engine: copy both, or run build-engines again."
+        raise RecipeError("the recipe is missing", str(path), hint) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = "Take an unchanged copy, or run build-engines again."
+        raise RecipeError(f"the recipe cannot be read: {error}", str(path), hint) from error
+    if sealed != recipe.digest:
+        hint = "Change limits with `edge-inspect recipe`, which seals it again; or take an unchanged copy."
+        raise RecipeError("the recipe was changed by hand (its digest does not fit)", str(path), hint)
+    return recipe
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write sealed and atomically: after a power cut there is the old file or the new one, never half."""
+    write_atomically(path, dumps(recipe).encode())
+
+
+def dumps(recipe: Recipe) -> str:
+    """The file's text: readable JSON, digest last."""
+    return json.dumps({**asdict(recipe), "digest": recipe.digest}, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside, flush to disk, rename."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def check_artefact(recipe: Recipe, engine: Path) -> Artefact:
+    """Find the engine in its recipe and compare digests. Raises RecipeError for a stranger or a changed file."""
+    artefact = next((a for a in recipe.artefacts if Path(a.path).name == engine.name), None)
+    if artefact is None:
+        known = ", ".join(a.path for a in recipe.artefacts) or "none"
+        raise RecipeError(
+            f"the recipe {recipe.name!r} does not know this engine (it knows: {known})",
+            str(engine),
+            "Use the engine and the recipe of one build-engines run.",
+        )
+    if sha256_of(engine) != artefact.sha256:
+        raise RecipeError(
+            "the engine is not the one the recipe was made for (sha256 differs)",
+            str(engine),
+            "Copy both again from one build-engines run, or run build-engines again.",
+        )
+    return artefact
+
+
+def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:
+    """Engine file, its recipe and its entry there, all checked against each other. Raises RecipeError."""
+    engine = find_engine(path)
+    recipe = load_recipe(recipe_path(engine))
+    return engine, recipe, check_artefact(recipe, engine)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _from_json(raw: dict[str, Any]) -> Recipe:
+    if raw.get("schema") != SCHEMA:
+        raise ValueError(f"schema {raw.get('schema')!r}, this version reads {SCHEMA}")
+    unknown = raw.keys() - {f.name for f in fields(Recipe)}
+    if unknown:
+        raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+    raw["input_size"] = tuple(raw["input_size"])
+    raw["roi"] = tuple(raw["roi"]) if raw.get("roi") else None
+    raw["artefacts"] = tuple(Artefact(**a) for a in raw.get("artefacts", ()))
+    return Recipe(**raw)
