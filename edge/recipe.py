@@ -22,7 +22,7 @@ FAULT_OUTCOMES = ("fail", "review")  # never "pass"
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """One engine file. `path` is relative to the recipe; `sm` is the CUDA compute capability, if bound to one."""
+    """One engine file; `path` is relative to the recipe, `sm` the CUDA compute capability it is bound to."""
 
     path: str
     sha256: str
@@ -149,7 +149,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def check_artefact(recipe: Recipe, engine: Path) -> Artefact:
-    """Find the engine in its recipe and compare digests. Raises RecipeError for a stranger or a changed file."""
+    """Find the engine in its recipe and compare digests. Raises RecipeError for a stranger or changed file."""
     artefact = next((a for a in recipe.artefacts if Path(a.path).name == engine.name), None)
     if artefact is None:
         known = ", ".join(a.path for a in recipe.artefacts) or "none"

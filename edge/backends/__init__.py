@@ -1,4 +1,4 @@
-"""Inference backends behind one Protocol. To add one: a new file here, one `case` below, one contract line."""
+"""Inference backends behind one Protocol. To add one: a file here, one `case` below, one contract line."""
 
 from pathlib import Path
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Outputs behind one Protocol. To add one: a new file here, one `case` below, one line in the contract test."""
+"""Outputs behind one Protocol. To add one: a file here, one `case` below, one line in the contract test."""
 
 from typing import Protocol
 
