@@ -1,0 +1,203 @@
+"""Where pictures lie on disk: MVTec AD, MVTec LOCO AD, or just a folder of good parts.
+
+    train/good  validation/good (optional)  test/good       good parts
+    test/<type>                                             anomalous parts
+    ground_truth/<type>/NAME.png or NAME_mask.png           MVTec AD: one mask, non-zero = anomalous
+    ground_truth/<type>/NAME/*.png                          MVTec LOCO AD: one file per anomaly
+
+A plain folder holds its pictures directly (as `edge-inspect collect` writes them) or in `good/`. Files that
+are not pictures are passed over. Layouts: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO AD).
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import DataError
+from edge.images import list_images, read_image
+from edge.preprocess import Roi, preprocess
+
+# Below this the spread of good scores cannot be told at all: two are held out, six are left to learn from.
+MIN_GOOD_IMAGES = 8
+
+# Two scores are the least that have a spread.
+MIN_HELD_OUT = 2
+
+LOGICAL, STRUCTURAL = "logical_anomalies", "structural_anomalies"  # the two types of LOCO AD
+LAYOUTS = "train/good and test/<type>, or a folder of pictures of good parts"
+
+Layout = Literal["mvtec", "loco", "plain"]
+Images = npt.NDArray[np.uint8]  # (N, h, w, 3), BGR
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One test picture; `kind` is "good" or the anomaly's type, `masks` is empty where there are none."""
+
+    path: Path
+    kind: str
+    masks: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What was found under `root`; every list is sorted by name, nothing has been decoded yet."""
+
+    root: Path
+    layout: Layout
+    train: list[Path]
+    validation: list[Path] = field(default_factory=list)
+    test: list[LabelledImage] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for reports."""
+        return self.root.resolve().name
+
+
+def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
+    """Find the pictures under `root`, without reading them.
+
+    `minimum` is how many good pictures must be there to learn from; with 0 a set that has only test
+    pictures is accepted. Raises DataError naming the folder where there is nothing to use.
+    """
+    if not root.is_dir():
+        what = "this is a file, not a folder" if root.exists() else "the folder does not exist"
+        raise DataError(what, str(root), f"Give a folder with {LAYOUTS}.")
+    dataset = _find_mvtec(root) if _has_mvtec_folders(root) else _find_plain(root)
+    if not dataset.train and (minimum > 0 or not dataset.test):
+        raise _no_good_pictures(root)
+    if len(dataset.train) < minimum:
+        what = f"only {len(dataset.train)} good pictures, at least {minimum} are needed"
+        raise DataError(
+            what, str(dataset.train[0].parent), "Add pictures of good parts; 50 or more work well."
+        )
+    return dataset
+
+
+def split_held_out(
+    paths: Sequence[Path], validation: Sequence[Path], seed: int, share: float = 1 / 7
+) -> tuple[list[Path], list[Path]]:
+    """Divide good pictures into (train, held_out); the held-out ones set normalisation and thresholds.
+
+    The set's own validation pictures are used where it has them, else a seeded share is held out. Both
+    parts keep their order. NOT guaranteed: that the parts are unlike each other; of several pictures of
+    one and the same part, some may land on either side and make the limits too tight.
+    """
+    if len(validation) >= MIN_HELD_OUT:
+        return list(paths), list(validation)
+    pool = [*paths, *validation]
+    count = min(max(MIN_HELD_OUT, round(len(pool) * share)), len(pool) - 1)
+    chosen = set(np.random.default_rng(seed).permutation(len(pool))[: max(count, 0)].tolist())
+    train = [path for i, path in enumerate(pool) if i not in chosen]
+    return train, [path for i, path in enumerate(pool) if i in chosen]
+
+
+def load_images(
+    paths: Sequence[Path],
+    input_size: tuple[int, int],
+    roi: Roi | None = None,
+    sizes: Counter[tuple[int, int]] | None = None,
+) -> Images:
+    """Read pictures as the station would see them: uint8 (N, h, w, 3) BGR of `input_size` (height, width).
+
+    `sizes`, where given, counts the (height, width) the files had, so that the caller can mention a mixed
+    set. Raises DataError naming the first file that cannot be used.
+    """
+    images = np.empty((len(paths), *input_size, 3), np.uint8)
+    for i, path in enumerate(paths):
+        images[i] = load_image(path, input_size, roi, sizes)
+    return images
+
+
+def load_image(
+    path: Path,
+    input_size: tuple[int, int],
+    roi: Roi | None = None,
+    sizes: Counter[tuple[int, int]] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """One picture, as in `load_images`: uint8 (h, w, 3) BGR."""
+    pixels = read_image(path)
+    if sizes is not None:
+        sizes[pixels.shape[0], pixels.shape[1]] += 1
+    try:
+        return preprocess(pixels, input_size, roi)
+    except DataError as error:  # the ROI leaves this picture: say which
+        raise DataError(error.what, f"{path}: {error.where}", error.next_step) from error
+
+
+def dataset_digest(paths: Sequence[Path]) -> str:
+    """Hex sha256 over names and contents; the same after the folder was copied or moved, and in any order."""
+    base = os.path.commonpath([p.resolve().parent for p in paths]) if paths else ""
+    lines = [f"{p.resolve().relative_to(base).as_posix()}\0{_content_digest(p)}\n" for p in paths]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def _content_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"the picture cannot be read: {error}", str(path), "Remove or replace it.") from error
+
+
+def _has_mvtec_folders(root: Path) -> bool:
+    return (root / "train").is_dir() or (root / "test").is_dir()
+
+
+def _find_mvtec(root: Path) -> Dataset:
+    test = [image for folder in _subfolders(root / "test") for image in _labelled(root, folder)]
+    kinds = {image.kind for image in test}
+    is_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (root / "defects_config.json").is_file()
+    return Dataset(
+        root,
+        "loco" if is_loco else "mvtec",
+        _images(root / "train" / "good"),
+        _images(root / "validation" / "good"),
+        test,
+    )
+
+
+def _find_plain(root: Path) -> Dataset:
+    return Dataset(root, "plain", _images(root) or _images(root / "good"))
+
+
+def _labelled(root: Path, folder: Path) -> list[LabelledImage]:
+    kind = folder.name
+    return [LabelledImage(path, kind, _masks(root / "ground_truth" / kind, path)) for path in _images(folder)]
+
+
+def _masks(folder: Path, image: Path) -> tuple[Path, ...]:
+    """The mask files of a picture; a good part has none."""
+    if (folder / image.stem).is_dir():
+        return tuple(_images(folder / image.stem))
+    candidates = (folder / f"{image.stem}.png", folder / f"{image.stem}_mask.png")
+    return tuple(path for path in candidates if path.is_file())[:1]
+
+
+def _images(folder: Path) -> list[Path]:
+    try:
+        return list_images(folder) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be read: {error}", str(folder), "Check its permissions."
+        ) from error
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def _no_good_pictures(root: Path) -> DataError:
+    sets = [folder.name for folder in _subfolders(root) if _has_mvtec_folders(folder)]
+    if sets:
+        what = f"this folder holds {len(sets)} data sets, not one"
+        return DataError(what, str(root), f"Choose one of: {', '.join(sets[:15])}.")
+    where = root / "train" / "good" if _has_mvtec_folders(root) else root
+    return DataError("there are no pictures of good parts", str(where), f"Expected: {LAYOUTS}.")
