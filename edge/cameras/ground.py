@@ -1,6 +1,8 @@
 """What lies under the pieces of the simulated product: the belt, the plate and the bare circuit board."""
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -117,10 +119,12 @@ def _resistors(out: Float) -> None:
         cv2.rectangle(out, (x - 6, y - 6), (x + 6, y + 6), (40.0, 40.0, 44.0), -1, cv2.LINE_AA)
 
 
-def _round_box(plane: np.ndarray, box: tuple[int, int, int, int], corner: int, value: object) -> None:  # type: ignore[type-arg]
+def _round_box(
+    plane: npt.NDArray[Any], box: tuple[int, int, int, int], corner: int, value: Sequence[float] | float
+) -> None:
     x0, y0, x1, y1 = box
-    cv2.rectangle(plane, (x0 + corner, y0), (x1 - corner, y1), value, -1)  # type: ignore[call-overload]
-    cv2.rectangle(plane, (x0, y0 + corner), (x1, y1 - corner), value, -1)  # type: ignore[call-overload]
+    cv2.rectangle(plane, (x0 + corner, y0), (x1 - corner, y1), value, -1)
+    cv2.rectangle(plane, (x0, y0 + corner), (x1, y1 - corner), value, -1)
     for x in (x0 + corner, x1 - corner):
         for y in (y0 + corner, y1 - corner):
             cv2.circle(plane, (x, y), corner, value, -1, cv2.LINE_AA)
