@@ -1,8 +1,25 @@
 """Cameras behind one Protocol. To add one: a file here, one `case` below, one line in the contract test."""
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
+from edge.errors import DataError
 from edge.frame import Shot
+
+KNOWN = (
+    "0",
+    "/dev/v4l/by-id/NAME",
+    "FOLDER",
+    "VIDEO.mp4",
+    "rtsp://HOST/PATH",
+    "http://HOST/PATH",
+    "conveyor:",
+)
+STREAMS = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp"})
+_SECRET_WORDS = frozenset({"password", "passwd", "pass", "pwd", "pw", "token", "secret", "key", "auth"})
 
 
 class Camera(Protocol):
@@ -21,3 +38,101 @@ class Camera(Protocol):
 
     def close(self) -> None:
         """Release the device; may be called twice."""
+
+
+def open_camera(uri: str) -> Camera:
+    """Open once. Raises DataError for a URI that cannot be used, CameraLost when no camera answers."""
+    return camera_opener(uri)()
+
+
+def camera_opener(uri: str) -> Callable[[], Camera]:
+    """Check the URI now, open when called: what a Capture wants, as it opens again after a loss.
+
+    All cameras of one opener look at one line: a simulated belt goes on after an unplug. Raises DataError for
+    a scheme or setting that nobody knows, and for a file that is not there.
+    """
+    match camera_kind(uri):
+        case "conveyor":
+            from edge.cameras.conveyor import Conveyor, Line, parse_script
+
+            line = Line(parse_script(uri))
+            return lambda: Conveyor(uri, line)
+        case "folder":
+            from edge.cameras.folder import FolderCamera, folder_settings
+
+            path, settings = folder_settings(uri)
+            return lambda: FolderCamera(path, settings)
+        case "device":
+            from edge.cameras.opencv import DeviceCamera, device_settings
+
+            device, wanted = device_settings(uri)
+            return lambda: DeviceCamera(device, wanted)
+        case "stream":
+            from edge.cameras.opencv import StreamCamera
+
+            return lambda: StreamCamera(uri)
+        case _:
+            from edge.cameras.opencv import VideoFile
+
+            return lambda: VideoFile(Path(uri))
+
+
+def camera_kind(uri: str) -> str:
+    """Which camera a URI means: conveyor, folder, device, stream or video. Raises DataError."""
+    scheme = _scheme(uri)
+    plain = uri.partition("?")[0]
+    path = Path(uri if _exists(uri) else plain)
+    if scheme in STREAMS:
+        return "stream"
+    if scheme == "conveyor":
+        return "conveyor"
+    if scheme:
+        raise DataError(
+            f"camera scheme {scheme!r} is not known", safe_uri(uri), f"Known: {', '.join(KNOWN)}."
+        )
+    if plain.isdecimal() or plain.startswith("/dev/"):
+        return "device"
+    if not _exists(str(path)):
+        hint = f"Give a folder, a video file or another camera: {', '.join(KNOWN)}."
+        raise DataError("there is no such folder or file", uri or '""', hint)
+    from edge.images import IMAGE_SUFFIXES
+
+    return "folder" if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES else "video"
+
+
+def safe_uri(uri: str) -> str:
+    """The URI as it may stand in logs, verdicts and errors: no password, also none in the query.
+
+    Passwords with an unescaped "/", "?", "#" or "@" are taken out as well.
+    """
+    if not _scheme(uri) or "//" not in uri:
+        return uri
+    head, _, rest = uri.partition("//")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    broken = re.search(r":(?!\d*$)", authority.rpartition("@")[2]) and "@" in rest and "[" not in authority
+    end = rest.rindex("@") if broken else authority.rfind("@")
+    if end >= 0:
+        rest = rest[:end].partition(":")[0] + rest[end:]
+    return _without_query_secrets(f"{head}//{rest}")
+
+
+def _without_query_secrets(uri: str) -> str:
+    parts = urlsplit(uri)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if not any(name.lower() in _SECRET_WORDS for name, _ in query):
+        return uri
+    kept = [(name, "***" if name.lower() in _SECRET_WORDS else value) for name, value in query]
+    return parts._replace(query=urlencode(kept, safe="*", quote_via=quote_plus)).geturl()
+
+
+def _scheme(uri: str) -> str:
+    """The word before the colon; one letter is a Windows drive, not a scheme."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)
+    return found.group(1).lower() if found else ""
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).exists()
+    except OSError:  # a name too long for the file system is no file
+        return False

@@ -13,10 +13,12 @@
              freeze   LENGTH times (default 10) the same picture again, byte for byte
              black    LENGTH pictures (default 10) with the lamp off
              blur     LENGTH pictures (default 10) badly out of focus
-             unplug   the read raises CameraLost, and so do the next LENGTH tries to open (default 2)
+             unplug   the read raises CameraLost, and so do the next LENGTH tries to open (default 2);
+                      the picture of that moment is lost
 
-The line goes on where it stood when an unplugged camera is opened again under the same URI in the same
-process. `Shot.label` says "good" or the defect; it is for people and for tests, no verdict may depend on it.
+`camera_opener` gives cameras over one belt: after an unplug the line goes on behind the lost picture. With
+`open_camera` each camera has a belt of its own. `Shot.label` says "good" or the defect; it is for people
+and for tests, no verdict may depend on it.
 """
 
 import time
@@ -103,80 +105,78 @@ def parse_script(uri: str) -> Script:
         raise DataError(f"the simulated line cannot be read: {error}", uri, _HINT) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Pulled:
-    """A camera without its cable: how far the line had come, and how many tries to open still fail."""
+@dataclass(slots=True)
+class Line:
+    """The belt, which goes on while cameras over it are unplugged and opened again."""
 
-    picture: int
-    refusals: int
+    script: Script
+    picture: int = 0  # the next one
+    refusals: int = 0  # how many tries to open will fail
 
-
-_pulled: dict[str, _Pulled] = {}  # by URI, only between an unplug and the return
+    @property
+    def ended(self) -> bool:
+        """True when `count` pictures have been."""
+        return bool(self.script.count) and self.picture >= self.script.count
 
 
 class Conveyor:
-    """The camera over the simulated belt."""
+    """The camera over the simulated belt. `line` is for opening again; without it a new belt starts."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, line: Line | None = None) -> None:
         self.uri = uri
-        self.script = parse_script(uri)
-        self._lost = self._closed = False
+        self._line = line or Line(parse_script(uri))
+        self._open = True
         self._last: Shot | None = None
-        self._picture = self._resume()
         self._due = time.monotonic()
+        if self._line.refusals:
+            self._line.refusals -= 1
+            raise self._lost()
 
     @property
     def live(self) -> bool:
         """With a pace, parts go by whether we look or not."""
-        return self.script.fps > 0
+        return self._line.script.fps > 0
 
     def read(self, timeout_s: float) -> Shot:
-        """The next picture; CameraTimeout when it is not due in time, CameraLost while unplugged."""
-        if self._closed or self._lost:
-            raise CameraLost("the simulated camera is unplugged or closed", self.uri, "Open it again.")
-        if self.script.count and self._picture >= self.script.count:
+        """The next picture; CameraTimeout when it is not due in time, CameraLost from an unplug on."""
+        if not self._open:
+            raise self._lost()
+        if self._line.ended:
             raise EndOfStream
         self._wait(timeout_s)
-        self._pull_cable()
-        self._last = self._shot(self._picture)
-        self._picture += 1
+        picture, self._line.picture = self._line.picture, self._line.picture + 1
+        self._line.refusals = self._line.script.unplug(picture)
+        if self._line.refusals:
+            self._open = False
+            raise self._lost()
+        self._last = self._shot(picture)
         return self._last
 
     def close(self) -> None:
         """Nothing is held."""
-        self._closed = True
+        self._open = False
 
-    def _resume(self) -> int:
-        pulled = _pulled.pop(self.uri, None)
-        if pulled and pulled.refusals:
-            _pulled[self.uri] = _Pulled(pulled.picture, pulled.refusals - 1)
-            raise CameraLost("the simulated camera is unplugged", self.uri, "Wait, or open it again.")
-        return pulled.picture if pulled else 0
+    def _lost(self) -> CameraLost:
+        return CameraLost("the simulated camera is unplugged", self.uri, "Open it again.")
 
     def _wait(self, timeout_s: float) -> None:
-        if not self.script.fps:
+        if not self._line.script.fps:
             return
         wait_s = self._due - time.monotonic()
         if wait_s > timeout_s:
             time.sleep(timeout_s)
             raise CameraTimeout(f"no part within {timeout_s:g} s", self.uri, "Ask for more fps.")
         time.sleep(max(0.0, wait_s))
-        self._due = max(self._due, time.monotonic() - 1) + 1 / self.script.fps
-
-    def _pull_cable(self) -> None:
-        refusals = self.script.unplug(self._picture)
-        if refusals:
-            self._lost = True
-            _pulled[self.uri] = _Pulled(self._picture + 1, refusals)
-            raise CameraLost("the simulated camera was unplugged", self.uri, "Open it again.")
+        self._due = max(self._due, time.monotonic() - 1) + 1 / self._line.script.fps
 
     def _shot(self, picture: int) -> Shot:
-        fault = self.script.fault(picture)
+        script = self._line.script
+        fault = script.fault(picture)
         if fault == "freeze" and self._last is not None:
             return Shot(self._last.pixels.copy(), label=self._last.label)
-        index = self.script.start + picture
-        defect = self.script.defect(index)
-        pixels = render_part(self.script.seed, index, defect)
+        index = script.start + picture
+        defect = script.defect(index)
+        pixels = render_part(script.seed, index, defect)
         if fault == "black":
             pixels = np.asarray(pixels >> 5, np.uint8)
         elif fault == "blur":
