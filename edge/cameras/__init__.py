@@ -81,7 +81,7 @@ def camera_kind(uri: str) -> str:
     """Which camera a URI means: conveyor, folder, device, stream or video. Raises DataError."""
     scheme = _scheme(uri)
     plain = uri.partition("?")[0]
-    path = Path(uri if _exists(uri) else plain)
+    found = uri if _exists(uri) else plain
     if scheme in STREAMS:
         return "stream"
     if scheme == "conveyor":
@@ -92,11 +92,12 @@ def camera_kind(uri: str) -> str:
         )
     if plain.isdecimal() or plain.startswith("/dev/"):
         return "device"
-    if not _exists(str(path)):
+    if not _exists(found):
         hint = f"Give a folder, a video file or another camera: {', '.join(KNOWN)}."
         raise DataError("there is no such folder or file", uri or '""', hint)
     from edge.images import IMAGE_SUFFIXES
 
+    path = Path(found)
     return "folder" if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES else "video"
 
 

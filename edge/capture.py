@@ -1,0 +1,235 @@
+"""The capture thread: it always reads, so that no picture grows old in a driver's queue.
+
+latest   one picture waits; a newer one takes its place and the old one is counted as dropped
+every    up to `depth` pictures wait. A live camera cannot be stopped: the picture that finds the queue
+         full is dropped and counted, and its turn is answered with STATION_OVERLOADED, so that its
+         part gets a fail-safe verdict. A camera that waits for us (folder, file) is made to wait,
+         whatever the policy, and the wait is counted.
+"""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from edge.backoff import backoff_s
+from edge.cameras import Camera
+from edge.errors import CameraTimeout, DataError, EndOfStream
+from edge.frame import Frame, Shot, make_frame
+from edge.verdict import Reason
+
+JOIN_S = 2.0  # close() waits so long for the thread; one that hangs in a driver is left behind (daemon)
+
+
+class Policy(Enum):
+    """What happens to pictures that come faster than they are judged."""
+
+    LATEST = "latest"
+    EVERY = "every"
+
+
+@dataclass(slots=True)
+class CaptureCounters:
+    """What happened since the start; a copy, it does not change any more."""
+
+    frames: int = 0  # pictures read
+    dropped: int = 0  # pictures that nobody will judge
+    waits: int = 0  # times a folder or file had to wait for a place in the queue
+    timeouts: int = 0
+    losses: int = 0  # times an open camera went away
+    failed_opens: int = 0
+    reconnects: int = 0  # times it came back
+
+
+class _Link(Enum):
+    OPENING = 0
+    UP = 1
+    DOWN = 2
+
+
+class Capture:
+    """Reads a camera in its own thread and opens it again when it was lost.
+
+    `open_source` comes from `camera_opener(uri)` and is called in the thread; `source` is the URI without
+    password. Starts at once; use it with `with`, or call close().
+    """
+
+    def __init__(
+        self,
+        open_source: Callable[[], Camera],
+        source: str,
+        policy: Policy = Policy.LATEST,
+        depth: int = 8,
+        read_timeout_s: float = 1.0,
+    ) -> None:
+        self.source, self.policy = source, policy
+        self._open_source, self._depth, self._read_timeout_s = open_source, depth, read_timeout_s
+        self._changed = threading.Condition()  # guards everything below
+        self._queue: deque[tuple[Shot, int | None] | Reason] = deque()
+        self._counters, self._last_id = CaptureCounters(), 0
+        self._link, self._news = _Link.OPENING, False  # news: a loss that next() has not told yet
+        self._live = True
+        self._end: EndOfStream | DataError | None = None
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"capture {source}", daemon=True)
+        self._thread.start()
+
+    @property
+    def counters(self) -> CaptureCounters:
+        """A snapshot."""
+        with self._changed:
+            return replace(self._counters)
+
+    @property
+    def live(self) -> bool:
+        """Whether parts go by whether we look or not; True until the camera is open."""
+        return self._live
+
+    @property
+    def error(self) -> Exception | None:
+        """Why there is no picture, in words; None while the camera gives pictures."""
+        return self._error
+
+    def new_id(self) -> int:
+        """The next number, for a verdict without a picture; shared with the frames, never used again."""
+        with self._changed:
+            self._last_id += 1
+            return self._last_id
+
+    def next(self, timeout_s: float) -> Frame | Reason:
+        """The next frame, or the reason why there is none within `timeout_s`.
+
+        A loss is told at once, and then once every `timeout_s` while it lasts. Raises EndOfStream when a
+        finite source is done and everything was handed out (or after close), DataError when the source
+        cannot be used. Returns in time even when the driver hangs.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._end or self._news, timeout_s)
+            if self._queue:
+                self._changed.notify_all()
+                return self._hand_out(self._queue.popleft())
+            if self._end:
+                raise self._end
+            self._news = False
+            return Reason.CAMERA_TIMEOUT if self._link is _Link.UP else Reason.CAMERA_LOST
+
+    def close(self) -> None:
+        """Stop reading. Waits JOIN_S at most; may be called twice."""
+        self._stop.set()
+        with self._changed:
+            self._queue.clear()
+        self._finish(EndOfStream("closed"))
+        if self._thread is not threading.current_thread():
+            self._thread.join(JOIN_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _hand_out(self, item: tuple[Shot, int | None] | Reason) -> Frame | Reason:
+        """Numbers are given here, so that they rise in the order of the verdicts."""
+        if isinstance(item, Reason):
+            return item
+        shot, captured_ns = item
+        return make_frame(shot, self.new_id(), self.source, captured_ns or time.monotonic_ns())
+
+    def _run(self) -> None:
+        """The thread: open, read until it breaks, wait, again."""
+        attempt = 0
+        try:
+            while not self._stop.is_set():
+                camera = self._open()
+                got_pictures = camera is not None and self._drain(camera)
+                attempt = 0 if got_pictures else attempt + 1
+                self._stop.wait(backoff_s(attempt))
+        except (EndOfStream, DataError) as end:
+            self._finish(end)
+
+    def _open(self) -> Camera | None:
+        try:
+            camera = self._open_source()
+        except DataError:
+            raise
+        except Exception as error:  # whatever a driver throws: the station must know that it is blind
+            self._lose(error)
+            return None
+        with self._changed:
+            self._counters.reconnects += self._link is _Link.DOWN and self._counters.frames > 0
+            self._link, self._live, self._error = _Link.UP, camera.live, None
+        return camera
+
+    def _drain(self, camera: Camera) -> bool:
+        """Read until the camera is lost; True when it gave at least one picture."""
+        got_pictures = False
+        try:
+            while not self._stop.is_set():
+                got_pictures = self._read_one(camera) or got_pictures
+        except (EndOfStream, DataError):
+            raise
+        except Exception as error:
+            self._lose(error)
+        finally:
+            with contextlib.suppress(Exception):  # it is gone anyway
+                camera.close()
+        return got_pictures
+
+    def _read_one(self, camera: Camera) -> bool:
+        try:
+            shot = camera.read(self._read_timeout_s)
+        except CameraTimeout as error:
+            with self._changed:
+                self._counters.timeouts += 1
+                self._error = error
+            return False
+        self._offer(shot, time.monotonic_ns(), camera.live)
+        return True
+
+    def _offer(self, shot: Shot, captured_ns: int, live: bool) -> None:
+        with self._changed:
+            self._counters.frames += 1
+            self._error = None
+            if not live:
+                self._wait_for_room()
+                self._queue.append((shot, None))  # a file does not age; it is stamped when handed out
+            elif self.policy is Policy.LATEST:
+                self._counters.dropped += len(self._queue)
+                self._queue.clear()
+                self._queue.append((shot, captured_ns))
+            elif self._is_full():
+                self._counters.dropped += 1
+                self._queue.append(Reason.STATION_OVERLOADED)
+            else:
+                self._queue.append((shot, captured_ns))
+            self._changed.notify_all()
+
+    def _is_full(self) -> bool:
+        return sum(not isinstance(item, Reason) for item in self._queue) >= self._depth
+
+    def _wait_for_room(self) -> None:
+        if self._is_full():
+            self._counters.waits += 1
+            self._changed.wait_for(lambda: not self._is_full() or self._stop.is_set())
+
+    def _lose(self, error: Exception) -> None:
+        with self._changed:
+            was = self._link
+            self._counters.losses += was is _Link.UP
+            self._counters.failed_opens += was is not _Link.UP
+            self._news = self._news or was is not _Link.DOWN
+            self._link, self._error = _Link.DOWN, error
+            self._changed.notify_all()
+
+    def _finish(self, end: EndOfStream | DataError) -> None:
+        with self._changed:
+            self._end = self._end or end
+            self._changed.notify_all()
