@@ -1,0 +1,197 @@
+"""Real peers for the output tests: independent Modbus ends, a wire that breaks, a pseudo-terminal pair."""
+
+import os
+import pty
+import select
+import socket
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pyModbusTCP.client import ModbusClient
+from pyModbusTCP.server import ModbusServer
+
+from edge.verdict import Outcome, Reason, Verdict
+
+JUDGED = {
+    Outcome.PASS: (Reason.WITHIN_LIMITS, 0.1234),
+    Outcome.FAIL: (Reason.ANOMALY, 1.5),
+    Outcome.REVIEW: (Reason.BORDERLINE, 0.6),
+}
+
+
+def a_verdict(number: int, outcome: Outcome = Outcome.PASS, reason: Reason | None = None) -> Verdict:
+    """A verdict of this moment, 38 ms after its picture; without a score where the reason is a fault."""
+    usual, score = JUDGED[outcome]
+    reason = usual if reason is None else reason
+    now = time.monotonic_ns()
+    return Verdict(
+        frame_id=number, part_id=None, outcome=outcome, reason=reason,
+        score=None if reason.is_fault else score, threshold=0.5, recipe="widget@abcd12345678",
+        captured_ns=now - 38_000_000, decided_ns=now, preprocess_ms=2.0, infer_ms=30.0,
+    )  # fmt: skip
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    """Ask again and again, up to the time given; True as soon as it holds."""
+    ends, pause = time.monotonic() + timeout_s, threading.Event()
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        pause.wait(0.005)
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def plc_client(port: int) -> Iterator[ModbusClient]:
+    """The PLC as a client that reads the station; another library than the product's."""
+    client = ModbusClient("127.0.0.1", port, timeout=2.0)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def plc_server(port: int) -> Iterator[ModbusServer]:
+    """The PLC as a server that the station writes into; another library than the product's."""
+    before = set(threading.enumerate())
+    server = ModbusServer("127.0.0.1", port, no_block=True)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        assert until(lambda: set(threading.enumerate()) <= before)
+
+
+@contextmanager
+def silent_peer() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+@contextmanager
+def serial_pair() -> Iterator[tuple[int, str]]:
+    """A pseudo-terminal: the PLC's end as a file descriptor, the station's end as a port name."""
+    plc, station = pty.openpty()
+    tty.setraw(plc)
+    name = os.ttyname(station)
+    os.close(station)
+    try:
+        yield plc, name
+    finally:
+        with open_or_closed():
+            os.close(plc)
+
+
+@contextmanager
+def null_modem() -> Iterator[tuple[str, str]]:
+    """Two serial port names that are wired to each other: the PLC's and the station's."""
+    ends = [pty.openpty() for _ in range(2)]
+    for pair in ends:
+        for end in pair:
+            tty.setraw(end)
+    stop_read, stop_write = os.pipe()
+    masters = [master for master, _ in ends]
+    pump = threading.Thread(target=_pump, args=(masters, stop_read), daemon=True)
+    pump.start()
+    try:
+        yield os.ttyname(ends[0][1]), os.ttyname(ends[1][1])
+    finally:
+        os.write(stop_write, b"x")
+        pump.join()
+        for end in (stop_read, stop_write, *ends[0], *ends[1]):
+            os.close(end)
+
+
+def _pump(masters: list[int], stop: int) -> None:
+    while stop not in (ready := select.select([*masters, stop], [], [])[0]):
+        for master in ready:
+            os.write(masters[1 - masters.index(master)], os.read(master, 4096))
+
+
+@contextmanager
+def open_or_closed() -> Iterator[None]:
+    """A peer that has gone is no error here: the fault tests close both ends of everything."""
+    try:
+        yield
+    except OSError:
+        return
+
+
+class Wire:
+    """A TCP proxy that can be cut after any byte the station sends. Use as a context manager."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target = target_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._bytes_left: int | None = None
+        self._sockets: list[socket.socket] = [self._listener]
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def cut_after(self, count: int) -> None:
+        """Let `count` more bytes through to the PLC, then close both sides; a reply to them is lost."""
+        self._bytes_left = count
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close(*self._sockets)
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _start(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                station, _ = self._listener.accept()
+                plc = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+            except OSError:
+                return
+            self._sockets += [station, plc]
+            mute = threading.Event()
+            self._start(lambda s=station, p=plc, m=mute: self._pump(s, p, m))
+            self._start(lambda s=station, p=plc, m=mute: self._pump_back(s, p, m))
+
+    def _pump(self, station: socket.socket, plc: socket.socket, mute: threading.Event) -> None:
+        with open_or_closed():
+            while data := station.recv(4096):
+                if self._bytes_left is not None and len(data) >= self._bytes_left:
+                    mute.set()
+                    data, self._bytes_left = data[: self._bytes_left], None
+                elif self._bytes_left is not None:
+                    self._bytes_left -= len(data)
+                plc.sendall(data)
+                if mute.is_set():
+                    break
+        self._close(station, plc)
+
+    def _pump_back(self, station: socket.socket, plc: socket.socket, mute: threading.Event) -> None:
+        with open_or_closed():
+            while (data := plc.recv(4096)) and not mute.is_set():
+                station.sendall(data)
+        self._close(station, plc)
+
+    @staticmethod
+    def _close(*sockets: socket.socket) -> None:
+        for each in sockets:
+            with open_or_closed():
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
