@@ -1,0 +1,112 @@
+"""The ASCII line protocol between station and PLC: pure bytes in, lines and answers out; no port, no clock.
+
+    PLC -> station   VER\\r                 station -> PLC   OK,edge-inspect,1.0\\r
+    PLC -> station   ACK,4711*52\\r         station -> PLC   OK*04\\r
+    station -> PLC   RES,4711,PASS,0.1234,1,38*HH\\r         (unsolicited, one per part)
+
+CR ends a line, LF is ignored, ESC clears what was received so far. `*HH` is the XOR of all characters before
+the star, two hexadecimal digits: always there on RES, on an answer where the command had one.
+"""
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import xor
+
+from edge.registers import VerdictCode
+from edge.station_image import StationImage, result_id, verdict_code
+from edge.verdict import Verdict
+
+PROTOCOL = "edge-inspect,1.0"
+INCOMPLETE_NS = 10_000_000_000  # an unfinished line older than this is dropped
+LONGEST_LINE = 120
+CR, LF, ESC = b"\r"[0], b"\n"[0], 0x1B
+
+UNKNOWN, BUSY, WRONG_ARGUMENT, WRONG_STATE = "ER,01", "ER,02", "ER,03", "ER,04"
+NO_RECIPE, CAMERA_FAULT, TIME_OUT, BAD_CHECKSUM = "ER,05", "ER,06", "ER,07", "ER,08"
+LATER = ("TRG", "RCP", "RST", "CHL")  # known commands of the handshake, refused as "wrong state" for now
+WORDS = {VerdictCode.PASS: "PASS", VerdictCode.FAIL: "FAIL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Characters of a line that has not ended yet, and when its first one came (monotonic ns)."""
+
+    data: bytes = b""
+    since_ns: int = 0
+    overrun: bool = False  # longer than any command: swallowed up to its CR
+
+
+def receive(before: Received, data: bytes, now_ns: int) -> tuple[Received, list[str]]:
+    """Add what arrived; give the lines that are complete now ("" for one that was too long)."""
+    state = before if now_ns - before.since_ns <= INCOMPLETE_NS else Received()
+    lines: list[str] = []
+    for byte in data:
+        if byte == ESC:
+            state = Received()
+        elif byte == CR:
+            lines.append("" if state.overrun else state.data.decode("ascii", "replace"))
+            state = Received()
+        elif byte != LF:
+            state = _with(state, byte, now_ns)
+    return state, lines
+
+
+def _with(state: Received, byte: int, now_ns: int) -> Received:
+    if len(state.data) >= LONGEST_LINE:
+        return replace(state, overrun=True)
+    return Received(state.data + bytes([byte]), state.since_ns if state.data else now_ns, state.overrun)
+
+
+def checksum(text: str) -> str:
+    """XOR of the characters, as two hexadecimal digits."""
+    return f"{reduce(xor, text.encode('ascii', 'replace'), 0):02X}"
+
+
+def result_line(verdict: Verdict, recipe_number: int) -> bytes:
+    """`RES,<id>,<PASS|FAIL|NODEC>,<score>,<recipe>,<ms>*HH\\r`; the score is `-` where there is none."""
+    word = WORDS.get(verdict_code(verdict), "NODEC")
+    score = "-" if verdict.score is None else f"{verdict.score:.4f}"
+    return _line(f"RES,{result_id(verdict)},{word},{score},{recipe_number},{verdict.total_ms:.0f}", True)
+
+
+def answer(line: str, image: StationImage) -> bytes:
+    """What the station says to one line; every line gets exactly one answer."""
+    text, star, given = line.partition("*")
+    if star and given.upper() != checksum(text):
+        return _line(BAD_CHECKSUM, True)
+    return _line(_answer(text.strip(), image), bool(star))
+
+
+def _answer(text: str, image: StationImage) -> str:
+    command, *arguments = text.split(",")
+    match command.upper(), arguments:
+        case "VER", []:
+            return f"OK,{PROTOCOL}"
+        case "ST", []:
+            return f"OK,{'RUN' if image.online else 'STOP'},0,0,{_error(image)}"
+        case "HB", []:
+            return "OK" if image.online else WRONG_STATE
+        case "CNT", []:
+            c = image.counters
+            return f"OK,{c.total},{c.passed},{c.failed},{c.no_decision}"
+        case "ACK", [part_id]:
+            return _acknowledge(part_id, image.verdict)
+        case (("VER" | "ST" | "HB" | "CNT" | "ACK"), _):
+            return WRONG_ARGUMENT
+    return WRONG_STATE if command.upper() in LATER else UNKNOWN
+
+
+def _error(image: StationImage) -> int:
+    """Reason code of the fault that stands now, 0 for none."""
+    verdict = image.verdict
+    return image.fault or (int(verdict.reason) if verdict and verdict.reason.is_fault else 0)
+
+
+def _acknowledge(part_id: str, verdict: Verdict | None) -> str:
+    if not (part_id.isascii() and part_id.isdigit()):
+        return WRONG_ARGUMENT
+    return "OK" if verdict and int(part_id) == result_id(verdict) else WRONG_STATE
+
+
+def _line(text: str, with_checksum: bool) -> bytes:
+    return f"{text}*{checksum(text)}\r".encode("ascii") if with_checksum else f"{text}\r".encode("ascii")
