@@ -1,8 +1,20 @@
 """Outputs behind one Protocol. To add one: a file here, one `case` below, one line in the contract test."""
 
+from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
 
+from edge.errors import InspectError
+from edge.station_image import StationImage
 from edge.verdict import Verdict
+
+SCHEMES = (
+    "jsonl:-",
+    "jsonl:FILE",
+    "serial:///dev/ttyUSB0",
+    "modbus-tcp://PLC",
+    "modbus-tcp-server://0.0.0.0",
+)
 
 
 class Output(Protocol):
@@ -20,3 +32,58 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Withdraw the verdict and let go; may be called twice."""
+
+
+def open_output(uri: str, recipe_number: int = 1) -> Output:
+    """Open once. Raises InspectError for a URI nobody knows, OutputLost when nobody is there."""
+    return output_opener(uri, recipe_number)()
+
+
+def output_opener(uri: str, recipe_number: int = 1) -> Callable[[], Output]:
+    """Check the URI now, connect when called: what an Outbox wants, as it opens again after a loss.
+
+    All connections of one opener share one StationImage: SEQUENCE and counters go on after an outage.
+    Raises InspectError for an unknown scheme or setting.
+    """
+    image = StationImage(recipe_number)
+    match uri.partition(":")[0]:
+        case "jsonl":
+            from edge.outputs.jsonl import JsonLines
+
+            return lambda: JsonLines(uri)
+        case "serial":
+            from edge.outputs.serial_line import SerialLine, port_settings
+
+            port = port_settings(uri)
+            return lambda: SerialLine(port, image)
+        case "modbus-tcp":
+            from edge.outputs.modbus import ModbusClient
+            from edge.outputs.modbus_settings import client_settings
+
+            plc = client_settings(uri)
+            return lambda: ModbusClient(plc, image)
+        case "modbus-tcp-server":
+            from edge.outputs.modbus import ModbusServer
+            from edge.outputs.modbus_settings import server_settings
+
+            own = server_settings(uri)
+            return lambda: ModbusServer(own, image)
+    raise InspectError(f"unknown output {uri!r}", "output", f"Known are: {', '.join(SCHEMES)}")
+
+
+def settings_of(uri: str, known: tuple[str, ...]) -> dict[str, str]:
+    """What stands behind the `?` of a URI. Raises InspectError for a setting that is not in `known`."""
+    settings = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True))
+    for name in settings:
+        if name not in known:
+            raise InspectError(f"unknown setting {name!r}", uri, f"Known are: {', '.join(known)}")
+    return settings
+
+
+def whole_number(settings: dict[str, str], name: str, default: int, limits: range, uri: str) -> int:
+    """One setting as a number. Raises InspectError outside `limits`."""
+    text = settings.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text) in limits):
+        hint = f"Give a number from {limits.start} to {limits.stop - 1}."
+        raise InspectError(f"{name}={text} is not usable", uri, hint)
+    return int(text)

@@ -1,0 +1,74 @@
+"""JSON lines on the standard output or in a file: one object per verdict, one line each."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+from edge.errors import OutputLost
+from edge.verdict import Verdict
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict for people's programs; the keys are documented in docs/outputs.md and stay.
+
+    Times are milliseconds; `captured_ns` and `decided_ns` are the monotonic clock, for differences only.
+    A number that JSON cannot hold (infinite, not a number) is null.
+    """
+    return {
+        "frame_id": verdict.frame_id,
+        "part_id": verdict.part_id,
+        "outcome": verdict.outcome.value,
+        "reason": verdict.reason.name,
+        "reason_code": int(verdict.reason),
+        "score": _finite(verdict.score),
+        "threshold": _finite(verdict.threshold),
+        "recipe": verdict.recipe,
+        "total_ms": round(verdict.total_ms, 3),
+        "preprocess_ms": round(verdict.preprocess_ms, 3),
+        "infer_ms": round(verdict.infer_ms, 3),
+        "captured_ns": verdict.captured_ns,
+        "decided_ns": verdict.decided_ns,
+        "label": verdict.label,
+    }
+
+
+class JsonLines:
+    """`jsonl:-` writes to the standard output, `jsonl:FILE` appends to a file. Flushed with every line."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        path = uri.partition(":")[2]
+        self._own = path not in ("", "-")
+        try:
+            self._file: TextIO = Path(path).open("a", encoding="utf-8") if self._own else sys.stdout  # noqa: SIM115
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def send(self, verdict: Verdict) -> None:
+        """Write one line. Raises OutputLost when the disk is full or the reader of the pipe has gone."""
+        try:
+            self._file.write(json.dumps(verdict_json(verdict), ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.flush()
+        except (OSError, ValueError) as error:  # ValueError: the file is closed
+            raise self._lost(error) from error
+
+    def beat(self, counter: int, healthy: bool) -> None:
+        """A file has no heartbeat."""
+
+    def close(self) -> None:
+        """Close the file; the standard output stays open, it is not ours."""
+        if self._own:
+            try:
+                self._file.close()
+            except OSError as error:
+                raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> OutputLost:
+        hint = "Check that the folder exists, may be written and has space; or that the reader still runs."
+        return OutputLost(f"cannot write verdicts: {error}", self.uri, hint)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,118 @@
+"""One body for every output, with a real peer each: send, beat, close twice, refuse after close."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from peers import a_verdict, free_port, null_modem, plc_client, until
+from serial import Serial
+
+from edge.errors import OutputLost
+from edge.outputs import Output, open_output
+from edge.outputs.plc_sim import SimulatedPlc
+from edge.verdict import Outcome, Reason
+
+Ids = Callable[[], list[int]]  # the part ids that the other side has received, oldest first
+
+
+def _json_lines(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    path = folder / "verdicts.jsonl"
+    return f"jsonl:{path}", lambda: [json.loads(line)["frame_id"] for line in path.read_text().splitlines()]
+
+
+def _serial(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    far, near = stack.enter_context(null_modem())
+    plc = stack.enter_context(Serial(far, timeout=2.0))
+    received: list[int] = []
+
+    def ids() -> list[int]:
+        while plc.in_waiting:
+            received.append(int(plc.read_until(b"\r").split(b",")[1]))
+        return received
+
+    return f"serial://{near}", ids
+
+
+def _modbus_client(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    plc = SimulatedPlc()
+    stack.callback(plc.close)
+    return plc.start(), lambda: [part for part, _, _ in plc.results()]
+
+
+def _modbus_server(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    port = free_port()
+    plc = stack.enter_context(plc_client(port))
+    received: list[int] = []
+
+    def ids() -> list[int]:
+        block = plc.read_holding_registers(101, 3)
+        if block and block[0] and block[2] not in received:
+            received.append(block[2])
+        return received
+
+    return f"modbus-tcp-server://127.0.0.1:{port}", ids
+
+
+KINDS = {
+    "jsonl": _json_lines,
+    "serial": _serial,
+    "modbus-tcp": _modbus_client,
+    "modbus-tcp-server": _modbus_server,
+}
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS.keys())
+def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Ids]]:
+    with ExitStack() as stack:
+        yield request.param(stack, tmp_path)
+
+
+def test_every_verdict_arrives_in_order(peer: tuple[str, Ids]) -> None:
+    uri, received = peer
+    output: Output = open_output(uri)
+    assert output.uri == uri
+    for number in range(1, 6):
+        output.send(a_verdict(number))
+        assert until(lambda n=number: received()[-1:] == [n])  # type: ignore[misc]
+    assert received() == [1, 2, 3, 4, 5]
+    output.close()
+
+
+def test_every_kind_of_verdict_can_be_sent(peer: tuple[str, Ids]) -> None:
+    output = open_output(peer[0])
+    output.send(a_verdict(1, Outcome.REVIEW))
+    for number, reason in enumerate(Reason):
+        output.send(a_verdict(number, Outcome.FAIL, reason))
+    output.close()
+
+
+def test_beating_before_between_and_after(peer: tuple[str, Ids]) -> None:
+    output = open_output(peer[0])
+    output.beat(0, healthy=False)
+    output.beat(1, healthy=True)
+    output.send(a_verdict(1))
+    output.beat(70_000, healthy=True)
+    output.beat(70_001, healthy=False)
+    output.close()
+
+
+def test_a_closed_output_says_so_and_leaves_no_thread(peer: tuple[str, Ids]) -> None:
+    before = threading.active_count()
+    output = open_output(peer[0])
+    output.close()
+    output.close()
+    with pytest.raises(OutputLost):
+        output.send(a_verdict(1))
+    assert until(lambda: threading.active_count() <= before)
+
+
+def test_it_can_be_opened_again(peer: tuple[str, Ids]) -> None:
+    uri, received = peer
+    for number in (1, 2):
+        output = open_output(uri)
+        output.send(a_verdict(number))
+        assert until(lambda n=number: received()[-1:] == [n])  # type: ignore[misc]
+        output.close()

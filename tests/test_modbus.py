@@ -1,0 +1,267 @@
+"""Modbus TCP against another library than ours, in both directions, on loopback."""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers import a_verdict, free_port, plc_client, plc_server, silent_peer, until
+from pyModbusTCP.client import ModbusClient as PlcClient
+
+from edge.errors import InspectError, OutputLost
+from edge.outputs import open_output, output_opener
+from edge.outputs.modbus import ModbusServer
+from edge.outputs.modbus_settings import client_settings, server_settings, write_plan
+from edge.outputs.plc_sim import SimulatedPlc
+from edge.registers import STATION_COUNT, STATION_START, Status, decode
+from edge.station_image import StationImage
+from edge.verdict import Outcome
+
+DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"
+
+
+@pytest.fixture
+def station() -> Iterator[ModbusServer]:
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), StationImage(recipe_number=3))
+    yield output
+    output.close()
+
+
+@pytest.fixture
+def plc(station: ModbusServer) -> Iterator[PlcClient]:
+    with plc_client(station.port) as client:
+        yield client
+
+
+def station_block(plc: PlcClient) -> list[int]:
+    block = plc.read_holding_registers(STATION_START, STATION_COUNT)
+    assert block is not None, plc.last_error_as_txt
+    return [int(word) for word in block]
+
+
+# The station as server
+
+
+def test_the_plc_reads_the_same_by_both_function_codes(station: ModbusServer, plc: PlcClient) -> None:
+    station.send(a_verdict(70_001, Outcome.FAIL))
+    block = station_block(plc)
+    assert plc.read_input_registers(STATION_START, STATION_COUNT) == block
+    assert (decode("VERDICT", block), decode("RESULT_ID", block), decode("SEQUENCE", block)) == (2, 70_001, 1)
+    assert (
+        Status(block[0]) & (Status.PASS | Status.FAIL | Status.RESULT_VALID)
+        == Status.FAIL | Status.RESULT_VALID
+    )
+
+
+def test_status_bits_are_coils_too(station: ModbusServer, plc: PlcClient) -> None:
+    station.send(a_verdict(1))
+    bits = station_block(plc)[0]
+    expected = [bool(bits >> bit & 1) for bit in range(16)]
+    assert plc.read_coils(16 * STATION_START, 16) == expected
+    assert plc.read_discrete_inputs(16 * STATION_START, 16) == expected
+
+
+def test_the_test_registers_stand_before_the_first_part(plc: PlcClient) -> None:
+    assert plc.read_holding_registers(117, 2) == [1, 0x1234]
+    assert plc.read_holding_registers(134, 2) == [0x3F80, 0]
+    assert plc.read_holding_registers(100, 2) == [0, 0]
+
+
+def test_the_plc_writes_its_block_and_only_its_block(station: ModbusServer, plc: PlcClient) -> None:
+    assert plc.write_multiple_registers(0, list(range(1, 29)))
+    assert plc.write_single_register(6, 99)
+    assert plc.read_holding_registers(0, 7) == [1, 2, 3, 4, 5, 6, 99]
+    assert not plc.write_single_register(101, 1), "nobody but the station writes a verdict"
+    assert not plc.write_multiple_registers(27, [0, 0])
+    assert not plc.write_single_coil(16 * STATION_START + 5, True)
+    assert station_block(plc)[0:2] == [0, 0]
+
+
+def test_any_unit_id_is_answered(station: ModbusServer, plc: PlcClient) -> None:
+    for unit in (0, 1, 17, 255):
+        plc.unit_id = unit
+        assert plc.read_holding_registers(118, 1) == [0x1234]
+
+
+def test_a_read_is_one_snapshot(station: ModbusServer, plc: PlcClient) -> None:
+    """Results change all the time; id, verdict, sequence and score of one read must belong together."""
+    ended = threading.Event()
+
+    def produce() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            station.send(a_verdict(number, Outcome.PASS if number % 2 else Outcome.FAIL))
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    try:
+        blocks = [station_block(plc) for _ in range(300)]
+    finally:
+        ended.set()
+        producer.join()
+    seen = [b for b in blocks if decode("VERDICT", b)]
+    assert len({decode("RESULT_ID", b) for b in seen}) > 10
+    for block in seen:
+        number, odd = decode("RESULT_ID", block), decode("RESULT_ID", block) % 2 == 1
+        assert decode("SEQUENCE", block) == (number - 1) % 65_535 + 1
+        assert decode("VERDICT", block) == (1 if odd else 2)
+        assert bool(block[0] & Status.PASS) == odd
+        assert decode("COUNT_TOTAL", block) == number
+
+
+def test_a_stall_shows_and_close_hangs_up(station: ModbusServer, plc: PlcClient) -> None:
+    station.beat(1, healthy=True)
+    station.send(a_verdict(1))
+    station.beat(2, healthy=False)
+    block = station_block(plc)
+    assert (decode("VERDICT", block), decode("HEARTBEAT", block), block[0] & Status.ONLINE) == (0, 1, 0)
+    station.close()
+    station.close()
+    assert plc.read_holding_registers(100, 1) is None
+    with pytest.raises(OutputLost, match="ended"):
+        station.send(a_verdict(2))
+
+
+def test_a_taken_port_says_what_to_do(station: ModbusServer) -> None:
+    with pytest.raises(OutputLost, match=r"cannot listen.*free port.*1024"):
+        open_output(f"modbus-tcp-server://127.0.0.1:{station.port}")
+
+
+def test_sequence_goes_on_when_the_server_is_opened_again() -> None:
+    port = free_port()
+    opener = output_opener(f"modbus-tcp-server://127.0.0.1:{port}")
+    for number in (1, 2):
+        output = opener()
+        output.send(a_verdict(number))
+        with plc_client(port) as plc:
+            assert plc.read_holding_registers(104, 1) == [number]
+        output.close()
+
+
+# The station as client
+
+
+def test_the_station_writes_into_the_plc() -> None:
+    port = free_port()
+    with plc_server(port) as plc:
+        output = open_output(f"modbus-tcp://127.0.0.1:{port}?unit=5&offset=1000&word_order=little")
+        output.send(a_verdict(70_001))
+        bank = plc.data_bank.get_holding_registers(1100, STATION_COUNT)
+        assert decode("RESULT_ID", bank, "little") == 70_001
+        assert (decode("VERDICT", bank), decode("TEST_F32", bank, "little")) == (1, 1.0)
+        assert bank[0] & Status.RESULT_VALID
+        output.close()
+        bank = plc.data_bank.get_holding_registers(1100, STATION_COUNT)
+        assert (bank[0] & ~Status.RESULT_TOGGLE, decode("VERDICT", bank), decode("SEQUENCE", bank)) == (
+            0,
+            0,
+            1,
+        )
+        output.close()
+
+
+def test_what_a_crashed_run_left_in_the_plc_is_cleared_first() -> None:
+    port = free_port()
+    with plc_server(port) as plc:
+        plc.data_bank.set_holding_registers(100, [0xFFFF] * STATION_COUNT)
+        output = open_output(f"modbus-tcp://127.0.0.1:{port}")
+        assert plc.data_bank.get_holding_registers(100, 2) == [0, 0]
+        output.close()
+
+
+def test_a_new_id_never_stands_beside_the_old_pass() -> None:
+    """The order of the writes is what a PLC program hangs on: pass bits off, data, status last."""
+    image = StationImage()
+    image.publish(a_verdict(1))
+    before = image.block()
+    image.publish(a_verdict(2, Outcome.FAIL))
+    after, seen = image.block(), list(before)
+    for address, values in write_plan(before, after):
+        seen[address - 100 : address - 100 + len(values)] = values
+        if seen[0] & Status.PASS:
+            assert decode("RESULT_ID", seen) == 1
+    assert seen == after
+
+
+def test_a_beat_does_not_make_the_result_flicker() -> None:
+    image = StationImage()
+    image.publish(a_verdict(1))
+    before = image.block()
+    image.beat(1, healthy=True)
+    assert [address for address, _ in write_plan(before, image.block())] == [101, 100]
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(OutputLost, match=r"does not answer.*ping 127\.0\.0\.1.*firewall"):
+        open_output(f"modbus-tcp://127.0.0.1:{free_port()}")
+
+
+def test_a_plc_that_never_answers_is_given_up_in_bounded_time() -> None:
+    with silent_peer() as port, pytest.raises(OutputLost, match=r"stopped answering.*unit=3"):
+        open_output(f"modbus-tcp://127.0.0.1:{port}?timeout_ms=100&unit=3")
+
+
+def test_a_refused_write_names_the_registers(station: ModbusServer) -> None:
+    """Two stations pointed at each other: a server lets nobody write 100..149."""
+    with pytest.raises(OutputLost, match=r"refuses writes to 100\.\.100.*offset"):
+        open_output(f"modbus-tcp://127.0.0.1:{station.port}")
+
+
+def test_the_simulated_plc_misses_no_part_at_full_speed() -> None:
+    plc = SimulatedPlc()
+    output = open_output(plc.start())
+    for number in range(1, 501):
+        output.send(a_verdict(number, Outcome.PASS if number % 3 else Outcome.FAIL))
+    assert plc.results() == [(n, 1 if n % 3 else 2, n) for n in range(1, 501)]
+    assert plc.register("COUNT_TOTAL") == 500
+    output.close()
+    assert plc.register("VERDICT") == 0
+    plc.close()
+    plc.close()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "modbus-tcp://",
+        "modbus-tcp://plc:99999",
+        "modbus-tcp://plc?unit=256",
+        "modbus-tcp://plc?offset=-1",
+        "modbus-tcp://plc?word_order=middle",
+        "modbus-tcp://plc?unti=1",
+        "modbus-tcp-server://0.0.0.0?unit=1",
+        "opcua://plc",
+    ],
+)
+def test_wrong_uris_are_refused_before_anything_is_opened(uri: str) -> None:
+    with pytest.raises(InspectError) as refused:
+        output_opener(uri)
+    assert refused.value.exit_code == 2
+
+
+def test_settings() -> None:
+    plc = client_settings("modbus-tcp://[::1]?timeout_ms=250")
+    assert (plc.host, plc.port, plc.unit, plc.offset, plc.word_order, plc.timeout_s) == (
+        "::1",
+        502,
+        1,
+        0,
+        "big",
+        0.25,
+    )
+    assert server_settings("modbus-tcp-server://0.0.0.0:0").port == 0
+
+
+def test_no_thread_stays_behind() -> None:
+    before = threading.active_count()
+    output = open_output("modbus-tcp-server://127.0.0.1:0")
+    output.close()
+    assert until(lambda: threading.active_count() <= before)
+
+
+def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in re.findall(r"^```python\n(.+?)^```", DOCS.read_text("utf-8"), re.M | re.S):
+        exec(block, {})
+    assert capsys.readouterr().out == "4660 []\n"
