@@ -24,6 +24,11 @@ def image_fault(pixels: Pixels, previous: Pixels | None) -> Reason | None:
     return Reason.FRAME_BLANK if is_blank(pixels) else None
 
 
+def age_fault(captured_ns: int, now_ns: int, max_age_ms: float) -> Reason | None:
+    """FRAME_STALE when a picture is older than its limit before it is judged: it may show another part."""
+    return Reason.FRAME_STALE if now_ns - captured_ns > max_age_ms * 1_000_000 else None
+
+
 def is_same(pixels: Pixels, previous: Pixels) -> bool:
     """Equal in every byte; the whole picture is compared only when the samples are equal."""
     if pixels.shape != previous.shape or not np.array_equal(_sample(pixels), _sample(previous)):

@@ -9,6 +9,7 @@ stream that ran into its limit never comes back (FFmpeg has given up on it): fir
 CameraLost, and the caller opens again.
 """
 
+import math
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ READ_LIMIT_S = 2
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(READ_LIMIT_S))
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp|fflags;nobuffer")
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -56,7 +57,7 @@ def device_settings(uri: str) -> tuple[str, dict[str, float]]:
     device, _, query = uri.partition("?")
     try:
         return device, {name: _value(name, text) for name, text in parse_qsl(query, keep_blank_values=True)}
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         hint = f"Known: {', '.join(_SETTINGS)}; fourcc has four letters."
         raise DataError(f"the camera setting cannot be read: {error}", uri, hint) from error
 
@@ -113,14 +114,14 @@ class StreamCamera:
             hint = f"Try `ffplay -rtsp_transport tcp {self.uri}`; check address, user and password."
             raise CameraLost("the stream cannot be opened", self.uri, hint)
         self._timed_out, self._piled_up = False, True
-        self._stream_s = 0.0
+        self._stream_s = math.nan
 
     def read(self, timeout_s: float) -> Shot:
         """The next fresh picture. CameraTimeout once when none comes, then CameraLost."""
         deadline = time.monotonic() + READ_LIMIT_S
         while True:
             pixels, waited, step = self._next()
-            fresh = waited > step / 2  # it had to be waited for, so nothing lay in the buffer
+            fresh = waited > step / 2  # it had to be waited for, so nothing lay in the buffer; NaN: no
             self._piled_up = is_stall(waited, step) or (self._piled_up and not fresh)
             if not self._piled_up or time.monotonic() > deadline:
                 return Shot(pixels, device_ns=int(self._stream_s * 1e9))
@@ -130,14 +131,14 @@ class StreamCamera:
         self._capture.release()
 
     def _next(self) -> tuple[Pixels, float, float]:
-        """A picture, seconds waited for it, and seconds of stream time since the one before."""
+        """A picture, seconds waited for it, and seconds of stream time since the one before (first: NaN)."""
         started, before = time.monotonic(), self._stream_s
         pixels = _grab(self._capture)
         waited = time.monotonic() - started
         if pixels is None:
             raise self._fault(waited)
         self._stream_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return pixels, waited, max(0.0, self._stream_s - before)
+        return pixels, waited, self._stream_s - before
 
     def _fault(self, waited: float) -> CameraTimeout | CameraLost:
         if waited > 0.9 * READ_LIMIT_S and not self._timed_out:
@@ -176,7 +177,7 @@ class VideoFile:
 def is_stall(waited_s: float, step_s: float) -> bool:
     """True when a picture came so late after the one before that others must have piled up behind it.
 
-    `step_s` is the stream time between the two; 0 where the stream has no time, then nobody can tell.
+    `step_s` is the stream time between the two; 0 where the stream has no time: then nobody can tell.
     """
     return step_s > 0 and waited_s > max(MIN_STALL_S, STALL * step_s)
 

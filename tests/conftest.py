@@ -1,0 +1,80 @@
+"""What all tests share: nobody leaves a thread behind; a real RTSP server where GStreamer is installed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+RTSP_PACKAGES = "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
+SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's bindings are built for this one
+JOIN_S = 3.0
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    """A thread that outlives its test is a leak in a station that runs for months."""
+    before = set(threading.enumerate())
+    yield
+    started = set(threading.enumerate()) - before
+    for thread in started:
+        thread.join(JOIN_S)
+    left = [thread.name for thread in started if thread.is_alive()]
+    assert not left, f"threads left behind: {left}"
+
+
+class RtspServer:
+    """A real server in its own process: it can be frozen, killed and started again on the same port."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self.port = 0
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"rtsp://viewer:secret@127.0.0.1:{self.port}/line"
+
+    def start(self) -> None:
+        script = Path(__file__).parent / "faults" / "rtsp_server.py"
+        command = [SYSTEM_PYTHON, str(script), str(self.port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        ready = self._process.stdout.readline().split()
+        assert ready[:1] == ["ready"], "the RTSP server did not start"
+        self.port = int(ready[1])
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+
+@pytest.fixture
+def rtsp_server() -> Iterator[RtspServer]:
+    """Skips where Debian's packages are not installed."""
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
+    there = Path(SYSTEM_PYTHON).exists() and not subprocess.run(
+        [SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False
+    ).returncode  # fmt: skip
+    if not there:
+        pytest.skip(f"no RTSP server: apt-get install {RTSP_PACKAGES}")
+    server = RtspServer()
+    yield server
+    server.kill()
