@@ -1,0 +1,90 @@
+"""Constants that make raw errors comparable, fitted on good pictures only. Pure numpy.
+
+They end up inside the engine as constants: the runtime never normalises anything.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+# EfficientAD's quantiles (arXiv 2303.14535, section 3.4): 0 is where the worst tenth of good places begins,
+# 1 is a place as bad as the worst half per cent of good ones.
+LOW_QUANTILE, HIGH_QUANTILE = 0.90, 0.995
+
+
+def map_quantiles(maps: Floats) -> tuple[float, float]:
+    """Good pictures' raw error maps (N, h, w) of one branch -> the two quantiles (low, high), high > low."""
+    low, high = np.quantile(maps, [LOW_QUANTILE, HIGH_QUANTILE])
+    return float(low), float(max(high, low + 1e-6))
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A multivariate normal: distance(x) = |whiten @ (x - mean)|, the Mahalanobis distance."""
+
+    mean: Floats  # (D,)
+    whiten: Floats  # (D, D), whiten.T @ whiten = inverse covariance
+
+    def distance(self, x: Floats) -> Floats:
+        """(N, D) -> (N,)."""
+        return np.linalg.norm((x - self.mean) @ self.whiten.T, axis=1)
+
+
+def fit_gaussian(x: Floats) -> Gaussian:
+    """Mean and Ledoit-Wolf covariance (Ledoit & Wolf 2004, "A well-conditioned estimator") of x (N, D).
+
+    Columns are brought to unit variance first, so that the shrinkage target (a multiple of the identity)
+    treats every feature alike.
+    """
+    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    z = (x - mean) / scale
+    values, vectors = np.linalg.eigh(_ledoit_wolf(z))
+    whiten = (vectors / np.sqrt(values)).T / scale
+    return Gaussian(mean, whiten)
+
+
+def leave_one_out_distances(x: Floats) -> Floats:
+    """Each row's distance from the Gaussian of the others: (N, D) -> (N,).
+
+    What a good part the model has never seen looks like, without giving up a single picture for it.
+    """
+    keep = ~np.eye(len(x), dtype=bool)
+    return np.array([fit_gaussian(x[row]).distance(x[i : i + 1])[0] for i, row in enumerate(keep)])
+
+
+def _ledoit_wolf(z: Floats) -> Floats:
+    """Shrunk covariance of centred rows z (N, D)."""
+    n, d = z.shape
+    sample = z.T @ z / n
+    target = np.trace(sample) / d
+    spread = np.sum((sample - target * np.eye(d)) ** 2) / d
+    # sum over rows of |z z' - S|^2 / d, written without building N matrices of D x D
+    noise = (np.mean(np.sum(z**2, axis=1) ** 2) - np.sum(sample**2)) / (n * d)
+    shrink = min(1.0, max(noise / max(spread, 1e-12), 1e-3))
+    shrunk: Floats = (1 - shrink) * sample + shrink * target * np.eye(d)
+    return shrunk
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """score = map_weight * map_score + distance_weight * distance; 1.0 is a typical good picture."""
+
+    map_weight: float
+    distance_weight: float
+
+
+def fit_score_scale(map_scores: Floats, distances: Floats | None, map_sd: float | None = None) -> ScoreScale:
+    """Bring map score and pooled distance to one scale: each divided by its spread on good pictures.
+
+    map_scores (N,), distances (M,) or None. Raises nothing; a spread of zero counts as a small one.
+    """
+    sd = max(map_sd if map_sd is not None else float(map_scores.std()), 1e-6)
+    parts = [(float(map_scores.mean()), sd)]
+    if distances is not None:
+        parts.append((float(distances.mean()), max(float(distances.std()), 1e-6)))
+    typical = sum(mean / spread for mean, spread in parts)
+    weights = [1 / (spread * max(typical, 1e-6)) for _, spread in parts]
+    return ScoreScale(weights[0], weights[1] if distances is not None else 0.0)

@@ -1,0 +1,93 @@
+"""Teacher features, computed once and kept: the teacher is frozen, so training pays only for the students."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from distillation.teacher import Teacher
+from edge.frame import Pixels
+
+Progress = Callable[[int, int], None]  # done, total
+
+
+class FeatureCache:
+    """Maps of all pictures as float16 files (N, C_k, H_k, W_k), read through the page cache.
+
+    About 340 kB a picture of 256x256 with the Lite0 teacher. `key` names pictures, teacher and settings: files
+    of another key are thrown away, files of the same key are used again after an interrupted training.
+    """
+
+    def __init__(self, folder: Path, teacher: Teacher, images: Pixels, device: str, progress: Progress):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.count = len(images)
+        height, width = images.shape[1:3]
+        shapes = [(self.count, c, height // s, width // s) for c, s in zip(teacher.channels, teacher.strides)]
+        self.paths = [folder / f"map{k}.f16" for k in range(len(shapes))]
+        self.key = key = _key(teacher, images)
+        note = folder / "key.json"
+        if not (note.exists() and json.loads(note.read_text()) == key):
+            note.unlink(missing_ok=True)
+            _fill(self.paths, shapes, teacher, images, device, progress)
+            note.write_text(json.dumps(key))  # last: an interrupted fill leaves no key
+        self.maps = [np.memmap(p, np.float16, "r", shape=s) for p, s in zip(self.paths, shapes)]
+
+    def __getitem__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Tensor]:
+        """Float32 maps (B, C_k, H_k, W_k) of these rows."""
+        return [torch.from_numpy(m[rows].astype(np.float32)) for m in self.maps]
+
+    def channel_statistics(self, rows: int) -> list[tuple[Tensor, Tensor]]:
+        """Per map the mean and standard deviation of each channel over the first `rows` pictures, shape
+        (1, C, 1, 1). A channel that never changes gets a deviation that leaves it quiet."""
+        return [_statistics(m[:rows]) for m in self.maps]
+
+    def delete(self) -> None:
+        """Remove the files."""
+        self.maps = []
+        for path in [*self.paths, self.paths[0].with_name("key.json")]:
+            path.unlink(missing_ok=True)
+        self.paths[0].parent.rmdir()
+
+
+def _key(teacher: Teacher, images: Pixels) -> dict[str, object]:
+    weights = hashlib.sha256()
+    for tensor in teacher.state_dict().values():
+        weights.update(tensor.cpu().numpy().tobytes())
+    return {
+        "teacher": teacher.name,
+        "weights": weights.hexdigest(),
+        "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+        "shape": list(images.shape),
+    }
+
+
+@torch.inference_mode()
+def _fill(
+    paths: Sequence[Path], shapes: Sequence[tuple[int, ...]], teacher: Teacher, images: Pixels, device: str,
+    progress: Progress, batch: int = 8,
+) -> None:  # fmt: skip
+    files = [np.memmap(p, np.float16, "w+", shape=s) for p, s in zip(paths, shapes)]
+    for start in range(0, len(images), batch):
+        rows = slice(start, start + batch)
+        for file, maps in zip(files, teacher(torch.from_numpy(images[rows]).to(device))):
+            file[rows] = maps.cpu().numpy()
+        progress(min(start + batch, len(images)), len(images))
+    for file in files:
+        file.flush()
+
+
+def _statistics(maps: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+    total, squares, count = 0.0, 0.0, 0
+    for start in range(0, len(maps), 16):  # float64 sums over float16 files without a copy of the whole
+        part = maps[start : start + 16].astype(np.float64)
+        total, squares = total + part.sum(axis=(0, 2, 3)), squares + (part**2).sum(axis=(0, 2, 3))
+        count += part.shape[0] * part.shape[2] * part.shape[3]
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    std = np.maximum(std, 0.05 * std.mean() + 1e-6)
+    return tuple(torch.from_numpy(v).float().view(1, -1, 1, 1) for v in (mean, std))  # type: ignore[return-value]

@@ -1,0 +1,69 @@
+"""ONNX Runtime on the CPU: the embedded default. Only this file knows onnxruntime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from edge.errors import BackendFault
+from edge.frame import AnomalyMap, Pixels
+
+WARM_UP_RUNS = 3  # the first runs plan memory and are several times slower
+
+
+class OnnxRuntimeBackend:
+    """One session on the CPU provider.
+
+    Raises BackendFault when the file is no ONNX model of this product, or its input size is not
+    `input_size` (height, width). `threads` 0 lets ONNX Runtime take all cores.
+    """
+
+    def __init__(self, engine: Path, input_size: tuple[int, int], threads: int = 0):
+        self.input_size = input_size
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # Worker threads must not burn the cores between two parts: the camera and the PLC need them.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = ort.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own types, and RuntimeError, and more
+            hint = "Run build-engines again."
+            raise BackendFault(f"ONNX Runtime cannot load it: {error}", str(engine), hint) from error
+        self.name = f"ONNX Runtime {ort.__version__} CPU"
+        check_model(engine, [(i.name, i.shape) for i in self._session.get_inputs()], input_size)
+        for _ in range(WARM_UP_RUNS):
+            self.infer(np.zeros((*input_size, 3), np.uint8))
+
+    def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
+        """See `edge.backends.Backend`."""
+        try:
+            outputs: Any = self._session.run(["anomaly_map", "score"], {"pixels": pixels[None]})
+        except Exception as error:
+            raise BackendFault(f"inference failed: {error}", self.name, "Restart the station.") from error
+        return outputs[0][0], float(outputs[1][0])
+
+    def close(self) -> None:
+        """ONNX Runtime frees the session with its last reference; there is nothing to wait for."""
+
+
+def check_model(engine: Path, inputs: list[tuple[str, list[Any]]], input_size: tuple[int, int]) -> None:
+    """Compare a model's inputs with what the recipe says. Raises BackendFault."""
+    wanted = ("pixels", [*input_size, 3])
+    found = [(name, list(shape[1:])) for name, shape in inputs]
+    if found != [wanted]:
+        what = f"the engine takes {found}, the recipe says {[wanted]}"
+        raise BackendFault(what, str(engine), "Use the engine and the recipe of one build-engines run.")
+
+
+def embedded_recipe(engine: Path) -> str | None:
+    """The recipe text that an ONNX file carries in its metadata, or None."""
+    from edge.recipe import METADATA_KEY
+
+    try:
+        session = ort.InferenceSession(str(engine), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BackendFault(f"not an ONNX model: {error}", str(engine), "Run build-engines again.") from error
+    text: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    return text
