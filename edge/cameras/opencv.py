@@ -123,8 +123,11 @@ class StreamCamera:
             pixels, waited, step = self._next()
             fresh = waited > step / 2  # it had to be waited for, so nothing lay in the buffer; NaN: no
             self._piled_up = is_stall(waited, step) or (self._piled_up and not fresh)
-            if not self._piled_up or time.monotonic() > deadline:
+            if not self._piled_up:
                 return Shot(pixels, device_ns=int(self._stream_s * 1e9))
+            if time.monotonic() > deadline:
+                hint = "Lower the camera's frame rate or size."
+                raise CameraTimeout(f"only old pictures for {READ_LIMIT_S} s", self.uri, hint)
 
     def close(self) -> None:
         """Leave the stream."""
