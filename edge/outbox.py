@@ -98,9 +98,7 @@ class Outbox:
         while not self._closing.is_set():
             try:
                 self._step()
-            except (
-                Exception
-            ) as error:  # an output that breaks its promise must not end the outbox
+            except Exception as error:  # an output that breaks its promise must not end the outbox
                 self._lose(error)
         self._finish()
 

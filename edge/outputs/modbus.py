@@ -189,8 +189,7 @@ class RegisterServer:
         listener = cast(asyncio.Server, server.transport)
         self._started.set_result(listener.sockets[0].getsockname()[1])
         await self._stop.wait()
-        await server.shutdown()  # type: ignore[no-untyped-call]
-        await asyncio.sleep(0)  # lets the closed connections free their sockets
+        await _shut_down(server, listener)
 
     async def _access(
         self,
@@ -207,6 +206,22 @@ class RegisterServer:
         elif values is None and self._on_read is not None:
             registers[STATION_START : STATION_START + STATION_COUNT] = self._on_read()
         return None
+
+
+async def _shut_down(server: ModbusTcpServer, listener: asyncio.Server) -> None:
+    """Stop accepting first: pymodbus forgets a connection that is just being made; its socket stays open."""
+    with suppress(NotImplementedError):  # Windows
+        for each in listener.sockets:
+            asyncio.get_running_loop().remove_reader(each.fileno())
+    await _settle()
+    await server.shutdown()  # type: ignore[no-untyped-call]
+    await _settle()
+
+
+async def _settle() -> None:
+    """Give what is already under way in the loop its few turns (accept, connect; close, free)."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def _layout(writable: range) -> list[SimData]:

@@ -1,8 +1,10 @@
 """Wires that break: PLC off and on again, TCP cut in the middle of a frame, serial port gone, disk full."""
 
+import gc
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,7 @@ def test_a_serial_port_that_is_pulled_out() -> None:
     with serial_pair() as (plc, port):
         outbox = Outbox(output_opener(f"serial://{port}"), beat_s=0.05)
         outbox.put(a_verdict(1))
+        assert until(lambda: outbox.counters.sent == 1)
         assert os.read(plc, 4) == b"RES,"
         os.close(plc)
         assert until(lambda: outbox.alarm)
@@ -118,3 +121,14 @@ def test_no_thread_survives_a_broken_output() -> None:
     assert until(lambda: outbox.alarm)
     outbox.close()
     assert until(lambda: threading.active_count() <= before)
+
+
+def test_a_server_that_ends_while_somebody_connects_frees_every_socket() -> None:
+    """pymodbus forgot the connection that was just being made; its socket stayed open until collected."""
+    for _ in range(50):
+        output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), StationImage())
+        with socket.create_connection(("127.0.0.1", output.port), timeout=5.0) as plc:
+            output.close()
+            with suppress(ConnectionResetError):
+                assert plc.recv(1) == b"", "hung up on"
+    gc.collect()
