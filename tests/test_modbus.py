@@ -1,6 +1,8 @@
 """Modbus TCP against another library than ours, in both directions, on loopback."""
 
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +203,14 @@ def test_nobody_there() -> None:
 def test_a_plc_that_never_answers_is_given_up_in_bounded_time() -> None:
     with silent_peer() as port, pytest.raises(OutputLost, match=r"stopped answering.*unit=3"):
         open_output(f"modbus-tcp://127.0.0.1:{port}?timeout_ms=100&unit=3")
+
+
+def test_the_library_prints_nothing_on_the_operators_console() -> None:
+    """pymodbus hangs its NullHandler on a logger it does not use: every failed try came out on stderr."""
+    uri = f"modbus-tcp://127.0.0.1:{free_port()}"
+    code = f"import edge.outputs as o\ntry: o.open_output('{uri}')\nexcept o.InspectError: pass"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("", "")
 
 
 def test_a_refused_write_names_the_registers(station: ModbusServer) -> None:

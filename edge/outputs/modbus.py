@@ -7,6 +7,7 @@ Only pymodbus classes without a deprecation note are used (SimDevice with an act
 """
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ from edge.verdict import Verdict
 
 SERVED = 200  # registers 0..199 can be read, so that an address that is off by one shows its neighbour
 WRITES = (6, 16, 22, 23)  # function codes that write registers
+
+# What pymodbus logs is said by OutputLost, once; without a handler Python would print it on the console.
+logging.getLogger("pymodbus").addHandler(logging.NullHandler())
 
 
 class ModbusClient:
