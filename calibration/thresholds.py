@@ -70,7 +70,7 @@ class Thresholds:
     highest: float
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_recipe(self) -> dict[str, Any]:
         """For the recipe's `expected_false_rejects`."""
         return {"rate": self.expected_rate, "low": self.low, "high": self.high, "pictures": self.n}
 

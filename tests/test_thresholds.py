@@ -119,5 +119,5 @@ def test_description_speaks_of_parts_per_shift() -> None:
 
 def test_the_recipe_takes_the_figures() -> None:
     fit = fit_thresholds(np.random.default_rng(0).normal(size=20))
-    recipe = Recipe("p", (8, 8), fit.review, fit.fail, expected_false_rejects=fit.to_json())
+    recipe = Recipe("p", (8, 8), fit.review, fit.fail, expected_false_rejects=fit.to_recipe())
     assert recipe.expected_false_rejects["pictures"] == 20

@@ -1,0 +1,143 @@
+"""Look at the test pictures once, for the final figures; nothing is chosen by them.
+
+Image figures use the product's own score. MVTec LOCO AD's protocol takes the largest value of the map
+instead, so that one is given too; LOCO's image AUROC is half the sum of good-against-logical and
+good-against-structural, never one pool.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from calibration.dataset import LOGICAL, STRUCTURAL, Dataset, LabelledImage, load_image
+from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_misses
+from calibration.localisation import Localisation, mean_of_kinds, open_localisation
+from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
+from edge.backends import Backend
+from edge.errors import DataError
+from edge.frame import Inspection, Shot, make_frame
+from edge.images import read_image
+from edge.preprocess import preprocess
+from edge.recipe import Recipe
+from edge.verdict import decide
+
+SEED = 0  # of the bootstrap: printed figures must not change from run to run
+
+# Heat maps turn orange where fewer than one good part in twenty has any place as hot.
+CALM_PARTS = 0.95
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+
+def evaluate(
+    backend: Backend, recipe: Recipe, dataset: Dataset, progress: Progress | None = None
+) -> Evaluation:
+    """Run every test picture through the backend, one at a time, and judge it as the station would.
+
+    A plain folder's pictures are taken as good parts. Raises DataError where there are no test pictures or
+    one cannot be read, BackendFault where inference fails.
+    """
+    tests = dataset.test or [
+        LabelledImage(path, "good") for path in dataset.train if dataset.layout == "plain"
+    ]
+    if not tests:
+        hint = "Put pictures into test/good and test/<type>."
+        raise DataError("there are no test pictures", str(dataset.root / "test"), hint)
+    localisation = open_localisation(dataset, recipe.roi)
+    images = []
+    for done, image in enumerate(tests, 1):
+        images.append(_judge(backend, recipe, image, localisation))
+        if progress is not None:
+            progress(done, len(tests))
+    return _summarise(backend, recipe, dataset, images, localisation)
+
+
+def _judge(
+    backend: Backend, recipe: Recipe, image: LabelledImage, localisation: Localisation | None
+) -> Judged:
+    pixels = read_image(image.path)
+    window = preprocess(pixels, recipe.input_size, recipe.roi)
+    start = time.perf_counter_ns()
+    anomaly_map, score = backend.infer(window)
+    took = time.perf_counter_ns() - start
+    usable = bool(np.isfinite(anomaly_map).all())
+    if localisation is not None and usable:
+        localisation.add(image, anomaly_map, (pixels.shape[0], pixels.shape[1]))
+    frame = make_frame(Shot(pixels), 0, image.path.name, captured_ns=0)
+    outcome = decide(frame, Inspection(0, score, anomaly_map, "", 0, 0), recipe, now_ns=0).outcome
+    peak = float(anomaly_map.max()) if usable else math.inf
+    return Judged(
+        image.path, image.kind, score if math.isfinite(score) else math.inf, peak, outcome, took / 1e6
+    )
+
+
+def _summarise(
+    backend: Backend, recipe: Recipe, dataset: Dataset, images: list[Judged], pixels: Localisation | None
+) -> Evaluation:
+    kinds = sorted({image.kind for image in images if not image.is_good})
+    good, groups = _divide([(i.kind, i.score) for i in images], dataset)
+    calm, peaks = _divide([(i.kind, i.peak) for i in images], dataset)
+    spro = {kind: pixels.au_spro(kind) for kind in kinds} if pixels and dataset.layout == "loco" else {}
+    shown = worst_misses(images) + worst_false_rejects(images)
+    return Evaluation(
+        dataset=dataset.name,
+        recipe=recipe,
+        backend=backend.name,
+        images=images,
+        image_auroc=_mean_auroc(good, groups),
+        image_auroc_interval=bootstrap_mean_auroc(good, groups, SEED),
+        image_auroc_of_map_maximum=_mean_auroc(calm, peaks),
+        pixel_auroc=pixels.pixel_auroc() if pixels else math.nan,
+        au_pro=pixels.au_pro() if pixels else math.nan,
+        au_spro=mean_of_kinds(spro),
+        au_spro_per_type=spro,
+        per_type={kind: auroc_of(good, _of_kind(images, kind)) for kind in kinds},
+        map_limit=_map_limit(calm),
+        maps={i.path: backend.infer(load_image(i.path, recipe.input_size, recipe.roi))[0] for i in shown},
+        notes=_notes(dataset, images, pixels),
+    )
+
+
+def _divide(values: list[tuple[str, float]], dataset: Dataset) -> tuple[Scores, list[Scores]]:
+    """(good, groups of anomalous ones): LOCO's two kinds apart, everything together for other sets."""
+    good = np.array([value for kind, value in values if kind == "good"])
+    if dataset.layout == "loco":
+        groups = [np.array([v for kind, v in values if kind == k]) for k in (LOGICAL, STRUCTURAL)]
+    else:
+        groups = [np.array([value for kind, value in values if kind != "good"])]
+    return good, [group for group in groups if group.size]
+
+
+def _of_kind(images: list[Judged], kind: str) -> Scores:
+    return np.array([image.score for image in images if image.kind == kind])
+
+
+def _mean_auroc(good: Scores, groups: list[Scores]) -> float:
+    return float(np.mean([auroc_of(good, group) for group in groups])) if groups else math.nan
+
+
+def _map_limit(peaks: Scores) -> float:
+    """Where the maps of good parts end; NaN where none is known."""
+    finite = peaks[np.isfinite(peaks)]
+    return float(np.quantile(finite, CALM_PARTS)) if finite.size else math.nan
+
+
+def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:
+    n_good = sum(image.is_good for image in images)
+    broken = sum(math.isinf(image.score) or math.isinf(image.peak) for image in images)
+    unmasked = pixels.unmasked if pixels else 0
+    remarks = {
+        "There are no good test pictures: AUROC and false rejects cannot be told.": not n_good,
+        "There are no anomalous test pictures: only false rejects can be told.": n_good == len(images),
+        "There are no masks: how well the place is found cannot be told.": pixels is None
+        and n_good < len(images),
+        f"{unmasked} anomalous pictures have no mask and are left out of the pixel figures.": unmasked,
+        f"{broken} pictures got no finite score or map; they count as rejected.": broken,
+        "The pictures of a plain folder are taken as good parts. If the model has learnt from them, "
+        "the figures are better than the line will see.": dataset.layout == "plain",
+        "Figures for logical and structural anomalies are taken apart and averaged; "
+        "for the place, AU-sPRO stands in for AU-PRO (MVTec LOCO AD's protocol).": dataset.layout == "loco",
+    }
+    return [text for text, applies in remarks.items() if applies]

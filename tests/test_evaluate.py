@@ -1,0 +1,254 @@
+"""Evaluation from files to figures, with a real ONNX model that finds dark places."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from calibration.dataset import open_dataset
+from calibration.evaluate import evaluate
+from calibration.figures import Evaluation, worst_false_rejects, worst_misses
+from calibration.localisation import Defect, read_defects
+from edge.backends import Backend, open_backend
+from edge.errors import DataError
+from edge.recipe import Recipe
+from edge.verdict import Outcome
+
+SIZE = (32, 32)
+RECIPE = Recipe("darkness", SIZE, review=0.5, fail=0.8)
+
+
+def darkness_model(path: Path) -> Path:
+    """map = 1 - grey / 255, score = its largest value; made of the operators a detector is made of."""
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, *SIZE, 3])
+    outputs = [
+        helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [1, *SIZE]),
+        helper.make_tensor_value_info("score", TensorProto.FLOAT, [1]),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["value"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["value", "channels"], ["grey"], keepdims=0),
+        helper.make_node("Div", ["grey", "white"], ["light"]),
+        helper.make_node("Sub", ["one", "light"], ["anomaly_map"]),
+        helper.make_node("ReduceMax", ["anomaly_map", "places"], ["score"], keepdims=0),
+    ]
+    constants = [
+        helper.make_tensor("channels", TensorProto.INT64, [1], [3]),
+        helper.make_tensor("places", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("white", TensorProto.FLOAT, [], [255.0]),
+        helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+    ]
+    graph = helper.make_graph(nodes, "darkness", [pixels], outputs, constants)
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return open_backend(darkness_model(tmp_path_factory.mktemp("engine") / "darkness.onnx"), RECIPE)
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    return path
+
+
+def part(rng: np.random.Generator, darkest: float = 0.3) -> np.ndarray:
+    """A light, slightly speckled part (64x48) whose darkest pixel has the score `darkest`."""
+    pixels = rng.integers(200, 240, (64, 48, 1)).repeat(3, axis=2).astype(np.uint8)
+    pixels[:16, :16] = round(255 * (1 - darkest))
+    return pixels
+
+
+def add_spot(folder: Path, name: str, kind: str, rng: np.random.Generator, score: float) -> np.ndarray:
+    """An anomalous part: a dark square away from the calm corner. Gives its mask."""
+    pixels, mask = part(rng), np.zeros((64, 48), np.uint8)
+    pixels[32:48, 20:36] = round(255 * (1 - score))
+    mask[32:48, 20:36] = 255
+    write(folder / "test" / kind / f"{name}.png", pixels)
+    return mask
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    """10 good parts (one too dark), 4 scratches (one too light to be caught), 3 stains, all with masks."""
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        write(tmp_path / "train" / "good" / f"{i}.png", part(rng))
+    for i in range(10):
+        write(tmp_path / "test" / "good" / f"{i}.png", part(rng, 0.6 if i == 3 else 0.3))
+    for kind, scores in {"scratch": (0.9, 0.9, 0.7, 0.4), "stain": (0.95, 0.95, 0.95)}.items():
+        for i, score in enumerate(scores):
+            mask = add_spot(tmp_path, str(i), kind, rng, score)
+            write(tmp_path / "ground_truth" / kind / f"{i}_mask.png", mask)
+    return tmp_path
+
+
+def run(backend: Backend, root: Path, recipe: Recipe = RECIPE) -> Evaluation:
+    return evaluate(backend, recipe, open_dataset(root, minimum=0))
+
+
+def test_figures_by_hand(backend: Backend, mvtec: Path) -> None:
+    result = run(backend, mvtec)
+    assert (len(result.good), result.n_anomalous) == (10, 7)
+    # 70 pairs; the 0.4 scratch loses against the 0.6 good part only.
+    assert result.image_auroc == pytest.approx(69 / 70)
+    assert result.per_type == {"scratch": pytest.approx(39 / 40), "stain": 1.0}
+    low, high = result.image_auroc_interval
+    assert low < result.image_auroc <= high == 1.0
+    assert result.image_auroc_of_map_maximum == result.image_auroc  # this model's score is the maximum
+    assert result.false_reject_rate == 0.1
+    assert (result.detection_rate("scratch"), result.detection_rate("stain")) == (0.75, 1.0)
+    assert [i.outcome for i in result.of_type("scratch")] == [
+        Outcome.FAIL, Outcome.FAIL, Outcome.REVIEW, Outcome.PASS,
+    ]  # fmt: skip
+    assert result.pixel_auroc > 0.98
+    assert 0.8 < result.au_pro < 1
+    assert math.isnan(result.au_spro)
+    assert result.notes == []
+
+
+def test_worst_pictures_come_first_and_have_their_maps(backend: Backend, mvtec: Path) -> None:
+    result = run(backend, mvtec)
+    miss, false_reject = worst_misses(result.images)[0], worst_false_rejects(result.images)[0]
+    assert (miss.kind, miss.path.stem, false_reject.path.stem) == ("scratch", "3", "3")
+    assert result.maps[miss.path].shape == SIZE
+    assert len(result.maps) <= 16
+    assert result.map_limit == pytest.approx(0.3 + 0.3 * 0.55, abs=0.02)  # 95 % of ten parts: 0.3 but one 0.6
+
+
+def test_json_is_one_object_with_the_agreed_names(backend: Backend, mvtec: Path) -> None:
+    fields = json.loads(run(backend, mvtec).to_json())
+    names = "image_auroc pixel_auroc au_pro per_type false_reject_rate n_good n_anomalous"
+    assert set(names.split()) <= fields.keys()
+    assert fields["au_spro"] is None
+    assert fields["n_per_type"] == {"scratch": 4, "stain": 3}
+    assert fields["infer_ms"]["p99"] >= fields["infer_ms"]["median"] > 0
+    assert fields["recipe"] == RECIPE.identity
+
+
+def test_progress_counts_every_picture(backend: Backend, mvtec: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    evaluate(backend, RECIPE, open_dataset(mvtec), lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 17) for i in range(1, 18)]
+
+
+def test_region_of_interest_cuts_pictures_and_masks_alike(backend: Backend, mvtec: Path) -> None:
+    """Without the corner that makes one good part dark, there is no false reject; the spots stay inside."""
+    result = run(backend, mvtec, replace(RECIPE, roi=(16, 16, 32, 48)))
+    assert result.false_reject_rate == 0
+    assert result.image_auroc == 1
+    assert result.pixel_auroc > 0.99
+
+
+def test_without_masks_image_figures_remain(backend: Backend, mvtec: Path) -> None:
+    for mask in mvtec.glob("ground_truth/*/*.png"):
+        mask.unlink()
+    result = run(backend, mvtec)
+    assert result.image_auroc == pytest.approx(69 / 70)
+    assert json.loads(result.to_json())["pixel_auroc"] is None
+    assert ["no masks" in note for note in result.notes] == [True]
+
+
+def test_one_missing_mask_is_counted_and_left_out(backend: Backend, mvtec: Path) -> None:
+    (mvtec / "ground_truth" / "stain" / "0_mask.png").unlink()
+    assert run(backend, mvtec).notes[0].startswith("1 anomalous pictures have no mask")
+
+
+def test_mask_of_another_size_is_refused_by_name(backend: Backend, mvtec: Path) -> None:
+    mask = write(mvtec / "ground_truth" / "stain" / "0_mask.png", np.full((9, 9), 255, np.uint8))
+    with pytest.raises(DataError, match="the mask is 9x9, its picture 48x64") as caught:
+        run(backend, mvtec)
+    assert caught.value.where == str(mask)
+
+
+def test_without_anomalies_false_rejects_remain(backend: Backend, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        write(tmp_path / f"{i}.png", part(rng, 0.7 if i == 0 else 0.3))
+    result = run(backend, tmp_path)
+    assert result.false_reject_rate == 0.25
+    assert json.loads(result.to_json())["image_auroc"] is None
+    assert any("plain folder" in note for note in result.notes)
+    assert any("no anomalous" in note for note in result.notes)
+
+
+def test_without_good_test_pictures_detection_remains(backend: Backend, tmp_path: Path) -> None:
+    add_spot(tmp_path, "0", "stain", np.random.default_rng(0), 0.9)
+    result = run(backend, tmp_path)
+    fields = json.loads(result.to_json())
+    assert (fields["detection_rate"], fields["per_type"]) == ({"stain": 1.0}, {"stain": None})
+    assert fields["false_reject_rate"] is None
+    assert any("no good test pictures" in note for note in result.notes)
+
+
+def test_without_test_pictures_the_folder_is_named(backend: Backend, tmp_path: Path) -> None:
+    write(tmp_path / "train" / "good" / "0.png", part(np.random.default_rng(0)))
+    with pytest.raises(DataError, match="no test pictures") as caught:
+        run(backend, tmp_path)
+    assert caught.value.where == str(tmp_path / "test")
+
+
+@pytest.fixture
+def loco(tmp_path: Path) -> Path:
+    """Two logical anomalies of two regions each, three structural ones; masks carry the defect's number."""
+    rng = np.random.default_rng(1)
+    entries = [
+        {
+            "defect_name": "missing",
+            "pixel_value": 255,
+            "saturation_threshold": 64,
+            "relative_saturation": False,
+        },
+        {"defect_name": "dent", "pixel_value": 254, "saturation_threshold": 1.0, "relative_saturation": True},
+    ]
+    (tmp_path / "defects_config.json").write_text(json.dumps(entries))
+    for i in range(6):
+        write(tmp_path / "test" / "good" / f"{i:03}.png", part(rng, 0.3 if i else 0.6))
+    for kind, value, scores in (("logical", 255, (0.9, 0.5)), ("structural", 254, (0.9, 0.9, 0.9))):
+        for i, score in enumerate(scores):
+            mask = add_spot(tmp_path, f"{i:03}", f"{kind}_anomalies", rng, score)
+            folder = tmp_path / "ground_truth" / f"{kind}_anomalies" / f"{i:03}"
+            write(folder / "000.png", mask // 255 * value)
+            if kind == "logical":  # something else is missing in the dark corner: found only by its darkness
+                write(folder / "001.png", np.roll(mask, (-32, -20), (0, 1)) // 255 * value)
+    return tmp_path
+
+
+def test_loco_takes_both_kinds_apart(backend: Backend, loco: Path) -> None:
+    result = run(backend, loco)
+    assert result.per_type == {"logical_anomalies": pytest.approx(11 / 12), "structural_anomalies": 1.0}
+    assert result.image_auroc == pytest.approx((11 / 12 + 1) / 2)  # pooled it would be 29/30
+    assert result.au_spro == pytest.approx(np.mean(list(result.au_spro_per_type.values())))
+    assert result.au_spro_per_type["structural_anomalies"] > result.au_spro_per_type["logical_anomalies"]
+    fields = json.loads(result.to_json())
+    assert fields["au_pro"] is None
+    assert set(fields["au_spro_per_type"]) == {"logical_anomalies", "structural_anomalies"}
+
+
+def test_saturation_is_in_pixels_or_a_share_and_never_more_than_the_anomaly(loco: Path) -> None:
+    defects = read_defects(loco)
+    mask = np.arange(200).reshape(10, 20) < 100
+    assert defects[255].region(mask).saturation == 64
+    assert defects[254].region(mask).saturation == 100
+    assert Defect("large", 5000, relative=False).region(mask).saturation == 100
+    assert Defect("half", 0.5, relative=True).region(mask).saturation == 50
+
+
+def test_loco_with_a_missing_list_or_an_unknown_value_names_the_file(backend: Backend, loco: Path) -> None:
+    mask = loco / "ground_truth" / "structural_anomalies" / "000" / "000.png"
+    write(mask, np.full((64, 48), 7, np.uint8))
+    with pytest.raises(DataError, match="mask value 7") as caught:
+        run(backend, loco)
+    assert caught.value.where == str(mask)
+    (loco / "defects_config.json").write_text('[{"defect_name": "x"}]')
+    with pytest.raises(DataError, match="pixel_value"):
+        run(backend, loco)
