@@ -30,7 +30,7 @@ MEASURES = {"squared": squared_error, "cosine": cosine_error}
 
 
 def context_places(x: Tensor, grid: int) -> Tensor:
-    """Mean over the cells of a grid x grid raster: (B, C, H, W) -> (B, C, grid * grid); H, W multiples of grid.
+    """Mean over the cells of a grid x grid raster: (B, C, H, W) -> (B, C, grid * grid); grid divides H, W.
 
     A fixed kernel, because an adaptive pooling does not export with a fixed grid everywhere.
     """
@@ -47,7 +47,8 @@ def affinity(x: Tensor, grid: int) -> Tensor:
     context = context_places(x, grid)  # (B, C, G)
     context = context / _norm(context).clamp_min(floor).unsqueeze(1)
     places = x / _norm(x).clamp_min(floor).unsqueeze(1)
-    return torch.einsum("bcg,bchw->bghw", context, places)
+    cosines = torch.matmul(context.transpose(1, 2), places.flatten(2))  # (B, G, H * W)
+    return cosines.unflatten(2, x.shape[2:])
 
 
 def affinity_error(teacher: Tensor, student: Tensor, grid: int) -> Tensor:

@@ -42,13 +42,15 @@ class Detector(nn.Module):
         self.config, self.teacher = config, teacher
         self.error = MEASURES[config.measure]
         self.local = LOCAL_STUDENTS[config.local_student](teacher.channels)
-        self.globl = GlobalStudent(teacher.channels, (height // 32, width // 32), config.width, config.context)
+        self.globl = GlobalStudent(
+            teacher.channels, (height // 32, width // 32), config.width, config.context
+        )
         for k, c in enumerate(teacher.channels):
             self.register_buffer(f"mean{k}", torch.zeros(1, c, 1, 1))
             self.register_buffer(f"std{k}", torch.ones(1, c, 1, 1))
         self.register_buffer("low", torch.zeros(len(BRANCHES)))
         self.register_buffer("high", torch.ones(len(BRANCHES)))
-        pooled = sum(teacher.channels)
+        pooled = 2 * sum(teacher.channels)
         self.register_buffer("pooled_mean", torch.zeros(pooled))
         self.register_buffer("pooled_whiten", torch.eye(pooled))
         self.register_buffer("score_weights", torch.tensor([1.0, 0.0]))
@@ -94,8 +96,10 @@ class Detector(nn.Module):
         return flat.topk(max(1, int(flat.shape[1] * self.config.top_share)), dim=1).values.mean(dim=1)
 
     def pooled(self, maps: Sequence[Tensor]) -> Tensor:
-        """Spatial means of all maps: -> (B, sum of channels)."""
-        return torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
+        """Mean and standard deviation over all places of every channel: -> (B, 2 * sum of channels)."""
+        means = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
+        squares = torch.cat([m.square().mean(dim=(2, 3)) for m in maps], dim=1)
+        return torch.cat([means, (squares - means.square()).clamp_min(1e-6).sqrt()], dim=1)
 
     def pooled_distance(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distance of the pooled features (PUAD, ICIP 2024): -> (B,)."""

@@ -19,7 +19,7 @@ Progress = Callable[[int, int], None]  # done, total
 class FeatureCache:
     """Maps of all pictures as float16 files (N, C_k, H_k, W_k), read through the page cache.
 
-    About 340 kB a picture of 256x256 with the Lite0 teacher. `key` names pictures, teacher and settings: files
+    About 340 kB a picture of 256x256 with the Lite0 teacher. `key` names pictures and teacher: files
     of another key are thrown away, files of the same key are used again after an interrupted training.
     """
 
@@ -27,7 +27,8 @@ class FeatureCache:
         folder.mkdir(parents=True, exist_ok=True)
         self.count = len(images)
         height, width = images.shape[1:3]
-        shapes = [(self.count, c, height // s, width // s) for c, s in zip(teacher.channels, teacher.strides)]
+        taps = zip(teacher.channels, teacher.strides, strict=True)
+        shapes = [(self.count, c, height // s, width // s) for c, s in taps]
         self.paths = [folder / f"map{k}.f16" for k in range(len(shapes))]
         self.key = key = _key(teacher, images)
         note = folder / "key.json"
@@ -35,7 +36,7 @@ class FeatureCache:
             note.unlink(missing_ok=True)
             _fill(self.paths, shapes, teacher, images, device, progress)
             note.write_text(json.dumps(key))  # last: an interrupted fill leaves no key
-        self.maps = [np.memmap(p, np.float16, "r", shape=s) for p, s in zip(self.paths, shapes)]
+        self.maps = [np.memmap(p, np.float16, "r", shape=s) for p, s in zip(self.paths, shapes, strict=True)]
 
     def __getitem__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Tensor]:
         """Float32 maps (B, C_k, H_k, W_k) of these rows."""
@@ -71,10 +72,10 @@ def _fill(
     paths: Sequence[Path], shapes: Sequence[tuple[int, ...]], teacher: Teacher, images: Pixels, device: str,
     progress: Progress, batch: int = 8,
 ) -> None:  # fmt: skip
-    files = [np.memmap(p, np.float16, "w+", shape=s) for p, s in zip(paths, shapes)]
+    files = [np.memmap(p, np.float16, "w+", shape=s) for p, s in zip(paths, shapes, strict=True)]
     for start in range(0, len(images), batch):
         rows = slice(start, start + batch)
-        for file, maps in zip(files, teacher(torch.from_numpy(images[rows]).to(device))):
+        for file, maps in zip(files, teacher(torch.from_numpy(images[rows]).to(device)), strict=True):
             file[rows] = maps.cpu().numpy()
         progress(min(start + batch, len(images)), len(images))
     for file in files:
@@ -90,4 +91,4 @@ def _statistics(maps: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor]:
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     std = np.maximum(std, 0.05 * std.mean() + 1e-6)
-    return tuple(torch.from_numpy(v).float().view(1, -1, 1, 1) for v in (mean, std))  # type: ignore[return-value]
+    return torch.from_numpy(mean).float().view(1, -1, 1, 1), torch.from_numpy(std).float().view(1, -1, 1, 1)

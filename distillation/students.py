@@ -50,7 +50,9 @@ class Decoder(nn.Module):
         cin = width
         for cmid, cout in zip(widths, reversed(channels), strict=True):
             # The 1x1 first: it makes the 3x3 at twice the size four times cheaper.
-            self.stages.append(nn.Sequential(Conv(cin, cmid, kernel=1), nn.Upsample(scale_factor=2), Conv(cmid, cmid)))
+            self.stages.append(
+                nn.Sequential(Conv(cin, cmid, kernel=1), nn.Upsample(scale_factor=2), Conv(cmid, cmid))
+            )
             self.heads.append(nn.Conv2d(cmid, cout, 1))
             cin = cmid
 

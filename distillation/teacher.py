@@ -7,7 +7,6 @@ devices), under a million parameters when truncated, Apache-2.0 weights that tra
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -63,7 +62,7 @@ class SameConv(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block (arXiv 1801.04381): expand 1x1, depthwise k x k, project 1x1, skip where it fits."""
+    """MobileNetV2's block (arXiv 1801.04381): expand 1x1, depthwise, project 1x1, skip where it fits."""
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int, expand: int):
         super().__init__()

@@ -94,9 +94,8 @@ class Trainer:
     def run(self, progress: Progress, save_every_s: float = 20.0) -> int:
         """Train to the end or to the early stop; the best held-out weights stay. Returns the best step.
 
-        Continues from the checkpoint where there is one of the same configuration.
+        `resume` first, to continue an interrupted run.
         """
-        self._resume()
         begun = saved = time.monotonic()
         first = self.state.step
         every = max(1, self.config.steps // self.config.evaluations)
@@ -142,7 +141,9 @@ class Trainer:
             self.state.best = {k: v.detach().clone() for k, v in self.students.state_dict().items()}
 
     def _stale(self, every: int) -> bool:
-        return bool(self.state.best) and self.state.step - self.state.best_step >= self.config.patience * every
+        return (
+            bool(self.state.best) and self.state.step - self.state.best_step >= self.config.patience * every
+        )
 
     def _maps(self, rows: np.ndarray) -> list[Tensor]:  # type: ignore[type-arg]
         return self.detector.standardise([m.to(self.device) for m in self.cache[rows]])
@@ -159,18 +160,22 @@ class Trainer:
 
     def _save(self) -> None:
         temporary = self.checkpoint.with_suffix(".part")
-        torch.save({"config": self._identity(), "state": asdict(self.state), **self._parts_state()}, temporary)
+        torch.save(
+            {"config": self._identity(), "state": asdict(self.state), **self._parts_state()}, temporary
+        )
         temporary.replace(self.checkpoint)
 
-    def _resume(self) -> None:
+    def resume(self) -> bool:
+        """Take up the checkpoint, where there is one of the same pictures and settings."""
         if not self.checkpoint.exists():
-            return
+            return False
         saved: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         if saved["config"] != self._identity():
-            return
+            return False
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
         self.state = _State(**saved["state"])
+        return True
 
     def _parts(self) -> dict[str, Any]:
         return {

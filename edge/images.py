@@ -43,7 +43,7 @@ def list_images(folder: Path) -> list[Path]:
     )  # fmt: skip
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:  # type: ignore[type-arg]
+def _decode(path: Path, flags: int) -> np.ndarray:
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)  # imread cannot open unicode names on Windows
         pixels = cv2.imdecode(data, flags) if data.size else None
@@ -54,7 +54,7 @@ def _decode(path: Path, flags: int) -> np.ndarray:  # type: ignore[type-arg]
     return pixels
 
 
-def _high_byte(pixels: np.ndarray, path: Path) -> np.ndarray:  # type: ignore[type-arg]
+def _high_byte(pixels: np.ndarray, path: Path) -> np.ndarray:
     peak = int(pixels.max())
     if peak < MIN_16_BIT_PEAK:
         hint = "Save it with 8 bits a channel, or scale it to the full 16 bits."

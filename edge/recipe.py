@@ -93,8 +93,9 @@ def sha256_of(path: Path) -> str:
 
 
 def recipe_path(engine: Path) -> Path:
-    """Where the recipe of an engine file stands: `loco.onnx` -> `loco.recipe.json`."""
-    return engine.with_name(engine.stem.split(".")[0] + ".recipe.json")
+    """Where the recipe of an engine file stands: `loco.onnx` -> `loco.recipe.json`. Each engine has its own,
+    since limits that were calibrated in one precision do not hold in another."""
+    return engine.with_name(engine.stem + ".recipe.json")
 
 
 def find_engine(path: Path) -> Path:
@@ -114,17 +115,26 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file. Raises RecipeError; an unknown or missing field is an error."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        sealed = raw.pop("digest")
-        recipe = _from_json(raw)
     except FileNotFoundError as error:
-        hint = "It travels with the engine: copy both, or run build-engines again."
+        hint = f"It travels with the engine: copy both, or run: edge-inspect recipe {path.parent} --restore"
         raise RecipeError("the recipe is missing", str(path), hint) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         hint = "Take an unchanged copy, or run build-engines again."
         raise RecipeError(f"the recipe cannot be read: {error}", str(path), hint) from error
+    return parse_recipe(raw, str(path))
+
+
+def parse_recipe(raw: Any, where: str) -> Recipe:
+    """Recipe from its JSON object, seal checked; `where` names the source in errors. Raises RecipeError."""
+    try:
+        sealed = raw.pop("digest")
+        recipe = _from_json(raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = "Take an unchanged copy, or run build-engines again."
+        raise RecipeError(f"the recipe cannot be read: {error!r}", where, hint) from error
     if sealed != recipe.digest:
         hint = "Change limits with `edge-inspect recipe`, which seals it again; or take an unchanged copy."
-        raise RecipeError("the recipe was changed by hand (its digest does not fit)", str(path), hint)
+        raise RecipeError("the recipe was changed by hand (its digest does not fit)", where, hint)
     return recipe
 
 
@@ -149,7 +159,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def check_artefact(recipe: Recipe, engine: Path) -> Artefact:
-    """Find the engine in its recipe and compare digests. Raises RecipeError for a stranger or changed file."""
+    """Find the engine in its recipe and compare digests. Raises RecipeError where they differ."""
     artefact = next((a for a in recipe.artefacts if Path(a.path).name == engine.name), None)
     if artefact is None:
         known = ", ".join(a.path for a in recipe.artefacts) or "none"

@@ -1,0 +1,68 @@
+"""`edge-inspect evaluate`: figures in the terminal or as JSON, pictures in report.html."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from calibration.dataset import open_dataset
+from calibration.evaluate import Evaluation, evaluate
+from calibration.report import write_report
+from edge.backends import open_backend
+from edge.recipe import load_pair
+
+
+def evaluate_and_report(
+    model: Path, pictures: Path, backend_name: str, report: Path | None, as_json: bool, console: Console
+) -> Evaluation:
+    """Run the test pictures through the engine, write the report, print the figures. Raises InspectError."""
+    engine, recipe, _ = load_pair(model)
+    dataset = open_dataset(pictures, minimum=0)
+    backend = open_backend(engine, recipe, backend_name)
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("judging test pictures", total=None)
+        result = evaluate(
+            backend, recipe, dataset, lambda done, n: bars.update(task, completed=done, total=n)
+        )
+    path = report or engine.with_name("report.html")
+    write_report(result, path)
+    if as_json:
+        print(result.to_json())
+    else:
+        console.print(figures_table(result))
+        for note in result.notes:
+            console.print(f"note: {note}", highlight=False)
+    console.print(f"pictures and curves: {path}", highlight=False, soft_wrap=True)
+    return result
+
+
+def figures_table(result: Evaluation) -> Table:
+    """The headline figures for a person; "-" where the set cannot tell."""
+    table = Table(title=f"{result.recipe.name} on {result.dataset}", border_style="dim")
+    for name in ("", "parts", "image AUROC", "stopped"):
+        table.add_column(name, justify="left" if not name else "right")
+    rejected, good = _percent(result.false_reject_rate), len(result.good)
+    table.add_row("good", str(good), "", f"{rejected} (false rejects)")
+    for kind, auroc in result.per_type.items():
+        table.add_row(
+            kind, str(len(result.of_type(kind))), _figure(auroc), _percent(result.detection_rate(kind))
+        )
+    low, high = result.image_auroc_interval
+    table.add_section()
+    table.add_row(
+        "all", str(len(result.images)), f"{_figure(result.image_auroc)} ({_figure(low)} to {_figure(high)})"
+    )
+    table.add_row("pixel AUROC", "", _figure(result.pixel_auroc))
+    table.add_row("AU-PRO (to 30 %)", "", _figure(result.au_pro))
+    if result.au_spro_per_type:
+        table.add_row("AU-sPRO (to 5 %)", "", _figure(result.au_spro))
+    return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4f}" if value == value else "-"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}" if value == value else "-"

@@ -1,0 +1,171 @@
+"""From a folder of good pictures to a trained model folder. The order of events, nothing else.
+
+pictures -> teacher features (cached) -> students -> constants on held-out good pictures -> model folder
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
+from calibration.normalisation import fit_gaussian, fit_score_scale, leave_one_out_distances, map_quantiles
+from distillation.augment import with_variants
+from distillation.detector import BRANCHES, Detector, DetectorConfig
+from distillation.features import FeatureCache
+from distillation.model import About, save_model
+from distillation.train import Step, TrainConfig, Trainer
+from distillation.weights import load_teacher
+from edge.errors import InspectError
+from edge.preprocess import Roi
+
+BATCH = 8
+FEW_HELD_OUT = 20  # below this, spreads come from all good pictures together
+
+
+class Watcher(Protocol):
+    """Who shows the progress."""
+
+    def say(self, text: str) -> None:
+        """One line for the person who waits."""
+
+    def features(self, done: int, total: int) -> None:
+        """So many pictures have gone through the teacher."""
+
+    def step(self, step: Step) -> None:
+        """One training step is done."""
+
+
+@dataclass(frozen=True)
+class LearnResult:
+    """What `edge-inspect train` tells at the end."""
+
+    folder: Path
+    trained_on: int
+    held_out: int
+    best_step: int
+
+
+def learn(
+    data: Path, out: Path, watcher: Watcher, detector_config: DetectorConfig, config: TrainConfig,
+    teacher_weights: Path | None = None, roi: Roi | None = None,
+) -> LearnResult:  # fmt: skip
+    """Train on the good pictures under `data` and write the model folder `out`.
+
+    Resumes when a run with the same pictures and settings was interrupted. Raises DataError for pictures
+    that cannot be used, InspectError for settings or weights that cannot.
+    """
+    _check_size(detector_config.input_size)
+    train_paths, held_paths = _good_pictures(data, config.seed)
+    sizes: Counter[tuple[int, int]] = Counter()
+    train = load_images(train_paths, detector_config.input_size, roi, sizes)
+    held = load_images(held_paths, detector_config.input_size, roi, sizes)
+    watcher.say(_describe(len(train), len(held), sizes))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(config.seed)
+    teacher = load_teacher(detector_config.teacher, teacher_weights).to(device)
+    detector = Detector(teacher, detector_config).to(device)
+    out.mkdir(parents=True, exist_ok=True)
+
+    shown = with_variants(train, config.variants, config.seed, config.flips)
+    pictures = np.concatenate([shown, held])
+    cache = FeatureCache(out / "cache", teacher, pictures, device, watcher.features)
+    set_channel_statistics(detector, cache, len(shown))
+    rows, held_rows = range(len(shown)), range(len(shown), len(pictures))
+    trainer = Trainer(detector, cache, rows, held_rows, config, out / "checkpoint.pt", device)
+    if trainer.resume():
+        watcher.say(f"resumed at step {trainer.state.step} of {config.steps}")
+    best = trainer.run(watcher.step)
+    normalisation = fit_constants(detector, cache, range(len(train)), held_rows, device)
+
+    about = About(
+        name=out.resolve().name, trained_on=len(train), held_out=len(held),
+        digest=dataset_digest([*train_paths, *held_paths]), roi=roi, normalisation=normalisation,
+        training=asdict(config),
+    )  # fmt: skip
+    save_model(out, detector.cpu(), about, held)
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+    cache.delete()
+    return LearnResult(out, len(train), len(held), best)
+
+
+def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: int) -> None:
+    """Standardisation of the teacher's channels over the first `rows` cached pictures."""
+    for k, (mean, std) in enumerate(cache.channel_statistics(rows)):
+        getattr(detector, f"mean{k}").copy_(mean)
+        getattr(detector, f"std{k}").copy_(std)
+
+
+@torch.inference_mode()
+def fit_constants(
+    detector: Detector, cache: FeatureCache, train: Sequence[int], held: Sequence[int], device: str = "cpu"
+) -> dict[str, float]:
+    """Fit map quantiles, pooled Gaussian and score weights on good pictures, into the detector's buffers.
+
+    Returns the constants for the recipe, so that a person can read them.
+    """
+    detector.eval()
+    held_errors, _ = _errors_and_pooled(detector, cache, held, device)
+    low, high = zip(*(map_quantiles(held_errors[:, b].numpy()) for b in range(len(BRANCHES))), strict=True)
+    detector.low.copy_(torch.tensor(low))
+    detector.high.copy_(torch.tensor(high))
+    train_errors, pooled = _errors_and_pooled(detector, cache, train, device)
+    train_scores = detector.map_score(detector.fuse(train_errors.to(device))).cpu().numpy()
+    held_places = detector.fuse(held_errors.to(device))
+    held_scores = detector.map_score(held_places).cpu().numpy()
+    gaussian = fit_gaussian(pooled)
+    detector.pooled_mean.copy_(torch.from_numpy(gaussian.mean))
+    detector.pooled_whiten.copy_(torch.from_numpy(gaussian.whiten))
+    distances = leave_one_out_distances(pooled) if detector.config.pooled_distance else None
+    centred = [held_scores - held_scores.mean()]
+    if len(held) < FEW_HELD_OUT:
+        centred.append(train_scores - train_scores.mean())
+    scale = fit_score_scale(held_scores, distances, float(np.concatenate(centred).std()))
+    detector.score_weights.copy_(torch.tensor([scale.map_weight, scale.distance_weight]))
+    return {
+        **{f"{name}_q90": value for name, value in zip(BRANCHES, low, strict=True)},
+        **{f"{name}_q995": value for name, value in zip(BRANCHES, high, strict=True)},
+        "map_weight": scale.map_weight,
+        "distance_weight": scale.distance_weight,
+        "map_limit": float(held_places.flatten(1).max(dim=1).values.max()),
+    }
+
+
+def _errors_and_pooled(
+    detector: Detector, cache: FeatureCache, rows: Sequence[int], device: str
+) -> tuple[torch.Tensor, np.ndarray]:  # type: ignore[type-arg]
+    errors, pooled = [], []
+    for start in range(0, len(rows), BATCH):
+        maps = detector.standardise([m.to(device) for m in cache[list(rows[start : start + BATCH])]])
+        errors.append(detector.branch_errors(maps).cpu())
+        pooled.append(detector.pooled(maps).cpu().double().numpy())
+    return torch.cat(errors), np.concatenate(pooled)
+
+
+def _good_pictures(data: Path, seed: int) -> tuple[list[Path], list[Path]]:
+    dataset = open_dataset(data)
+    return split_held_out(dataset.train, dataset.validation, seed)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if any(side % 64 or side < 64 for side in size):  # the context grid wants 8 places at stride 8 or more
+        what = f"input size {size[0]}x{size[1]} is not made of multiples of 64"
+        raise InspectError(what, "--size", "Take 256, 320, 384 or 512.")
+
+
+def _describe(train: int, held: int, sizes: Counter[tuple[int, int]]) -> str:
+    text = f"{train} good pictures to learn from, {held} held out for the limits"
+    if len(sizes) > 1:
+        text += f"; {len(sizes)} different picture sizes, all resized to one"
+    return text
+
+
+def remove_leftovers(out: Path) -> None:
+    """Forget an interrupted run."""
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+    shutil.rmtree(out / "cache", ignore_errors=True)

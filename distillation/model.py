@@ -1,0 +1,60 @@
+"""The model folder: what training leaves behind and build-engines starts from.
+
+loco/model.pt            weights, configuration, what it was trained on (torch; loads without running code)
+loco/calibration.npz     the held-out good pictures, uint8 (N, h, w, 3): limits and INT8 ranges come from them
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distillation.detector import Detector, DetectorConfig
+from distillation.weights import new_teacher
+from edge.errors import InspectError
+from edge.frame import Pixels
+from edge.preprocess import Roi
+
+MODEL_FILE, CALIBRATION_FILE = "model.pt", "calibration.npz"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model was made of."""
+
+    name: str
+    trained_on: int
+    held_out: int
+    digest: str  # sha256 of the training set
+    roi: Roi | None = None
+    normalisation: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(folder: Path, detector: Detector, about: About, held_out: Pixels) -> None:
+    """Write both files; the model last, so that a folder with a model is whole."""
+    np.savez_compressed(folder / CALIBRATION_FILE, images=held_out)
+    temporary = folder / (MODEL_FILE + ".part")
+    content = {"config": asdict(detector.config), "about": asdict(about), "state": detector.state_dict()}
+    torch.save(content, temporary)
+    temporary.replace(folder / MODEL_FILE)
+
+
+def load_model(folder: Path) -> tuple[Detector, About, Pixels]:
+    """Detector ready to run, what it was made of, its held-out good pictures. Raises InspectError."""
+    try:
+        content = torch.load(folder / MODEL_FILE, map_location="cpu", weights_only=True)
+        images = np.load(folder / CALIBRATION_FILE)["images"]
+        config = DetectorConfig(**content["config"])
+        detector = Detector(new_teacher(config.teacher), config)
+        detector.load_state_dict(content["state"])
+        about = About(**content["about"])
+    except FileNotFoundError as error:
+        hint = f"Train first: edge-inspect train PICTURES --out {folder}"
+        raise InspectError("there is no trained model here", str(folder), hint) from error
+    except Exception as error:  # torch raises many types for a file that is not what it should be
+        hint = "Train it again with this version."
+        raise InspectError(f"the model cannot be read: {error}", str(folder), hint) from error
+    return detector.eval().requires_grad_(False), about, images

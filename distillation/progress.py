@@ -1,0 +1,45 @@
+"""Progress of a training run in the terminal: loss, pictures a second, time left."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from distillation.train import Step
+
+
+class ProgressBars:
+    """A `distillation.learn.Watcher` that draws two bars; use with `with`."""
+
+    def __init__(self, console: Console):
+        columns = (TextColumn("{task.description:16}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+        self._bars = Progress(*columns, TimeRemainingColumn(), console=console)
+        self._features: TaskID | None = None
+        self._steps: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self._bars.console.print(text, highlight=False)
+
+    def features(self, done: int, total: int) -> None:
+        """The teacher's bar."""
+        if self._features is None:
+            self._features = self._bars.add_task("teacher features", total=total, figures="")
+        self._bars.update(self._features, completed=done, figures=f"{done} of {total} pictures")
+
+    def step(self, step: Step) -> None:
+        """The students' bar."""
+        if self._steps is None:
+            self._steps = self._bars.add_task("students", total=step.total, figures="")
+        figures = f"loss {step.loss:.3f}  held out {step.held_out_loss:.3f}  {step.images_per_s:.0f} images/s"
+        self._bars.update(self._steps, completed=step.number, figures=figures)

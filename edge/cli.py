@@ -1,0 +1,241 @@
+"""`edge-inspect`: the composition root. Every command imports what it needs inside its function, so that the
+station starts without torch and training works without a PLC library."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from edge.capture import Policy
+from edge.errors import InspectError
+
+if TYPE_CHECKING:
+    from edge.compose import RunOptions
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True,
+    help="Visual inspection on the production line: learns from good parts, answers the PLC, shows why.",
+)  # fmt: skip
+console = Console(stderr=True)
+
+CameraOption = Annotated[
+    str,
+    typer.Option("--camera", help="0, /dev/v4l/by-id/NAME, FOLDER, VIDEO.mp4, rtsp://HOST/PATH, conveyor:"),
+]
+EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
+RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """One line for the engineer and the documented exit code; tracebacks are for programmers' mistakes."""
+    try:
+        yield
+    except InspectError as error:
+        console.print("[bold red]error[/]", str(error), highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from error
+    except ModuleNotFoundError as error:
+        extra = "edge-inspect\\[train]"
+        console.print(f"[bold red]error[/] {error.name} is not installed. Install: pip install '{extra}'")
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def collect(
+    camera: CameraOption,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 200,
+    every: Annotated[float, typer.Option(help="Seconds between two pictures, at least.", min=0)] = 0.0,
+) -> None:
+    """Take pictures of good parts to learn from. Stops at `--count` or with Ctrl-C."""
+    from edge.collect import collect_pictures
+
+    with plain_errors():
+        saved = collect_pictures(camera, out, count, every, console)
+    console.print(f"{saved} pictures in {out}. Next: edge-inspect train {out} --out MODEL")
+
+
+@app.command()
+def train(
+    pictures: Annotated[Path, typer.Argument(help="MVTec AD or LOCO AD layout, or a folder of good parts.")],
+    out: Annotated[Path, typer.Option(help="Model folder.")],
+    teacher: Annotated[str, typer.Option(help="efficientnet-lite0, resnet18, resnet34, wide_resnet50_2")]
+    = "efficientnet-lite0",
+    teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
+    size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 64.")] = 256,
+    roi: RoiOption = "",
+    local_student: Annotated[str, typer.Option(help="forward or reverse")] = "",
+    measure: Annotated[str, typer.Option(help="squared or cosine")] = "",
+    context_grid: Annotated[int, typer.Option(help="Affinity against GRID x GRID context places.")] = 0,
+    pooled_distance: Annotated[bool, typer.Option(help="Mahalanobis distance in the score.")] = True,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = 0,
+    flips: Annotated[bool, typer.Option(help="Also learn mirrored parts, where they are good.")] = False,
+    seed: int = 0,
+    restart: Annotated[bool, typer.Option(help="Forget an interrupted run.")] = False,
+) -> None:  # fmt: skip
+    """Learn from good parts. Continues by itself where an interrupted run of the same settings stopped."""
+    with plain_errors():
+        from distillation.detector import DetectorConfig
+        from distillation.learn import learn, remove_leftovers
+        from distillation.progress import ProgressBars
+        from distillation.train import TrainConfig
+
+        chosen = {"local_student": local_student, "measure": measure, "context_grid": context_grid}
+        config = DetectorConfig(teacher, (size, size), pooled_distance=pooled_distance)
+        config = replace(config, **{k: v for k, v in chosen.items() if v})  # type: ignore[arg-type]
+        training = TrainConfig(seed=seed, flips=flips, **({"steps": steps} if steps else {}))
+        if restart:
+            remove_leftovers(out)
+        begun = time.monotonic()
+        with ProgressBars(console) as bars:
+            result = learn(pictures, out, bars, config, training, teacher_weights, parse_roi(roi))
+    console.print(f"[green]trained[/] {out} in {(time.monotonic() - begun) / 60:.1f} min")
+    console.print(f"best step {result.best_step}. Next: build-engines {out}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder or engine.")],
+    pictures: Annotated[Path, typer.Argument(help="Data set with test/good and test/<type>.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Where report.html goes; default: beside the engine.")
+    ] = None,
+    backend: str = "auto",
+) -> None:
+    """Figures and pictures on labelled test parts; writes report.html."""
+    with plain_errors():
+        from calibration.show import evaluate_and_report
+
+        evaluate_and_report(model, pictures, backend, report, as_json, console)
+
+
+@app.command()
+def run(
+    camera: CameraOption,
+    engine: EngineOption,
+    plc: Annotated[list[str], typer.Option(help="Output; may be given several times: modbus-tcp://PLC:502, "
+        "modbus-tcp-server://0.0.0.0:502, serial:///dev/ttyUSB0, jsonl:FILE")] = [],  # noqa: B006
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino")] = "auto",
+    policy: Annotated[Policy, typer.Option(help="latest drops old pictures, every judges all of them.")]
+    = Policy.LATEST,
+    save: Annotated[Path | None, typer.Option(help="Folder for heat maps of stopped parts.")] = None,
+    save_all: Annotated[bool, typer.Option(help="Save heat maps of all parts.")] = False,
+    count: Annotated[int, typer.Option(help="Stop after so many verdicts; 0: run on.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, then the summary.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
+) -> None:  # fmt: skip
+    """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
+    from edge.compose import RunOptions
+
+    options = RunOptions(camera, engine, plc, backend, policy, save, save_all, count)
+    with plain_errors():
+        code = show_dry_run(options, as_json) if dry else run_station(options, as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the heat maps go.")] = Path("demo-run"),
+    parts: Annotated[int, typer.Option(help="How many parts.", min=1)] = 120,
+    fps: Annotated[float, typer.Option(help="Parts a second.")] = 8.0,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """The main job on this machine alone: simulated conveyor, shipped engine, simulated PLC on loopback."""
+    from edge.demo.show import run_demo
+
+    with plain_errors():
+        code = run_demo(out, parts, fps, as_json, console)
+    raise typer.Exit(code)
+
+
+@app.command()
+def recipe(
+    engine: Annotated[Path, typer.Argument(help="Engine file or model folder.")],
+    review: Annotated[float | None, typer.Option(help="Scores below it pass.")] = None,
+    fail: Annotated[float | None, typer.Option(help="Scores from it on fail.")] = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="From picture to verdict.")] = None,
+    max_frame_age_ms: Annotated[float | None, typer.Option(help="Older pictures are not judged.")] = None,
+    on_fault: Annotated[str | None, typer.Option(help="fail or review")] = None,
+    restore: Annotated[bool, typer.Option(help="Write the recipe anew from the engine's own copy.")] = False,
+) -> None:
+    """Show a recipe, or change its limits and seal it again."""
+    from edge.settings import change_recipe, restore_recipe
+
+    with plain_errors():
+        changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
+                   "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault}  # fmt: skip
+        text = restore_recipe(engine) if restore else change_recipe(engine, changes)
+    print(text, end="")
+
+
+def show_dry_run(options: "RunOptions", as_json: bool) -> int:
+    """Print every check; the exit code is that of the first fault."""
+    from edge.compose import dry_run
+
+    checks = dry_run(options)
+    if as_json:
+        print(json.dumps([{"what": c.what, "ok": c.error is None, "detail": c.detail} for c in checks]))
+    else:
+        table = Table(show_header=False, border_style="dim")
+        for check in checks:
+            table.add_row(
+                "[green]ok[/]" if check.error is None else "[bold red]fault[/]", check.what, check.detail
+            )
+        console.print(table)
+    return next((check.error.exit_code for check in checks if check.error), 0)
+
+
+def run_station(options: "RunOptions", as_json: bool) -> int:
+    """Run to the end and print the summary; the exit code says whether camera and outputs ever worked."""
+    from edge.compose import station_of, stop_on_signals
+    from edge.live import LiveView, PlainLines, summary, summary_table
+
+    if as_json:
+        options = replace(options, outputs=[*options.outputs, "jsonl:-"])
+    view = LiveView() if console.is_terminal and not as_json else PlainLines(console, quiet=as_json)
+    with station_of(options, [view]) as running, stop_on_signals(running.station.stop):
+        view.running = running
+        if isinstance(view, LiveView):
+            with Live(view, console=console, refresh_per_second=5, transient=True):
+                running.station.run(options.count)
+        else:
+            running.station.run(options.count)
+    if as_json:
+        print(json.dumps({"summary": summary(running)}), flush=True)
+    else:
+        console.print(summary_table(running))
+    return running.exit_code()
+
+
+def parse_roi(text: str) -> tuple[int, int, int, int] | None:
+    """`x,y,width,height` -> four numbers; empty -> None. Raises InspectError."""
+    if not text:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InspectError(
+            f"{text!r} is not a region", "--roi", "Give x,y,width,height, e.g. 100,80,640,480."
+        ) from error
+    if min(x, y) < 0 or min(width, height) <= 0:
+        raise InspectError(f"{text!r} is an empty region", "--roi", "Width and height must be above zero.")
+    return x, y, width, height
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        app()
+    except BrokenPipeError:  # the reader of --json went away
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,167 @@
+"""Putting a station together from what the user typed, running it, and checking it beforehand."""
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edge.backends import Backend, open_backend
+from edge.cameras import Camera, camera_opener, safe_uri
+from edge.capture import Capture, Policy
+from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
+from edge.evidence import EvidenceWriter
+from edge.frame import Pixels
+from edge.outbox import Outbox
+from edge.outputs import Output, output_opener
+from edge.preprocess import preprocess
+from edge.recipe import Recipe, load_pair
+from edge.station import Observer, Station
+from edge.worker import InferenceWorker
+
+FIRST_PICTURE_S = 10.0  # a GigE or RTSP camera may take seconds to give its first picture
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """`edge-inspect run`, as typed."""
+
+    camera: str
+    engine: Path
+    outputs: Sequence[str] = ()
+    backend: str = "auto"
+    policy: Policy = Policy.LATEST
+    save: Path | None = None
+    save_all: bool = False
+    count: int = 0
+
+
+@dataclass
+class Running:
+    """A station that is about to run, with all its parts."""
+
+    station: Station
+    backend: Backend
+    recipe: Recipe
+    outboxes: dict[str, Outbox] = field(default_factory=dict)  # URI without password -> outbox
+    evidence: EvidenceWriter | None = None
+
+    def exit_code(self) -> int:
+        """0, or the code of what never worked: camera 4, an output 5 (docs/errors.md)."""
+        if self.station.counters.total and not self.station.capture.counters.frames:
+            return CameraLost.exit_code
+        silent = [box for box in self.outboxes.values() if box.last_error and not box.counters.sent]
+        return OutputLost.exit_code if silent else 0
+
+
+@contextmanager
+def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Iterator[Running]:
+    """Open everything, hand it out, close everything again. Raises InspectError before the first part."""
+    engine, recipe, artefact = load_pair(options.engine)
+    open_source = camera_opener(options.camera)
+    openers = {safe_uri(uri): output_opener(uri) for uri in options.outputs}
+    backend = open_backend(engine, recipe, options.backend)
+    with ExitStack() as stack:
+        evidence = None
+        if options.save is not None:
+            limit = float(recipe.normalisation.get("map_limit", 1.0))
+            evidence = EvidenceWriter(options.save, recipe, limit, options.save_all)
+            stack.callback(evidence.close)
+        worker = InferenceWorker(backend, recipe, artefact.sha256)
+        stack.callback(worker.close)
+        capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), options.policy))
+        station = Station(capture, worker, recipe, [*observers, *([evidence] if evidence else [])])
+        outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
+        station.outboxes = list(outboxes.values())
+        for outbox in station.outboxes:
+            stack.callback(outbox.close)
+        yield Running(station, backend, recipe, outboxes, evidence)
+
+
+def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:
+    """A PLC must not get late answers; a file may get its lines late."""
+    max_age_s = math.inf if uri.startswith("jsonl:") else 2.0
+    return Outbox(opener, max_age_s=max_age_s, is_healthy=station.is_healthy)
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run after the verdict in hand; a second one ends it the hard way."""
+
+    def handle(number: int, frame: object) -> None:
+        stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the dry run; `error` is None where all is well."""
+
+    what: str
+    detail: str
+    error: InspectError | None = None
+
+
+def dry_run(options: RunOptions) -> list[Check]:
+    """Try engine, camera and outputs one by one; every fault is found, not only the first."""
+    recipe: list[Recipe] = []
+
+    def engine() -> str:
+        path, loaded, artefact = load_pair(options.engine)
+        recipe.append(loaded)
+        backend = open_backend(path, loaded, options.backend)
+        begun = time.perf_counter()
+        backend.infer(np.zeros((*loaded.input_size, 3), np.uint8))
+        took = (time.perf_counter() - begun) * 1e3
+        backend.close()
+        return f"{loaded.identity}, {artefact.precision}, {backend.name}, {took:.1f} ms a picture"
+
+    def camera() -> str:
+        source = camera_opener(options.camera)()
+        try:
+            pixels = _first_picture(source)
+        finally:
+            source.close()
+        if recipe:
+            preprocess(pixels, recipe[0].input_size, recipe[0].roi)
+        return f"gives {pixels.shape[1]}x{pixels.shape[0]}"
+
+    checks = [_check("engine", engine), _check(f"camera {safe_uri(options.camera)}", camera)]
+    return checks + [_check(f"output {safe_uri(uri)}", _output_check(uri)) for uri in options.outputs]
+
+
+def _first_picture(source: Camera) -> Pixels:
+    until = time.monotonic() + FIRST_PICTURE_S
+    while True:
+        try:
+            return source.read(FIRST_PICTURE_S).pixels
+        except CameraTimeout:
+            if time.monotonic() > until:
+                raise
+
+
+def _output_check(uri: str) -> Callable[[], str]:
+    def check() -> str:
+        output_opener(uri)().close()
+        return "answers"
+
+    return check
+
+
+def _check(what: str, action: Callable[[], str]) -> Check:
+    try:
+        return Check(what, action())
+    except InspectError as error:
+        return Check(what, str(error), error)

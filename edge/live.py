@@ -1,0 +1,161 @@
+"""What the operator sees: a live table while the station runs, a summary at its end."""
+
+from collections import deque
+
+import numpy as np
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from edge.compose import Running
+from edge.frame import Frame, Inspection
+from edge.verdict import Outcome, Reason, Verdict
+
+ROWS = 12
+COLOURS = {Outcome.PASS: "green", Outcome.REVIEW: "yellow", Outcome.FAIL: "bold red"}
+
+
+class LiveView:
+    """An observer of the station that keeps the last verdicts for the screen."""
+
+    def __init__(self) -> None:
+        self.running: Running | None = None
+        self._last: deque[Verdict] = deque(maxlen=ROWS)
+
+    def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
+        """Take one verdict; cheap, as drawing happens in the screen's own thread."""
+        self._last.append(verdict)
+
+    def __rich__(self) -> RenderableType:
+        parts: list[RenderableType] = [self._verdicts()]
+        if self.running is not None:
+            parts.append(_state(self.running))
+        return Group(*parts)
+
+    def _verdicts(self) -> Table:
+        table = Table(expand=False, border_style="dim")
+        for name, side in (("part", "right"), ("verdict", "left"), ("score", "right"), ("", "left"),
+                           ("why", "left"), ("ms", "right"), ("source says", "left")):  # fmt: skip
+            table.add_column(name, justify=side)  # type: ignore[arg-type]
+        for verdict in list(self._last):
+            table.add_row(*_row(verdict))
+        return table
+
+
+class PlainLines:
+    """The same for a log: one line for every part that did not pass."""
+
+    def __init__(self, console: Console, quiet: bool = False) -> None:
+        self.running: Running | None = None
+        self._console, self._quiet = console, quiet
+
+    def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
+        """Print one verdict, unless it is a pass."""
+        if self._quiet or verdict.outcome is Outcome.PASS:
+            return
+        score = "-" if verdict.score is None else f"{verdict.score:.3f}"
+        words = (str(verdict.frame_id), verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
+        self._console.print(" ".join(words).rstrip(), highlight=False)
+
+
+def _row(verdict: Verdict) -> tuple[RenderableType, ...]:
+    score = "-" if verdict.score is None else f"{verdict.score:.2f}"
+    colour = COLOURS[verdict.outcome]
+    return (
+        str(verdict.frame_id),
+        Text(verdict.outcome.name, style=colour),
+        score,
+        Text(_bar(verdict), style=colour),
+        "" if verdict.reason is Reason.WITHIN_LIMITS else verdict.reason.name,
+        f"{verdict.total_ms:.1f}",
+        Text(verdict.label or "", style="dim"),
+    )
+
+
+def _bar(verdict: Verdict, width: int = 16) -> str:
+    """The score as a bar; the mark is the pass limit, at half of the width."""
+    if verdict.score is None or verdict.threshold <= 0:
+        return "?" * 3
+    filled = min(width, round(verdict.score / verdict.threshold * width / 2))
+    bar = "█" * filled + " " * (width - filled)
+    return bar[: width // 2] + "│" + bar[width // 2 :]
+
+
+def _state(running: Running) -> Panel:
+    counters, capture = running.station.counters, running.station.capture
+    outcomes = counters.outcomes
+    line = Text(f"{counters.total} parts   ")
+    for outcome in Outcome:
+        line.append(f"{outcomes[outcome.value]} {outcome.value}   ", style=COLOURS[outcome])
+    lines: list[RenderableType] = [line, _camera_line(capture.source, capture.error)]
+    for uri, outbox in running.outboxes.items():
+        text = Text(f"output {uri}: {outbox.counters.sent} sent  ")
+        if outbox.alarm:
+            text.append(outbox.last_error, style="bold red")
+        lines.append(text)
+    if running.station.worker.last_error:
+        lines.append(Text(running.station.worker.last_error, style="bold red"))
+    return Panel(Group(*lines), title=running.recipe.identity, border_style="dim", expand=False)
+
+
+def _camera_line(source: str, error: Exception | None) -> Text:
+    text = Text(f"camera {source}  ")
+    return text.append(str(error), style="bold red") if error else text
+
+
+def summary(running: Running) -> dict[str, object]:
+    """The run in figures, for `--json` and for the table; times in milliseconds."""
+    counters, capture = running.station.counters, running.station.capture.counters
+    result: dict[str, object] = {
+        "recipe": running.recipe.identity,
+        "backend": running.backend.name,
+        "parts": counters.total,
+        "outcomes": {outcome.value: counters.outcomes[outcome.value] for outcome in Outcome},
+        "reasons": dict(counters.reasons),
+        "blind": counters.blind,
+        "late_answers": running.station.worker.late,
+        "total_ms": _quantiles(counters.total_ms),
+        "infer_ms": _quantiles(counters.infer_ms),
+        "camera": {name: getattr(capture, name) for name in capture.__slots__},
+        "outputs": {
+            uri: {name: getattr(box.counters, name) for name in box.counters.__slots__}
+            for uri, box in running.outboxes.items()
+        },
+    }
+    if counters.by_label and len({label for label, _ in counters.by_label}) < ROWS:
+        labels = sorted({label for label, _ in counters.by_label})
+        result["by_label"] = {
+            label: {o.value: counters.by_label[label, o.value] for o in Outcome} for label in labels
+        }
+    if running.evidence is not None:
+        evidence = running.evidence
+        result["pictures"] = {
+            "saved": evidence.saved,
+            "dropped": evidence.dropped,
+            "folder": str(evidence.folder),
+        }
+    return result
+
+
+def summary_table(running: Running) -> Table:
+    """The summary for a person."""
+    table = Table(title="summary", show_header=False, border_style="dim")
+    for name, value in summary(running).items():
+        table.add_row(name.replace("_", " "), _readable(value))
+    return table
+
+
+def _readable(value: object) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    if all(isinstance(inner, dict) for inner in value.values()):
+        return "\n".join(f"{name}: {_readable(inner)}" for name, inner in value.items())
+    return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner not in (0, None)) or "-"
+
+
+def _quantiles(values: deque[float]) -> dict[str, float | None]:
+    if not values:
+        return {"median": None, "p99": None, "max": None}
+    median, p99, largest = np.quantile(list(values), [0.5, 0.99, 1.0])
+    return {"median": round(float(median), 2), "p99": round(float(p99), 2), "max": round(float(largest), 2)}

@@ -1,0 +1,49 @@
+"""Showing and changing a recipe; every change seals it again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge.backends.ort import embedded_recipe
+from edge.errors import RecipeError
+from edge.recipe import (
+    Artefact,
+    Recipe,
+    dumps,
+    find_engine,
+    load_pair,
+    parse_recipe,
+    recipe_path,
+    save_recipe,
+    sha256_of,
+)
+
+
+def change_recipe(path: Path, changes: dict[str, Any]) -> str:
+    """Apply the changes that are not None, seal, and give the recipe's text. Raises RecipeError."""
+    engine, recipe, _ = load_pair(path)
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    if not wanted:
+        return dumps(recipe)
+    try:
+        changed: Recipe = replace(recipe, **wanted)
+    except ValueError as error:
+        raise RecipeError(f"these settings do not fit: {error}", str(path), "Nothing was changed.") from error
+    save_recipe(changed, recipe_path(engine))
+    return dumps(changed)
+
+
+def restore_recipe(path: Path) -> str:
+    """Write the recipe anew from the copy in the engine's metadata: limits as they were built.
+
+    Raises RecipeError when the engine carries none, BackendFault when it is no ONNX file.
+    """
+    engine = find_engine(path)
+    text = embedded_recipe(engine)
+    if not text:
+        raise RecipeError("the engine carries no recipe", str(engine), "Run build-engines again.")
+    recipe = parse_recipe(json.loads(text), str(engine))
+    artefact = Artefact(engine.name, sha256_of(engine), "fp32")
+    save_recipe(recipe.with_artefact(artefact), recipe_path(engine))
+    return dumps(recipe.with_artefact(artefact))

@@ -1,0 +1,118 @@
+"""The loop: shot -> frame -> inspection -> verdict -> outboxes. It waits for the camera, for nothing else."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edge.capture import Capture
+from edge.errors import EndOfStream
+from edge.frame import Frame, Inspection, Pixels, no_frame
+from edge.health import age_fault, image_fault
+from edge.outbox import Outbox
+from edge.recipe import Recipe
+from edge.verdict import Reason, Verdict, decide
+from edge.worker import InferenceWorker
+
+BLIND_VERDICT_EVERY_S = 1.0  # so often a blind station says that it is blind
+STALLED_AFTER_NS = 3_000_000_000  # a loop that has not turned for so long is stalled: no more heartbeat
+KEPT_TIMINGS = 20_000
+
+Observer = Callable[[Frame, Inspection | Reason, Verdict], None]
+
+
+@dataclass(slots=True)
+class StationCounters:
+    """Since start. `blind` verdicts answered no picture, all others one."""
+
+    total: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    by_label: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what the source said, outcome)
+    blind: int = 0
+    observer_faults: int = 0
+    total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
+    infer_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        """Count one verdict."""
+        self.total += 1
+        self.outcomes[verdict.outcome.value] += 1
+        self.reasons[verdict.reason.name] += 1
+        if frame.label is not None:
+            self.by_label[frame.label, verdict.outcome.value] += 1
+        if not frame.pixels.size:
+            self.blind += 1
+        elif not verdict.reason.is_fault:
+            self.total_ms.append(verdict.total_ms)
+            self.infer_ms.append(verdict.infer_ms)
+
+
+class Station:
+    """One camera, one model, any number of outputs.
+
+    `observers` see every verdict after it was sent (live table, heat maps); one that raises is counted and
+    never costs a part. `recipe` says what the thresholds, the deadline and the fail-safe outcome are.
+    """
+
+    def __init__(
+        self, capture: Capture, worker: InferenceWorker, recipe: Recipe, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.capture, self.worker, self.recipe = capture, worker, recipe
+        self.counters = StationCounters()
+        self.outboxes: list[Outbox] = []  # set by the composition root: they ask is_healthy of this station
+        self._observers = observers
+        self._previous: Pixels | None = None
+        self._turned_ns = time.monotonic_ns()
+        self._stopping = False
+
+    def run(self, count: int = 0) -> None:
+        """Judge until the source ends, `stop` is called or `count` verdicts are made (0: no limit).
+
+        Raises DataError when the source cannot be used at all.
+        """
+        while not self._stopping and not (count and self.counters.total >= count):
+            try:
+                item = self.capture.next(BLIND_VERDICT_EVERY_S)
+            except EndOfStream:
+                return
+            if not self._stopping:
+                self._turn(item)
+
+    def stop(self) -> None:
+        """End after the verdict that is being made; safe to call from a signal handler."""
+        self._stopping = True
+
+    def is_healthy(self, now_ns: int) -> bool:
+        """False when the loop has not turned for a while: the outputs then take their heartbeat back."""
+        return now_ns - self._turned_ns < STALLED_AFTER_NS
+
+    def _turn(self, item: Frame | Reason) -> None:
+        self._turned_ns = time.monotonic_ns()
+        if isinstance(item, Reason):
+            frame, result = no_frame(self.capture.new_id(), self.capture.source, self._turned_ns), item
+            answer: Inspection | Reason = result
+        else:
+            frame, answer = item, self._inspect(item)
+        verdict = decide(frame, answer, self.recipe, time.monotonic_ns())
+        for outbox in self.outboxes:
+            outbox.put(verdict)
+        self.counters.add(frame, verdict)
+        self._show(frame, answer, verdict)
+
+    def _inspect(self, frame: Frame) -> Inspection | Reason:
+        recipe, live = self.recipe, self.capture.live
+        fault = age_fault(frame.captured_ns, time.monotonic_ns(), recipe.max_frame_age_ms) or image_fault(
+            frame.pixels, self._previous if live else None
+        )
+        self._previous = frame.pixels
+        if fault is not None:
+            return fault
+        return self.worker.inspect(frame, frame.captured_ns + int(recipe.deadline_ms * 1e6))
+
+    def _show(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
+        for observer in self._observers:
+            try:
+                observer(frame, answer, verdict)
+            except Exception:  # a full disk or a closed terminal is no reason to stop the line
+                self.counters.observer_faults += 1

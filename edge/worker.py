@@ -1,0 +1,91 @@
+"""Inference in a thread of its own: a hung backend costs one part its pass, not the line its answer.
+
+    station --frame--> [ one slot ] --> preprocess, infer --> [ answer ] --> station, until the deadline
+
+The deadline is kept by the one who waits. While a worker still hangs on an old frame, every new one is
+answered with BACKEND_FAULT at once; what the old one says in the end is thrown away and counted.
+"""
+
+import threading
+import time
+
+from edge.backends import Backend
+from edge.errors import BackendFault, DataError
+from edge.frame import Frame, Inspection
+from edge.preprocess import preprocess
+from edge.recipe import Recipe
+from edge.verdict import Reason
+
+JOIN_S = 1.0
+
+
+class InferenceWorker:
+    """Owns a backend. `inspect` is for one thread."""
+
+    def __init__(self, backend: Backend, recipe: Recipe, model_sha256: str) -> None:
+        self.late = 0  # answers that came after their deadline and were not published
+        self.last_error = ""
+        self._backend, self._recipe, self._sha256 = backend, recipe, model_sha256
+        self._work, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        self._frame: Frame | None = None
+        self._answer: Inspection | Reason = Reason.STATION_FAULT
+        self._abandoned = False  # the worker still has a frame that nobody waits for
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    def inspect(self, frame: Frame, until_ns: int) -> Inspection | Reason:
+        """What the model says, or why it cannot; returns at `until_ns` (monotonic) at the latest."""
+        if self._abandoned:
+            return Reason.BACKEND_FAULT
+        self._frame = frame
+        self._work.release()
+        if self._done.acquire(timeout=max(0.0, (until_ns - time.monotonic_ns()) / 1e9)):
+            return self._answer
+        with self._lock:
+            if self._done.acquire(blocking=False):  # it came between the time-out and the lock
+                return self._answer
+            self._abandoned = True
+        return Reason.DEADLINE_MISSED
+
+    def close(self) -> None:
+        """End the thread and free the backend; one that hangs is left behind (daemon)."""
+        self._frame = None
+        self._work.release()
+        self._thread.join(JOIN_S)
+        if not self._thread.is_alive():
+            self._backend.close()
+
+    def _run(self) -> None:
+        while True:
+            self._work.acquire()
+            frame = self._frame
+            if frame is None:
+                return
+            answer = self._infer(frame)
+            with self._lock:
+                if self._abandoned:
+                    self._abandoned, self.late = False, self.late + 1
+                else:
+                    self._answer = answer
+                    self._done.release()
+
+    def _infer(self, frame: Frame) -> Inspection | Reason:
+        """One frame through the model; every fault becomes a reason."""
+        try:
+            begun = time.monotonic_ns()
+            pixels = preprocess(frame.pixels, self._recipe.input_size, self._recipe.roi)
+            ready = time.monotonic_ns()
+            anomaly_map, score = self._backend.infer(pixels)
+            done = time.monotonic_ns()
+        except BackendFault as error:
+            return self._fault(error, Reason.BACKEND_FAULT)
+        except DataError as error:  # the picture does not fit the recipe
+            return self._fault(error, Reason.RECIPE_MISMATCH)
+        except Exception as error:  # whatever it is, this part was not judged
+            return self._fault(error, Reason.STATION_FAULT)
+        return Inspection(frame.id, score, anomaly_map, self._sha256, ready - begun, done - ready)
+
+    def _fault(self, error: Exception, reason: Reason) -> Reason:
+        self.last_error = str(error)
+        return reason
