@@ -25,7 +25,7 @@ from edge.verdict import decide
 
 SEED = 0  # of the bootstrap: printed figures must not change from run to run
 
-# Heat maps turn orange where fewer than one good part in twenty has any place as hot.
+# Without a limit for heat maps in the recipe: orange where one good part in twenty has a place as hot.
 CALM_PARTS = 0.95
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
@@ -94,7 +94,7 @@ def _summarise(
         au_spro=mean_of_kinds(spro),
         au_spro_per_type=spro,
         per_type={kind: auroc_of(good, _of_kind(images, kind)) for kind in kinds},
-        map_limit=_map_limit(calm),
+        map_limit=_map_limit(recipe, calm),
         maps={i.path: backend.infer(load_image(i.path, recipe.input_size, recipe.roi))[0] for i in shown},
         notes=_notes(dataset, images, pixels),
     )
@@ -118,10 +118,12 @@ def _mean_auroc(good: Scores, groups: list[Scores]) -> float:
     return float(np.mean([auroc_of(good, group) for group in groups])) if groups else math.nan
 
 
-def _map_limit(peaks: Scores) -> float:
-    """Where the maps of good parts end; NaN where none is known."""
+def _map_limit(recipe: Recipe, peaks: Scores) -> float:
+    """Where the maps of good parts end: what the station uses, else what the good test pictures show."""
+    if "map_limit" in recipe.normalisation:
+        return float(recipe.normalisation["map_limit"])
     finite = peaks[np.isfinite(peaks)]
-    return float(np.quantile(finite, CALM_PARTS)) if finite.size else math.nan
+    return float(np.quantile(finite, CALM_PARTS)) if finite.size else 1.0
 
 
 def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:

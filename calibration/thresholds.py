@@ -117,11 +117,15 @@ def fit_thresholds(
 
 def describe(thresholds: Thresholds, parts_per_shift: int = 8000) -> str:
     """The expectation in a line engineer's words: "about 24 of 8,000 good parts per shift (9 to 38)"."""
-    low = math.floor(thresholds.low * parts_per_shift)
-    high = math.ceil(thresholds.high * parts_per_shift)
-    expected = round(thresholds.expected_rate * parts_per_shift)
+    return describe_rate(thresholds.expected_rate, thresholds.low, thresholds.high, parts_per_shift)
+
+
+def describe_rate(rate: float, low: float, high: float, parts_per_shift: int = 8000) -> str:
+    """`describe` for figures that come from a recipe; all three are shares of the good parts, 0..1."""
+    expected = round(rate * parts_per_shift)
     about = f"about {expected:,}" if expected else "fewer than 1"
-    return f"{about} of {parts_per_shift:,} good parts per shift ({low:,} to {high:,})"
+    bounds = f"{math.floor(low * parts_per_shift):,} to {math.ceil(high * parts_per_shift):,}"
+    return f"{about} of {parts_per_shift:,} good parts per shift ({bounds})"
 
 
 def _check(values: Scores) -> None:
