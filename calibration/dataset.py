@@ -75,7 +75,8 @@ def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
     if not dataset.train and (minimum > 0 or not dataset.test):
         raise _no_good_pictures(root)
     if len(dataset.train) < minimum:
-        what = f"only {len(dataset.train)} good pictures, at least {minimum} are needed"
+        count = "1 picture" if len(dataset.train) == 1 else f"{len(dataset.train)} pictures"
+        what = f"only {count} of good parts, at least {minimum} are needed"
         raise DataError(
             what, str(dataset.train[0].parent), "Add pictures of good parts; 50 or more work well."
         )

@@ -23,6 +23,8 @@ from edge.preprocess import preprocess
 from edge.recipe import Recipe
 from edge.verdict import decide
 
+__all__ = ["CALM_PARTS", "SEED", "Evaluation", "Progress", "evaluate"]
+
 SEED = 0  # of the bootstrap: printed figures must not change from run to run
 
 # Without a limit for heat maps in the recipe: orange where one good part in twenty has a place as hot.

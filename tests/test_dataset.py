@@ -128,7 +128,7 @@ def test_a_folder_of_several_sets_names_them(tmp_path: Path) -> None:
 
 def test_one_picture_is_too_few_and_the_message_says_how_many(tmp_path: Path) -> None:
     fill(tmp_path, 1)
-    assert_speaks(refused(tmp_path), f"only 1 good pictures, at least {MIN_GOOD_IMAGES}", tmp_path)
+    assert_speaks(refused(tmp_path), f"only 1 picture of good parts, at least {MIN_GOOD_IMAGES}", tmp_path)
 
 
 def test_broken_pictures_are_named(tmp_path: Path) -> None:
