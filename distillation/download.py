@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -70,11 +70,12 @@ def _download(file: Pinned, path: Path, progress: Progress | None) -> None:
             if progress:
                 progress(done, total)
     if digest.hexdigest() != file.sha256:
-        what = f"what arrived is not the published file: {done} bytes, sha256 {digest.hexdigest()}, not {file.sha256}"
+        found = f"{done} bytes, sha256 {digest.hexdigest()}, not {file.sha256}"
+        what = f"what arrived is not the published file: {found}"
         raise InspectError(what, file.url, _bring(file))
 
 
-def _chunks(file: Pinned) -> Iterator[tuple[bytes, int]]:
+def _chunks(file: Pinned) -> Generator[tuple[bytes, int], None, None]:
     """Pieces of the file with the size of the whole. Only what the network does is translated here."""
     try:
         with urlopen(file.url, timeout=TIMEOUT_S) as answer:
@@ -89,4 +90,4 @@ def _chunks(file: Pinned) -> Iterator[tuple[bytes, int]]:
 
 def _bring(file: Pinned) -> str:
     name = file.file_name
-    return f"Without a network: fetch {name} from that address elsewhere and give it as --teacher-weights {name}."
+    return f"Without a network: bring {name} from that address and give it as --teacher-weights {name}."
