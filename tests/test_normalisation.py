@@ -1,0 +1,108 @@
+"""The constants of the score, against other implementations and by hand."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from calibration.normalisation import (
+    Floats,
+    fit_gaussian,
+    fit_score_scale,
+    leave_one_out_distances,
+    map_quantiles,
+)
+
+SHAPES = [
+    (12, 30),
+    (40, 30),
+    (400, 6),
+]  # rows, features: fewer, about as many and many more rows than features
+
+
+def features(rows: int, columns: int) -> npt.NDArray[np.float64]:
+    """Correlated features of very different scale, as pooled teacher channels are."""
+    rng = np.random.default_rng(rows)
+    mixed = rng.normal(size=(rows, columns)) @ rng.normal(size=(columns, columns))
+    return 5 + mixed * np.geomspace(0.01, 100, columns)
+
+
+# --- Ledoit-Wolf Gaussian
+
+
+def peer_distances(train: Floats, x: Floats) -> npt.NDArray[np.float64]:
+    """Mahalanobis distances with scikit-learn's Ledoit-Wolf covariance of the standardised features."""
+    covariance = pytest.importorskip("sklearn.covariance")
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    fitted = covariance.LedoitWolf(assume_centered=True).fit((train - mean) / std)
+    return np.sqrt(fitted.mahalanobis((x - mean) / std))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_distances_are_those_of_scikit_learns_ledoit_wolf(shape: tuple[int, int]) -> None:
+    train, x = features(*shape), features(*shape)[::-1] * 1.1
+    np.testing.assert_allclose(fit_gaussian(train).distance(x), peer_distances(train, x), rtol=1e-8)
+
+
+def test_whitening_is_a_root_of_the_inverse_covariance() -> None:
+    """With very many rows nothing is left to shrink, and the plain covariance comes out."""
+    covariance = np.array([[4.0, 1.2, 0.0], [1.2, 1.0, 0.1], [0.0, 0.1, 0.25]])
+    train = np.random.default_rng(0).multivariate_normal([1, 2, 3], covariance, 50_000)
+    gaussian = fit_gaussian(train)
+    np.testing.assert_allclose(gaussian.mean, [1, 2, 3], atol=0.05)
+    np.testing.assert_allclose(np.linalg.inv(gaussian.whiten.T @ gaussian.whiten), covariance, atol=0.1)
+
+
+def test_a_channel_that_never_changes_gives_finite_distances() -> None:
+    train = features(12, 30)
+    train[:, 3] = 7.0
+    assert np.isfinite(fit_gaussian(train).distance(train)).all()
+
+
+# --- leave one out
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (40, 5)])
+def test_leave_one_out_is_a_fit_without_each_row(shape: tuple[int, int]) -> None:
+    x = features(*shape)
+    brute = [peer_distances(np.delete(x, i, axis=0), x[i : i + 1])[0] for i in range(len(x))]
+    np.testing.assert_allclose(leave_one_out_distances(x), brute, rtol=1e-6)
+
+
+def test_a_row_left_out_lies_further_away_than_inside() -> None:
+    x = features(20, 30)
+    assert (leave_one_out_distances(x) > fit_gaussian(x).distance(x)).all()
+
+
+# --- quantiles and score
+
+
+def test_map_quantiles_by_hand() -> None:
+    maps = np.random.default_rng(0).permutation(np.arange(1001.0)).reshape(7, 11, 13)
+    low, high = map_quantiles(maps)
+    assert low == pytest.approx(900) and high == pytest.approx(995)
+
+
+def test_quantiles_of_a_flat_map_stay_apart() -> None:
+    low, high = map_quantiles(np.full((3, 4, 4), 2.5, np.float32))
+    assert low == 2.5 < high
+
+
+def test_a_typical_good_picture_scores_one() -> None:
+    rng = np.random.default_rng(0)
+    maps, distances = rng.normal(3, 0.2, 200), rng.normal(40, 2, 300)
+    scale = fit_score_scale(maps, distances)
+    assert scale.map_weight * maps.mean() + scale.distance_weight * distances.mean() == pytest.approx(1)
+    assert scale.map_weight * maps.std() == pytest.approx(scale.distance_weight * distances.std())
+
+
+def test_without_a_distance_the_map_is_the_score() -> None:
+    scale = fit_score_scale(np.array([1.0, 3.0]), None)
+    assert (scale.map_weight, scale.distance_weight) == (0.5, 0.0)
+
+
+def test_a_given_spread_replaces_that_of_few_pictures() -> None:
+    maps, distances = np.array([2.0, 2.0]), np.array([8.0, 12.0])
+    scale = fit_score_scale(maps, distances, map_sd=0.5)
+    typical = 2 / 0.5 + 10 / 2
+    assert scale.map_weight == pytest.approx(1 / (0.5 * typical))
+    assert scale.distance_weight == pytest.approx(1 / (2 * typical))
