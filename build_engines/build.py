@@ -51,7 +51,7 @@ def build_onnx(folder: Path, false_reject_rate: float, say: Callable[[str], None
     say(f"comparing with torch on {len(images)} good pictures")
     map_error, score_error = compare_with_torch(detector, model, images)
     if map_error > MAX_MAP_ERROR:
-        what = f"the exported graph is off by {map_error:.1e} from the trained model (allowed {MAX_MAP_ERROR:.0e})"
+        what = f"the exported graph is off by {map_error:.1e} (allowed {MAX_MAP_ERROR:.0e})"
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         candidate = Path(scratch) / "candidate.onnx"

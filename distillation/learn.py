@@ -132,7 +132,7 @@ def fit_constants(
         **{f"{name}_q995": value for name, value in zip(BRANCHES, high, strict=True)},
         "map_weight": scale.map_weight,
         "distance_weight": scale.distance_weight,
-        "map_limit": float(held_places.flatten(1).max(dim=1).values.max()),
+        "map_limit": max(1.0, float(held_places.max())),  # good parts stay below: where heat maps turn orange
     }
 
 

@@ -145,7 +145,8 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 def dumps(recipe: Recipe) -> str:
     """The file's text: readable JSON, digest last."""
-    return json.dumps({**asdict(recipe), "digest": recipe.digest}, indent=2, ensure_ascii=False) + "\n"
+    ordered = {"schema": recipe.schema, **asdict(recipe), "digest": recipe.digest}
+    return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
