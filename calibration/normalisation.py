@@ -30,7 +30,8 @@ class Gaussian:
 
     def distance(self, x: Floats) -> Floats:
         """(N, D) -> (N,)."""
-        return np.linalg.norm((x - self.mean) @ self.whiten.T, axis=1)
+        distances: Floats = np.linalg.norm((x - self.mean) @ self.whiten.T, axis=1)
+        return distances
 
 
 def fit_gaussian(x: Floats) -> Gaussian:
@@ -42,7 +43,8 @@ def fit_gaussian(x: Floats) -> Gaussian:
     mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
     z = (x - mean) / scale
     values, vectors = np.linalg.eigh(_ledoit_wolf(z))
-    whiten = (vectors / np.sqrt(values)).T / scale
+    # Equal pictures leave directions without any spread; there, nothing may count as infinitely far.
+    whiten = (vectors / np.sqrt(np.maximum(values, 1e-6))).T / scale
     return Gaussian(mean, whiten)
 
 

@@ -70,4 +70,4 @@ def hard_mean(error: Tensor, share: float, weight: float) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.square().sum(dim=1).sqrt()
+    return x.square().sum(dim=1).clamp_min(1e-12).sqrt()  # the root has no slope at 0

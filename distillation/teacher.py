@@ -27,6 +27,10 @@ class Teacher(nn.Module):
         """Normalised RGB float (B, 3, H, W) -> maps (B, channels[k], H / strides[k], W / strides[k])."""
         raise NotImplementedError
 
+    def load_published(self, state: Mapping[str, Tensor]) -> "Teacher":
+        """Take the weights from the published state dict. Raises KeyError or RuntimeError when it is another's."""
+        raise NotImplementedError
+
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """uint8 or float (B, H, W, 3) BGR, 0..255, H and W multiples of 32 -> maps as in `features`.
 

@@ -22,7 +22,7 @@ Progress = Callable[["Step"], None]
 class TrainConfig:
     """The fixed configuration for all products; every number is our reading (docs/method.md, section 4)."""
 
-    steps: int = 1200
+    steps: int = 1600
     batch: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4

@@ -61,7 +61,7 @@ class Station:
         self.capture, self.worker, self.recipe = capture, worker, recipe
         self.counters = StationCounters()
         self.outboxes: list[Outbox] = []  # set by the composition root: they ask is_healthy of this station
-        self._observers = observers
+        self._observers = list(observers)
         self._previous: Pixels | None = None
         self._turned_ns = time.monotonic_ns()
         self._stopping = False
@@ -78,6 +78,10 @@ class Station:
                 return
             if not self._stopping:
                 self._turn(item)
+
+    def add_observer(self, observer: Observer) -> None:
+        """One more to show the verdicts to."""
+        self._observers.append(observer)
 
     def stop(self) -> None:
         """End after the verdict that is being made; safe to call from a signal handler."""
