@@ -30,16 +30,17 @@ MEASURES = {"squared": squared_error, "cosine": cosine_error}
 
 
 def context_places(x: Tensor, grid: int) -> Tensor:
-    """Mean over the cells of a grid x grid raster: (B, C, H, W) -> (B, C, grid * grid); grid divides H, W.
+    """Mean over the cells of a raster: (B, C, H, W) -> (B, C, G).
 
-    A fixed kernel, because an adaptive pooling does not export with a fixed grid everywhere.
+    G is grid * grid where grid divides H and W; else the cells are the next smaller ones, and a map smaller
+    than the grid is its own context. A fixed kernel, because an adaptive pooling does not export everywhere.
     """
-    kernel = (x.shape[2] // grid, x.shape[3] // grid)
+    kernel = (max(1, x.shape[2] // grid), max(1, x.shape[3] // grid))
     return F.avg_pool2d(x, kernel, kernel).flatten(2)  # (B, C, G)
 
 
 def affinity(x: Tensor, grid: int) -> Tensor:
-    """Cosines of every place to the map's own context places: (B, C, H, W) -> (B, grid * grid, H, W).
+    """Cosines of every place to the map's own context places: (B, C, H, W) -> (B, G, H, W).
 
     With 64 context places this costs 1 MiB a picture at 64 x 64 places; nothing is places x places.
     """

@@ -153,8 +153,8 @@ def _good_pictures(data: Path, seed: int) -> tuple[list[Path], list[Path]]:
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if any(side % 64 or side < 64 for side in size):  # the context grid wants 8 places at stride 8 or more
-        what = f"input size {size[0]}x{size[1]} is not made of multiples of 64"
+    if any(side % 32 or side < 64 for side in size):  # the fused map has stride 32
+        what = f"input size {size[0]}x{size[1]} is not made of multiples of 32 from 64 on"
         raise InspectError(what, "--size", "Take 256, 320, 384 or 512.")
 
 

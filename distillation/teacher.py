@@ -28,7 +28,7 @@ class Teacher(nn.Module):
         raise NotImplementedError
 
     def load_published(self, state: Mapping[str, Tensor]) -> "Teacher":
-        """Take the weights from the published state dict. Raises KeyError or RuntimeError when it is another's."""
+        """Take the published weights. Raises KeyError or RuntimeError when they are another network's."""
         raise NotImplementedError
 
     def forward(self, pixels: Tensor) -> list[Tensor]:

@@ -16,6 +16,7 @@ from distillation.detector import Detector
 from distillation.features import FeatureCache
 
 Progress = Callable[["Step"], None]
+SAVE_EVERY_S = 5.0  # a killed run loses no more than this; saving takes 0.1 s
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Trainer:
         self.state = _State()
         self._order = (-1, self.rows)
 
-    def run(self, progress: Progress, save_every_s: float = 20.0) -> int:
+    def run(self, progress: Progress, save_every_s: float = SAVE_EVERY_S) -> int:
         """Train to the end or to the early stop; the best held-out weights stay. Returns the best step.
 
         `resume` first, to continue an interrupted run.

@@ -71,7 +71,7 @@ def train(
     teacher: Annotated[str, typer.Option(help="efficientnet-lite0, resnet18, resnet34, wide_resnet50_2")]
     = "efficientnet-lite0",
     teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
-    size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 64.")] = 256,
+    size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 256,
     roi: RoiOption = "",
     local_student: Annotated[str, typer.Option(help="forward or reverse")] = "",
     measure: Annotated[str, typer.Option(help="squared or cosine")] = "",

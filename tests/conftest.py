@@ -2,6 +2,10 @@
 
 import contextlib
 import os
+
+# Before torch and OpenCV are loaded: the models here are so small that a second thread only gets in the way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 import subprocess
 import threading

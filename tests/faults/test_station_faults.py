@@ -49,7 +49,9 @@ def grey(value: int, side: int = SIDE) -> Shot:
 
 
 @contextmanager
-def running(folder: Path, script: list[Shot | Exception], **changes: object) -> Iterator[tuple[Station, Breakable, list[Verdict]]]:  # fmt: skip
+def running(
+    folder: Path, script: list[Shot | Exception], **changes: object
+) -> Iterator[tuple[Station, Breakable, list[Verdict]]]:
     engine, recipe, artefact = load_pair(toy_pair(folder, **changes))
     backend = Breakable(OnnxRuntimeBackend(engine, recipe.input_size))
     worker = InferenceWorker(backend, recipe, artefact.sha256)

@@ -1,0 +1,125 @@
+"""From model folder to engine and recipe: the graph says what the network says."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
+from typer.testing import CliRunner
+
+from build_engines.build import build_onnx
+from build_engines.cli import app
+from build_engines.export import IR_VERSION, OPSET, export_onnx, fold_batch_norms
+from distillation.detector import Detector, DetectorConfig
+from distillation.learn import learn
+from distillation.model import load_model
+from distillation.train import TrainConfig
+from distillation.weights import load_teacher, new_teacher
+from edge.backends import open_backend
+from edge.errors import InspectError
+from edge.recipe import METADATA_KEY, load_pair, recipe_path
+from edge.settings import change_recipe, restore_recipe
+
+
+@pytest.fixture(scope="module")
+def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    folder = tmp_path_factory.mktemp("build") / "tray"
+    learn(parts, folder, Quiet(), SMALL, TrainConfig(steps=30))
+    build_onnx(folder, 0.003, lambda text: None)
+    return folder
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_the_graph_agrees_with_torch(model: Path, batch: int) -> None:
+    detector, _, _ = load_model(model)
+    rng = np.random.default_rng(batch)
+    pixels = rng.integers(0, 256, (batch, *SMALL.input_size, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(model / "tray.onnx", providers=["CPUExecutionProvider"])
+    anomaly_map, score = session.run(["anomaly_map", "score"], {"pixels": pixels})
+    with torch.inference_mode():
+        expected_map, expected_score = detector(torch.from_numpy(pixels))
+    scale = max(
+        1.0, float(expected_map.abs().max())
+    )  # noise is far from good: its map runs into the hundreds
+    assert np.abs(anomaly_map - expected_map.numpy()).max() / scale < 1e-4
+    assert np.allclose(score, expected_score.numpy(), rtol=1e-4)
+
+
+def test_on_real_parts_the_map_agrees_to_1e_4_absolute(model: Path) -> None:
+    result = build_onnx(model, 0.003, lambda text: None)
+    assert result.map_error < 1e-4
+
+
+def test_the_graph_is_pinned_checked_and_casts_first(model: Path) -> None:
+    graph = onnx.load(model / "tray.onnx")
+    onnx.checker.check_model(graph, full_check=True)
+    assert graph.ir_version == IR_VERSION
+    assert [(o.domain, o.version) for o in graph.opset_import if not o.domain] == [("", OPSET)]
+    assert [i.name for i in graph.graph.input] == ["pixels"]
+    assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    consumers = [n.op_type for n in graph.graph.node if "pixels" in n.input and n.op_type != "Shape"]
+    assert consumers == ["Cast"]
+    assert "BatchNormalization" not in {n.op_type for n in graph.graph.node}
+
+
+def test_the_graph_tells_nothing_about_the_machine_that_made_it(model: Path) -> None:
+    assert str(Path(__file__).parents[1]).encode() not in (model / "tray.onnx").read_bytes()
+
+
+def test_folding_changes_no_number() -> None:
+    detector = Detector(load_teacher("efficientnet-lite0"), DetectorConfig(input_size=(64, 64))).eval()
+    pixels = torch.randint(0, 256, (2, 64, 64, 3)).to(torch.uint8)
+    with torch.inference_mode():
+        before = detector(pixels)
+        after = fold_batch_norms(detector)(pixels)
+    assert torch.allclose(before[0], after[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("teacher", ["resnet18"])
+def test_other_teachers_export(teacher: str) -> None:
+    detector = Detector(new_teacher(teacher), replace(SMALL, teacher=teacher)).eval()
+    onnx.checker.check_model(export_onnx(detector))
+
+
+def test_the_recipe_travels_with_the_engine_and_inside_it(model: Path) -> None:
+    engine, recipe, artefact = load_pair(model)
+    assert (engine.name, artefact.precision, recipe.name) == ("tray.onnx", "fp32", "tray")
+    assert recipe.review < recipe.fail
+    metadata = {p.key: p.value for p in onnx.load(engine).metadata_props}
+    assert json.loads(metadata[METADATA_KEY])["review"] == recipe.review
+
+
+def test_limits_are_changed_under_seal_and_restored(model: Path) -> None:
+    before = load_pair(model)[1]
+    change_recipe(model, {"review": before.review / 2, "fail": None})
+    assert load_pair(model)[1].review == before.review / 2
+    with pytest.raises(InspectError, match="Nothing was changed"):
+        change_recipe(model, {"on_fault": "pass"})
+    recipe_path(model / "tray.onnx").unlink()
+    restore_recipe(model)
+    assert load_pair(model)[1] == before
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_backends_agree(model: Path, backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    engine, recipe, _ = load_pair(model)
+    _, _, held_out = load_model(model)
+    reference, other = open_backend(engine, recipe), open_backend(engine, recipe, backend)
+    for picture in held_out:
+        (map_a, score_a), (map_b, score_b) = reference.infer(picture), other.infer(picture)
+        assert map_a.shape == map_b.shape == recipe.input_size and map_b.dtype == np.float32
+        assert np.abs(map_a - map_b).max() < 1e-2
+        assert score_a == pytest.approx(score_b, rel=1e-2)
+
+
+def test_a_folder_without_a_model_is_refused_in_words(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert result.exit_code == 2
+    assert "edge-inspect train" in result.output and "Traceback" not in result.output

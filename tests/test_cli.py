@@ -1,0 +1,151 @@
+"""The commands as a user types them: real processes, real exit codes."""
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from toy import toy_pair
+
+from edge.outputs.plc_sim import SimulatedPlc
+from edge.recipe import recipe_path
+
+INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]
+
+
+def inspect(*words: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*INSPECT, *map(str, words)], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    return toy_pair(tmp_path)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "line"
+    folder.mkdir()
+    for i, grey in enumerate((60, 170, 220, 80)):
+        noise = np.random.default_rng(i).integers(-20, 20, (90, 120, 3))
+        cv2.imwrite(str(folder / f"{i}.png"), np.clip(grey + noise, 0, 255).astype(np.uint8))
+    return folder
+
+
+def test_a_folder_is_judged_and_the_plc_is_told(engine: Path, pictures: Path, tmp_path: Path) -> None:
+    with closing(SimulatedPlc()) as plc:
+        uri = plc.start()
+        words = (
+            "--camera",
+            pictures,
+            "--engine",
+            engine,
+            "--plc",
+            uri,
+            "--save",
+            tmp_path / "heat",
+            "--json",
+        )
+        ended = inspect("run", *words)
+        assert plc.wait_for(4, 3.0)
+        received = plc.results()
+    assert ended.returncode == 0, ended.stderr
+    *lines, last = (json.loads(line) for line in ended.stdout.splitlines())
+    assert [line["outcome"] for line in lines] == ["pass", "review", "fail", "pass"]
+    assert [verdict for _, verdict, _ in received] == [1, 3, 2, 1]
+    assert last["summary"]["outcomes"] == {"pass": 2, "review": 1, "fail": 1}
+    assert sorted(p.name.split("-")[1] for p in (tmp_path / "heat").iterdir()) == ["fail", "review"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_a_summary(engine: Path, number: signal.Signals) -> None:
+    command = [*INSPECT, "run", "--camera", "conveyor:?fps=20", "--engine", str(engine), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = json.loads(process.stdout.readline())
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=20)
+    assert first["frame_id"] == 1
+    assert process.returncode == 0
+    assert json.loads(rest.splitlines()[-1])["summary"]["parts"] >= 1
+
+
+def test_the_dry_run_finds_every_fault_at_once(engine: Path) -> None:
+    words = (
+        "--camera",
+        "/dev/video97",
+        "--engine",
+        engine.with_name("nothing.onnx"),
+        "--plc",
+        "modbus-tcp://127.0.0.1:1",
+    )
+    ended = inspect("run", *words, "--dry-run", "--json")
+    checks = json.loads(ended.stdout)
+    assert [check["ok"] for check in checks] == [False, False, False]
+    assert ended.returncode == 3  # the engine's; the first fault gives the code
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_dry_run_is_content_with_what_works(engine: Path, pictures: Path) -> None:
+    with closing(SimulatedPlc()) as plc:
+        ended = inspect(
+            "run", "--camera", pictures, "--engine", engine, "--plc", plc.start(), "--dry-run", "--json"
+        )
+        assert plc.results() == []  # a check is no verdict
+    assert ended.returncode == 0
+    assert all(check["ok"] for check in json.loads(ended.stdout))
+
+
+@pytest.mark.parametrize(
+    "camera, plc, code, words",
+    [
+        ("nowhere/", "", 2, "no such folder"),
+        ("gopher://x", "", 2, "Known"),
+        ("conveyor:?colour=red", "", 2, "colour"),
+        ("conveyor:?count=3", "profinet://plc", 2, "modbus-tcp"),
+        ("/dev/video97?width=9", "", 4, "camera"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(
+    engine: Path, camera: str, plc: str, code: int, words: str
+) -> None:
+    outputs = ("--plc", plc) if plc else ()
+    ended = inspect("run", "--camera", camera, "--engine", engine, *outputs, "--count", 1)
+    assert ended.returncode == code, ended.stderr
+    assert words in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_tampered_recipe_never_runs(engine: Path, pictures: Path) -> None:
+    path = recipe_path(engine)
+    path.write_text(path.read_text().replace('"review": 1.5', '"review": 1.9'))
+    ended = inspect("run", "--camera", pictures, "--engine", engine)
+    assert ended.returncode == 3
+    assert "changed by hand" in ended.stderr
+
+
+def test_a_plc_that_never_answered_shows_in_the_exit_code(engine: Path, pictures: Path) -> None:
+    ended = inspect("run", "--camera", pictures, "--engine", engine, "--plc", "modbus-tcp://127.0.0.1:1")
+    assert ended.returncode == 5
+
+
+def test_collect_goes_on_numbering(tmp_path: Path) -> None:
+    out = tmp_path / "parts"
+    for _ in range(2):
+        assert inspect("collect", "--camera", "conveyor:?count=3&fps=0", "--out", out).returncode == 0
+    assert sorted(p.name for p in out.iterdir()) == [f"part-{i:06d}.png" for i in range(1, 7)]
+
+
+def test_the_runtime_starts_without_torch() -> None:
+    """On a bare station there is no torch; nothing on the way to `run` may ask for it."""
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['onnx'] = None\n"
+        "from edge.cli import main\n"
+        "sys.argv = ['edge-inspect', 'demo', '--parts', '5', '--fps', '20', '--json']; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert '"parts": ' in ended.stdout, ended.stderr

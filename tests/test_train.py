@@ -1,0 +1,172 @@
+"""Training end to end on few small pictures: it learns, resumes after a kill, refuses what is unusable."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from distillation.detector import Detector, DetectorConfig
+from distillation.features import FeatureCache
+from distillation.learn import learn, set_channel_statistics
+from distillation.model import load_model
+from distillation.train import Step, TrainConfig, Trainer
+from distillation.weights import load_teacher
+from edge.cameras.parts import render_part
+from edge.cli import app
+from edge.errors import DataError, InspectError
+
+SIZE = (64, 64)
+SMALL = DetectorConfig(input_size=SIZE, width=64, context=32)
+
+
+class Quiet:
+    """A watcher that only remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.steps: list[Step] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def features(self, done: int, total: int) -> None: ...
+
+    def step(self, step: Step) -> None:
+        self.steps.append(step)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    for i in range(16):
+        cv2.imwrite(str(folder / f"part-{i:06d}.png"), render_part(3, i))
+    return folder
+
+
+def small_trainer(parts: Path, folder: Path, config: TrainConfig) -> Trainer:
+    images = np.stack([cv2.resize(cv2.imread(str(p)), SIZE) for p in sorted(parts.glob("*.png"))])
+    torch.manual_seed(config.seed)
+    detector = Detector(load_teacher("efficientnet-lite0"), SMALL)
+    cache = FeatureCache(folder / "cache", detector.teacher, images, "cpu", lambda done, total: None)
+    set_channel_statistics(detector, cache, 12)
+    return Trainer(detector, cache, range(12), range(12, 16), config, folder / "checkpoint.pt")
+
+
+def test_the_held_out_loss_falls_and_the_model_is_loaded_as_saved(parts: Path, tmp_path: Path) -> None:
+    watcher = Quiet()
+    result = learn(parts, tmp_path / "m", watcher, SMALL, TrainConfig(steps=60, seed=1))
+    losses = [step.held_out_loss for step in watcher.steps if step.held_out_loss == step.held_out_loss]
+    assert losses[-1] < 0.8 * losses[0]
+    assert result.trained_on + result.held_out == 16
+    detector, about, held_out = load_model(tmp_path / "m")
+    assert held_out.shape == (result.held_out, *SIZE, 3)
+    assert about.normalisation["local_q995"] > about.normalisation["local_q90"]
+    anomaly_map, score = detector(torch.from_numpy(held_out))
+    assert anomaly_map.shape == held_out.shape[:3]
+    assert score.mean() == pytest.approx(1.0, rel=0.5)  # 1.0 is a typical good part
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["calibration.npz", "model.pt"]
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(parts: Path, tmp_path: Path) -> None:
+    config = TrainConfig(steps=16, evaluations=4, batch=4)
+    whole = small_trainer(parts, tmp_path / "whole", config)
+    whole.run(lambda step: None)
+
+    class Interrupted(Exception): ...
+
+    def stop_at_ten(step: Step) -> None:
+        if step.number == 10:
+            raise Interrupted
+
+    first = small_trainer(parts, tmp_path / "parts", config)
+    with pytest.raises(Interrupted):
+        first.run(stop_at_ten, save_every_s=0.0)
+    second = small_trainer(parts, tmp_path / "parts", config)
+    assert second.resume()
+    assert second.state.step == 10
+    second.run(lambda step: None)
+    for name, tensor in whole.students.state_dict().items():
+        assert torch.allclose(tensor, second.students.state_dict()[name], atol=1e-5), name
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken_up(parts: Path, tmp_path: Path) -> None:
+    first = small_trainer(parts, tmp_path, TrainConfig(steps=4, batch=4))
+    first.run(lambda step: None, save_every_s=0.0)
+    assert not small_trainer(parts, tmp_path, TrainConfig(steps=4, batch=4, seed=5)).resume()
+
+
+def test_training_ends_early_when_the_held_out_loss_does_not_fall(parts: Path, tmp_path: Path) -> None:
+    """Without a learning rate nothing gets better, so the run must not go through all its steps."""
+    config = TrainConfig(steps=4000, batch=4, evaluations=2000, patience=3, learning_rate=1e-12)
+    trainer = small_trainer(parts, tmp_path, config)
+    for module in trainer.students.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.0  # running statistics alone would go on changing the held-out loss
+    trainer.run(lambda step: None)
+    assert trainer.state.step < 200
+
+
+def test_a_killed_training_goes_on_where_it_was(parts: Path, tmp_path: Path) -> None:
+    """The story: the power goes in the middle of a training. SIGKILL, no warning, no clean-up."""
+    command = [
+        sys.executable, "-c", "from edge.cli import main; main()", "train", str(parts),
+        "--out", str(tmp_path / "m"), "--size", "64", "--steps", "400",
+    ]  # fmt: skip
+    victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "m" / "checkpoint.pt"
+    until = time.monotonic() + 90
+    while not checkpoint.exists():
+        assert victim.poll() is None, "training ended before its first checkpoint"
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=110, check=True)
+    resumed = re.search(r"resumed at step (\d+) of 400", again.stderr)
+    assert resumed is not None and int(resumed.group(1)) > 0
+    assert (tmp_path / "m" / "model.pt").exists() and not checkpoint.exists()
+
+
+@pytest.mark.parametrize("count, message", [(0, "no pictures"), (1, "only 1 picture of good parts")])
+def test_too_few_pictures_are_refused(parts: Path, tmp_path: Path, count: int, message: str) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted(parts.glob("*.png"))[:count]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match=message if count else "(?i)no .*pictures"):
+        learn(folder, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=1))
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_broken_picture_is_named_on_the_command_line_without_a_traceback(
+    parts: Path, tmp_path: Path
+) -> None:
+    for path in parts.glob("*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")
+    result = CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "m")])
+    assert result.exit_code == 2
+    assert "broken.png" in result.output and "Traceback" not in result.output
+
+
+def test_an_input_size_that_does_not_fit_the_network_is_refused(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(InspectError, match="multiples of 32"):
+        learn(parts, tmp_path / "m", Quiet(), DetectorConfig(input_size=(250, 256)), TrainConfig(steps=1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"local_student": "reverse"}, {"measure": "cosine"}, {"pooled_distance": False}]
+)
+def test_the_alternatives_train_too(parts: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    config = DetectorConfig(input_size=SIZE, width=64, context=32, **changes)  # type: ignore[arg-type]
+    learn(parts, tmp_path / "m", Quiet(), config, TrainConfig(steps=2))
+    detector, _, held_out = load_model(tmp_path / "m")
+    assert torch.isfinite(detector(torch.from_numpy(held_out))[0]).all()
