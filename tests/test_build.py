@@ -1,7 +1,10 @@
 """From model folder to engine and recipe: the graph says what the network says."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +110,8 @@ def test_limits_are_changed_under_seal_and_restored(model: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_backends_agree(model: Path, backend: str) -> None:
-    if backend == "openvino":
-        pytest.importorskip("openvino")
+    if find_spec(backend) is None:  # not importorskip: only our own import keeps OpenVINO's reports at home
+        pytest.skip(f"{backend} is not installed")
     engine, recipe, _ = load_pair(model)
     _, _, held_out = load_model(model)
     reference, other = open_backend(engine, recipe), open_backend(engine, recipe, backend)
@@ -117,6 +120,20 @@ def test_backends_agree(model: Path, backend: str) -> None:
         assert map_a.shape == map_b.shape == recipe.input_size and map_b.dtype == np.float32
         assert np.abs(map_a - map_b).max() < 1e-2
         assert score_a == pytest.approx(score_b, rel=1e-2)
+
+
+def test_openvino_reports_nothing_to_anybody() -> None:
+    """Its Python package comes with a usage reporter that sends at import, without asking."""
+    if find_spec("openvino") is None:
+        pytest.skip("openvino is not installed")
+    code = (
+        "import sys, threading; from pathlib import Path; from edge.backends.openvino import OpenVinoBackend\n"
+        "from edge.errors import BackendFault\n"
+        "try: OpenVinoBackend(Path('none.onnx'), (64, 64))\n"
+        "except BackendFault: pass\n"
+        "assert sys.modules['openvino_telemetry'] is None and threading.active_count() == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_folder_without_a_model_is_refused_in_words(tmp_path: Path) -> None:
