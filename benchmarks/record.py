@@ -1,0 +1,54 @@
+"""Results that say under what conditions they were measured."""
+
+import json
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results")
+PACKAGES = ("edge-inspect", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "pymodbus")
+
+
+def save_result(name: str, figures: dict[str, Any]) -> Path:
+    """Write `results/NAME.json`: date, command, hardware, versions, figures."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_short, sys.argv[1:])]),
+        "hardware": hardware(),
+        "versions": versions(),
+        **figures,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    return path
+
+
+def hardware() -> dict[str, Any]:
+    """CPU model and usable cores."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.system()}
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that matter."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _short(argument: str) -> str:
+    """Paths by their last part only: where a folder lay on one machine tells nobody anything."""
+    return Path(argument).name if "/" in argument else argument
