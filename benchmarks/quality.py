@@ -61,14 +61,17 @@ def table_of(results: dict[str, Any]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path, help="folder with one data set per subfolder")
     parser.add_argument("--work", type=Path, required=True, help="folder for the trained models")
     parser.add_argument("--sets", default="", help="names with commas; default: all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    names = arguments.sets.split(",") if arguments.sets else sorted(p.name for p in arguments.data.iterdir())
-    sets = [arguments.data / name for name in names if (arguments.data / name).is_dir()]
+    root = arguments.data
+    names = arguments.sets.split(",") if arguments.sets else sorted(p.name for p in root.iterdir())
+    sets = [root / name for name in names if (root / name).is_dir()]
     results = {data.name: run_set(data, arguments.work, arguments.seed) for data in sets}
     save_result("quality", {"seed": arguments.seed, "sets": results})
     console.print(table_of(results))

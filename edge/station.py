@@ -28,7 +28,9 @@ class StationCounters:
     total: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    by_label: Counter[tuple[str, str]] = field(default_factory=Counter)  # (what the source said, outcome)
+    by_label: Counter[tuple[str, str]] = field(
+        default_factory=Counter
+    )  # judged parts: (what the source said, outcome)
     blind: int = 0
     observer_faults: int = 0
     total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
@@ -39,7 +41,7 @@ class StationCounters:
         self.total += 1
         self.outcomes[verdict.outcome.value] += 1
         self.reasons[verdict.reason.name] += 1
-        if frame.label is not None:
+        if frame.label is not None and not verdict.reason.is_fault:
             self.by_label[frame.label, verdict.outcome.value] += 1
         if not frame.pixels.size:
             self.blind += 1

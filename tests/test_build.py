@@ -127,7 +127,8 @@ def test_openvino_reports_nothing_to_anybody() -> None:
     if find_spec("openvino") is None:
         pytest.skip("openvino is not installed")
     code = (
-        "import sys, threading; from pathlib import Path; from edge.backends.openvino import OpenVinoBackend\n"
+        "import sys, threading; from pathlib import Path\n"
+        "from edge.backends.openvino import OpenVinoBackend\n"
         "from edge.errors import BackendFault\n"
         "try: OpenVinoBackend(Path('none.onnx'), (64, 64))\n"
         "except BackendFault: pass\n"

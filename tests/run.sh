@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# All checks: style, types, tests. Everything after the name goes to pytest: bash tests/run.sh -k modbus
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source deploy/environment.sh
+prepare_environment .venv-dev '.[dev]'
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
+exec "$PYTHON" -m pytest -q "$@"
