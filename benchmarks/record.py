@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("edge-inspect", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "pymodbus")
 
@@ -52,3 +54,9 @@ def versions() -> dict[str, str]:
 def _short(argument: str) -> str:
     """Paths by their last part only: where a folder lay on one machine tells nobody anything."""
     return Path(argument).name if "/" in argument else argument
+
+
+def quantiles_ms(seconds: list[float]) -> dict[str, float]:
+    """Median, p99 and largest of a list of durations, in milliseconds."""
+    median, p99, largest = np.quantile(seconds, [0.5, 0.99, 1.0]) * 1e3
+    return {"median": round(float(median), 3), "p99": round(float(p99), 3), "max": round(float(largest), 3)}

@@ -6,6 +6,7 @@ The deadline is kept by the one who waits. While a worker still hangs on an old 
 answered with BACKEND_FAULT at once; what the old one says in the end is thrown away and counted.
 """
 
+import queue
 import threading
 import time
 
@@ -20,55 +21,47 @@ JOIN_S = 1.0
 
 
 class InferenceWorker:
-    """Owns a backend. `inspect` is for one thread."""
+    """Owns a backend. `inspect` is for one thread, so at most one frame is under way."""
 
     def __init__(self, backend: Backend, recipe: Recipe, model_sha256: str) -> None:
         self.late = 0  # answers that came after their deadline and were not published
         self.last_error = ""
         self._backend, self._recipe, self._sha256 = backend, recipe, model_sha256
-        self._work, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self._frame: Frame | None = None
-        self._answer: Inspection | Reason = Reason.STATION_FAULT
-        self._abandoned = False  # the worker still has a frame that nobody waits for
-        self._lock = threading.Lock()
+        self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
+        self._owed = False  # the worker has a frame whose deadline is over
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
+    @property
+    def hangs(self) -> bool:
+        """True while the worker is still at a frame whose deadline is over."""
+        return self._owed and self._answers.empty()
+
     def inspect(self, frame: Frame, until_ns: int) -> Inspection | Reason:
         """What the model says, or why it cannot; returns at `until_ns` (monotonic) at the latest."""
-        if self._abandoned:
+        if self.hangs:
             return Reason.BACKEND_FAULT
-        self._frame = frame
-        self._work.release()
-        if self._done.acquire(timeout=max(0.0, (until_ns - time.monotonic_ns()) / 1e9)):
-            return self._answer
-        with self._lock:
-            if self._done.acquire(blocking=False):  # it came between the time-out and the lock
-                return self._answer
-            self._abandoned = True
-        return Reason.DEADLINE_MISSED
+        if self._owed:
+            self._answers.get()
+            self._owed, self.late = False, self.late + 1
+        self._frames.put(frame)
+        try:
+            return self._answers.get(timeout=max(0.0, (until_ns - time.monotonic_ns()) / 1e9))
+        except queue.Empty:
+            self._owed = True
+            return Reason.DEADLINE_MISSED
 
     def close(self) -> None:
         """End the thread and free the backend; one that hangs is left behind (daemon)."""
-        self._frame = None
-        self._work.release()
+        self._frames.put(None)
         self._thread.join(JOIN_S)
         if not self._thread.is_alive():
             self._backend.close()
 
     def _run(self) -> None:
-        while True:
-            self._work.acquire()
-            frame = self._frame
-            if frame is None:
-                return
-            answer = self._infer(frame)
-            with self._lock:
-                if self._abandoned:
-                    self._abandoned, self.late = False, self.late + 1
-                else:
-                    self._answer = answer
-                    self._done.release()
+        while (frame := self._frames.get()) is not None:
+            self._answers.put(self._infer(frame))
 
     def _infer(self, frame: Frame) -> Inspection | Reason:
         """One frame through the model; every fault becomes a reason."""
