@@ -16,7 +16,7 @@ from record import save_result
 from rich.console import Console
 from rich.table import Table
 
-from build_engines.build import build_onnx
+from build_engines.build import build_engines
 from calibration.dataset import open_dataset
 from calibration.evaluate import evaluate
 from calibration.report import write_report
@@ -38,13 +38,13 @@ def run_set(data: Path, work: Path, seed: int) -> dict[str, Any]:
     with ProgressBars(console) as bars:
         learned = learn(data, folder, bars, DetectorConfig(), TrainConfig(seed=seed))
     minutes = (time.monotonic() - begun) / 60
-    built = build_onnx(folder, FALSE_REJECT_RATE, lambda text: None)
+    (built,) = build_engines(folder, FALSE_REJECT_RATE, int8=False, say=lambda text: None)
     engine, recipe, _ = load_pair(folder)
     result = evaluate(open_backend(engine, recipe), recipe, open_dataset(data))
     write_report(result, folder / "report.html")
     return {
         "trained_on": learned.trained_on, "held_out": learned.held_out, "best_step": learned.best_step,
-        "training_minutes": round(minutes, 2), "map_error_against_torch": built.map_error,
+        "training_minutes": round(minutes, 2), "export": built.agreement,
         "expected_false_rejects": recipe.expected_false_rejects, **json.loads(result.to_json()),
     }  # fmt: skip
 

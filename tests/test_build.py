@@ -15,9 +15,10 @@ import torch
 from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
-from build_engines.build import build_onnx
+from build_engines.build import build_engines, compare_with_torch
 from build_engines.cli import app
 from build_engines.export import IR_VERSION, OPSET, export_onnx, fold_batch_norms
+from build_engines.quantise import int8_mac_share, quantise
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn
 from distillation.model import load_model
@@ -33,7 +34,7 @@ from edge.settings import change_recipe, restore_recipe
 def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("build") / "tray"
     learn(parts, folder, Quiet(), SMALL, TrainConfig(steps=30))
-    build_onnx(folder, 0.003, lambda text: None)
+    list(build_engines(folder, 0.003, int8=False, say=lambda text: None))
     return folder
 
 
@@ -54,8 +55,9 @@ def test_the_graph_agrees_with_torch(model: Path, batch: int) -> None:
 
 
 def test_on_real_parts_the_map_agrees_to_1e_4_absolute(model: Path) -> None:
-    result = build_onnx(model, 0.003, lambda text: None)
-    assert result.map_error < 1e-4
+    detector, _, held_out = load_model(model)
+    map_error, _ = compare_with_torch(detector, onnx.load(model / "tray.onnx"), held_out)
+    assert map_error < 1e-4
 
 
 def test_the_graph_is_pinned_checked_and_casts_first(model: Path) -> None:
@@ -120,6 +122,19 @@ def test_backends_agree(model: Path, backend: str) -> None:
         assert map_a.shape == map_b.shape == recipe.input_size and map_b.dtype == np.float32
         assert np.abs(map_a - map_b).max() < 1e-2
         assert score_a == pytest.approx(score_b, rel=1e-2)
+
+
+def test_an_int8_engine_is_refused_or_judges_as_well(model: Path) -> None:
+    graph, images = onnx.load(model / "tray.onnx"), load_model(model)[2]
+    assert 0.5 < int8_mac_share(graph, 5) < 1.0 == int8_mac_share(graph, 0)
+    try:
+        result = quantise(graph, images, lambda text: None)
+    except InspectError as error:
+        assert "INT8 judges worse" in str(error)
+        return
+    kinds = [node.op_type for node in result.model.graph.node]
+    assert result.auroc_loss <= 0.005
+    assert kinds.count("QuantizeLinear") >= kinds.count("Conv") - result.float_convolutions > 0
 
 
 def test_openvino_reports_nothing_to_anybody() -> None:
