@@ -10,7 +10,7 @@ from calibration.thresholds import FALSE_REJECT_RATE
 from edge.errors import InspectError
 
 if TYPE_CHECKING:
-    pass
+    from build_engines.build import BuildResult
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

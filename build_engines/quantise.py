@@ -1,4 +1,4 @@
-"""INT8 by explicit Q/DQ pairs with ONNX Runtime's static quantiser; ours is what stays in float, and the gate.
+"""INT8 by explicit Q/DQ pairs with ONNX Runtime's quantiser; ours is what stays in float, and the gate.
 
 The students cost nothing in INT8, the teacher's first layers cost everything (docs/method.md). So the first
 convolutions stay in float, and more of them from step to step, until the INT8 engine judges as the FP32 one.

@@ -101,7 +101,7 @@ class Trainer:
         first = self.state.step
         every = max(1, self.config.steps // self.config.evaluations)
         while self.state.step < self.config.steps and not self._stale(every):
-            loss = self._step()
+            loss = self.train_step()
             if self.state.step % every == 0 or self.state.step == self.config.steps:
                 self._look()
             now = time.monotonic()
@@ -114,7 +114,8 @@ class Trainer:
         self.students.eval()
         return self.state.best_step
 
-    def _step(self) -> float:
+    def train_step(self) -> float:
+        """One optimiser step on the next batch; returns its loss."""
         self.students.train()
         maps = self._maps(self._batch_rows(self.state.step))
         with torch.autocast(self.device, enabled=self.device == "cuda"):
