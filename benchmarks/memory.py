@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [ENGINE] [--frames 20000]
 
-Runs the real `edge-inspect run` on a folder of pictures, round and round, with a PLC on loopback and heat maps
+Runs the real `edge-inspect run` on a folder of pictures in a loop, with a PLC on loopback and heat maps
 on disk, and reads the process's resident memory from the outside.
 """
 

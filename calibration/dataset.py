@@ -159,14 +159,19 @@ def _find_mvtec(root: Path) -> Dataset:
     return Dataset(
         root,
         "loco" if is_loco else "mvtec",
-        _images(root / "train" / "good"),
+        _images(root / "train" / "good") or _plain_images(root),
         _images(root / "validation" / "good"),
         test,
     )
 
 
 def _find_plain(root: Path) -> Dataset:
-    return Dataset(root, "plain", _images(root) or _images(root / "good"))
+    return Dataset(root, "plain", _plain_images(root))
+
+
+def _plain_images(root: Path) -> list[Path]:
+    """What `collect` left in the folder itself, also where test pictures were put beside it later."""
+    return _images(root) or _images(root / "good")
 
 
 def _labelled(root: Path, folder: Path) -> list[LabelledImage]:

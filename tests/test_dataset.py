@@ -256,3 +256,14 @@ def test_digest_follows_names_and_contents_not_the_place(tmp_path: Path) -> None
     assert dataset_digest(sorted(copy.iterdir())) != digest
     write(paths[0], GREY)
     assert dataset_digest(paths) != digest
+
+
+def test_test_pictures_beside_collected_ones_do_not_hide_them(tmp_path: Path) -> None:
+    """The story: collect, train, then sort some parts into test/ beside them; training again must still work."""
+    for name in [f"part-{i:06d}.png" for i in range(8)] + ["test/good/a.png", "test/scratch/b.png"]:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.train) == 8
+    assert [image.kind for image in dataset.test] == ["good", "scratch"]
