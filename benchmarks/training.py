@@ -3,7 +3,7 @@
     python benchmarks/training.py [--steps 60]
 
 One training step with everything (cached features from disk, standardisation, losses, optimiser) against the
-floor: forward and backward of both students alone on maps in memory, in turn; and the teacher's pictures a second.
+floor: forward and backward of both students alone on maps in memory, in turn. The teacher's rate is told too.
 """
 
 import argparse

@@ -259,7 +259,7 @@ def test_digest_follows_names_and_contents_not_the_place(tmp_path: Path) -> None
 
 
 def test_test_pictures_beside_collected_ones_do_not_hide_them(tmp_path: Path) -> None:
-    """The story: collect, train, then sort some parts into test/ beside them; training again must still work."""
+    """The story: collect, train, sort some parts into test/ beside them; training again must still work."""
     for name in [f"part-{i:06d}.png" for i in range(8)] + ["test/good/a.png", "test/scratch/b.png"]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

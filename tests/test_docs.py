@@ -1,0 +1,162 @@
+"""README and docs say what the code does: commands, options, links, constants."""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from build_engines.cli import app as build_app
+from edge.cli import app as edge_app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+COMMAND = re.compile(r"\b(?:edge-inspect|build-engines)\b[^`\n|;]*")
+GROUP: Any = typer.main.get_command(edge_app)
+BUILD: Any = typer.main.get_command(build_app)
+
+
+def typed_commands() -> Iterator[tuple[str, str]]:
+    """(page, command) for everything in code type that begins with a command of ours."""
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
+        spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+        for code in [*blocks, *spans]:
+            for line in re.sub(r"\\\n", " ", code).splitlines():
+                if re.match(r"(?:\S*/)?(?:edge-inspect|build-engines)\b", line.strip()):
+                    yield page.name, COMMAND.search(line).group().strip()  # type: ignore[union-attr]
+
+
+COMMANDS = sorted(set(typed_commands()))
+
+
+def options_of(command: Any) -> set[str]:
+    return {"--help"} | {o for p in command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("-")}
+
+
+@pytest.mark.parametrize(("page", "text"), COMMANDS)
+def test_every_command_and_option_that_is_written_exists(page: str, text: str) -> None:
+    program, *words = text.split()
+    command = BUILD
+    if program == "edge-inspect" and words:
+        if words[0].startswith("-"):
+            command = GROUP
+        else:
+            assert words[0] in GROUP.commands, f"{page}: no command {words[0]!r}"
+            command = GROUP.commands[words[0]]
+    elif program == "edge-inspect":
+        return  # the program's name alone
+    unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - options_of(command)
+    assert not unknown, f"{page}: {text!r} has unknown {unknown}"
+
+
+def test_the_five_commands_stand_in_the_readme() -> None:
+    typed = [text for page, text in COMMANDS if page == "README.md"]
+    wanted = (
+        "edge-inspect collect --camera 0 --out parts/",
+        "edge-inspect train parts/ --out loco/",
+        "build-engines loco/",
+        "edge-inspect evaluate loco/ parts/",
+        "edge-inspect run --camera 0 --engine loco.onnx --plc modbus-tcp://192.168.0.10:502",
+    )
+    assert set(wanted) <= set(typed)
+
+
+def test_options_that_stand_alone_in_the_text_exist_somewhere() -> None:
+    known = options_of(BUILD).union(*(options_of(command) for command in GROUP.commands.values()))
+    known |= {"--sets", "--work", "--frames"}  # of the benchmarks
+    for page in PAGES:
+        for option in re.findall(r"`(--[a-z-]+)[^`]*`", page.read_text("utf-8")):
+            assert option in known, f"{page.name}: {option}"
+
+
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+MADE_LATER = {"benchmarks/results/quality.json"}  # hours of training write it
+
+
+def heading_anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_pictures_are_there(page: Path) -> None:
+    for target in LINK.findall(page.read_text("utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if file.relative_to(ROOT).as_posix() in MADE_LATER and not file.exists():
+            continue
+        assert file.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in heading_anchors(file), f"{page.name}: {target}"
+
+
+def test_scripts_named_in_the_text_are_there() -> None:
+    for page in PAGES:
+        for script in re.findall(r"\b(?:bash|python) ([\w/]+\.(?:sh|py))\b", page.read_text("utf-8")):
+            assert (ROOT / script).is_file(), f"{page.name}: {script}"
+
+
+def test_the_readme_picture_is_small_enough() -> None:
+    assert (ROOT / "docs/images/heatmaps.jpg").stat().st_size <= 400_000
+
+
+ROW = re.compile(r"^\| `([\w.]+)` \| ([\w/]+\.py) \| `(.+?)` \| .+ \|$", re.M)
+CONSTANTS = ROW.findall((ROOT / "docs/method.md").read_text("utf-8"))
+COMPLETE = {  # files whose every number must be in the table
+    f"distillation/{name}.py" for name in ("affinity", "augment", "detector", "learn", "students", "train")
+} | {"calibration/normalisation.py", "calibration/thresholds.py"}
+SPELT = {"linspace": np.linspace, "__builtins__": {}}
+
+
+def constants_in(file: str) -> dict[str, Any]:
+    """Numbers with a name: module constants, settings of dataclasses, defaults of the students' widths."""
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    own = {k: v for k, v in vars(module).items() if getattr(v, "__module__", file) == module.__name__}
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
+    assigned = {n.id for node in tree.body if isinstance(node, ast.Assign)
+                for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)}  # fmt: skip
+    found = {k: v for k, v in vars(module).items()
+             if k in assigned and k.isupper() and isinstance(v, int | float | np.ndarray)}  # fmt: skip
+    for name, thing in own.items():
+        if is_dataclass(thing) and name.endswith("Config"):
+            found |= {f"{name}.{f.name}": f.default for f in fields(thing)}
+        elif inspect.isclass(thing) and file.endswith("students.py") and name != "Conv":
+            found |= _defaults(name, thing.__init__)
+        elif name == "split_held_out":
+            found |= _defaults(name, thing)
+    return found
+
+
+def _defaults(name: str, function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {f"{name}.{p.name}": p.default for p in parameters if isinstance(p.default, int | float)}
+
+
+@pytest.mark.parametrize(("name", "file", "value"), CONSTANTS)
+def test_the_constant_is_what_the_table_says(name: str, file: str, value: str) -> None:
+    actual = constants_in(file)
+    assert name in actual, f"{file} has no {name}"
+    assert np.array_equal(actual[name], eval(value, SPELT)), f"{name}: {actual[name]} in {file}"
+
+
+def test_the_table_is_complete() -> None:
+    documented = {(name, file) for name, file, _ in CONSTANTS}
+    missing = {(name, file) for file in COMPLETE for name in constants_in(file)} - documented
+    assert not missing, f"not in docs/method.md: {sorted(missing)}"
+    assert len(documented) == len(CONSTANTS), "a constant stands twice in docs/method.md"

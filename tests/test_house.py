@@ -1,0 +1,85 @@
+"""The house keeps its order: imports go only to the right; one library, one file."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("edge", "calibration", "distillation", "build_engines")  # each may import those before it
+MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+OWNERS = {
+    "pymodbus": {"edge/outputs/modbus.py"},
+    "serial": {"edge/outputs/serial_line.py"},
+    "onnxruntime": {"edge/backends/ort.py", "build_engines/"},
+    "openvino": {"edge/backends/openvino.py"},
+    "onnx": {"build_engines/"},
+    "torch": {"distillation/", "build_engines/"},
+}
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
+    """(top-level name, whether it is imported inside a function) of every import of a file.
+
+    What stands under `if TYPE_CHECKING:` is not imported when the program runs, and is counted as the rest.
+    """
+    tree = ast.parse(path.read_text("utf-8"))
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    late = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name_of(path)}: relative import"
+            names = [node.module or ""]
+        else:
+            continue
+        for name in names:
+            yield name.partition(".")[0], id(node) in late
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_only_to_the_right(path: Path) -> None:
+    own = PACKAGES.index(name_of(path).partition("/")[0])
+    for name, inside in imports_of(path):
+        if name in PACKAGES[own + 1 :]:
+            assert name_of(path) == "edge/cli.py" and inside, f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_one_library_one_file(path: Path) -> None:
+    here = name_of(path)
+    for name, _ in imports_of(path):
+        owners = OWNERS.get(name)
+        allowed = owners is None or any(here == o or (o.endswith("/") and here.startswith(o)) for o in owners)
+        assert allowed, f"{here} imports {name}, which is for {sorted(owners or ())}"
+
+
+@pytest.mark.parametrize("folder", ["cameras", "backends", "outputs"])
+def test_cameras_backends_and_outputs_do_not_know_each_other(folder: str) -> None:
+    others = {"cameras", "backends", "outputs"} - {folder}
+    for path in (ROOT / "edge" / folder).rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert not any(re.search(rf"^\s*(from|import) edge\.{other}\b", text, re.M) for other in others), path
+
+
+def test_only_one_file_opens_cameras() -> None:
+    users = {name_of(p) for p in MODULES for n in ast.walk(ast.parse(p.read_text("utf-8")))
+             if isinstance(n, ast.Attribute) and n.attr == "VideoCapture"}  # fmt: skip
+    assert users == {"edge/cameras/opencv.py"}
+
+
+def test_nobody_installs_the_tests() -> None:
+    listed = re.search(r"^packages = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.M | re.S)
+    assert listed is not None
+    packages = set(re.findall(r'"([\w.]+)"', listed.group(1)))
+    on_disk = {name_of(p.parent).replace("/", ".") for p in MODULES if p.name == "__init__.py"}
+    assert packages == on_disk
