@@ -8,13 +8,18 @@ from edge.frame import Pixels
 
 Roi = tuple[int, int, int, int]  # x, y, width, height in camera pixels
 
+# Between two samples that lie 1.5 pixels apart a pixel still counts half; at 1.95 it would count a twentieth.
+BILINEAR_UP_TO = 1.5
+
 
 def preprocess(pixels: Pixels, input_size: tuple[int, int], roi: Roi | None = None) -> Pixels:
     """Cut the region of interest and resize to the model's (height, width).
 
-    Takes and gives uint8 (H, W, 3) BGR. Shrinks by area averaging (no aliasing), enlarges bilinearly; the
-    aspect ratio is not kept, as in MVTec AD and LOCO practice. Colour order and normalisation are inside
-    the engine. Raises DataError when the ROI does not lie inside the picture.
+    Takes and gives uint8 (H, W, 3) BGR. Halves each side that is at least twice too long, until none is; the
+    last step is bilinear up to BILINEAR_UP_TO, by area averaging above it. So every pixel counts, and a thin
+    scratch cannot get lost between two samples. The aspect ratio is not kept, as in MVTec AD and LOCO
+    practice. Colour order and normalisation are inside the engine. Raises DataError when the ROI does not
+    lie inside the picture.
     """
     if roi is not None:
         x, y, width, height = roi
@@ -23,9 +28,19 @@ def preprocess(pixels: Pixels, input_size: tuple[int, int], roi: Roi | None = No
             raise DataError("the region of interest leaves the picture", where, "Set the ROI anew.")
         pixels = pixels[y : y + height, x : x + width]
     height, width = input_size
-    if pixels.shape[:2] == (height, width):
-        return np.ascontiguousarray(pixels)
-    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
-    return cv2.resize(  # type: ignore[return-value]
-        pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    while pixels.shape[:2] != (height, width):
+        step = (_next_side(pixels.shape[0], height), _next_side(pixels.shape[1], width))
+        pixels = _resize(pixels, step)
+    return np.ascontiguousarray(pixels)
+
+
+def _next_side(side: int, wanted: int) -> int:
+    """Half of a side that is at least twice too long (its bilinear value is then the mean of two pixels)."""
+    return side // 2 if side >= 2 * wanted else wanted
+
+
+def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    factors = [have / wanted for have, wanted in zip(pixels.shape[:2], size, strict=True)]
+    safe = all(factor <= BILINEAR_UP_TO or factor == 2 for factor in factors)
+    method = cv2.INTER_LINEAR if safe else cv2.INTER_AREA
+    return cv2.resize(pixels, size[::-1], interpolation=method)  # type: ignore[return-value]
