@@ -34,6 +34,9 @@ class Watcher(Protocol):
     def say(self, text: str) -> None:
         """One line for the person who waits."""
 
+    def download(self, done: int, total: int) -> None:
+        """So many bytes of the teacher's weights are here; total is 0 where the server does not say."""
+
     def features(self, done: int, total: int) -> None:
         """So many pictures have gone through the teacher."""
 
@@ -68,7 +71,7 @@ def learn(
     watcher.say(_describe(len(train), len(held), sizes))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
-    teacher = load_teacher(detector_config.teacher, teacher_weights).to(device)
+    teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)
     detector = Detector(teacher, detector_config).to(device)
     out.mkdir(parents=True, exist_ok=True)
 

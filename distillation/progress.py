@@ -17,6 +17,7 @@ class ProgressBars:
         self._bars = Progress(*columns, TimeRemainingColumn(), console=console)
         self._features: TaskID | None = None
         self._steps: TaskID | None = None
+        self._download: TaskID | None = None
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -30,6 +31,12 @@ class ProgressBars:
     def say(self, text: str) -> None:
         """A line above the bars."""
         self._bars.console.print(text, highlight=False)
+
+    def download(self, done: int, total: int) -> None:
+        """The bar of the teacher's weights, where they come over the network."""
+        if self._download is None:
+            self._download = self._bars.add_task("teacher weights", total=total or None, figures="")
+        self._bars.update(self._download, completed=done, figures=f"{done / 1e6:.0f} MB")
 
     def features(self, done: int, total: int) -> None:
         """The teacher's bar."""

@@ -37,6 +37,8 @@ class Quiet:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def download(self, done: int, total: int) -> None: ...
+
     def features(self, done: int, total: int) -> None: ...
 
     def step(self, step: Step) -> None:
