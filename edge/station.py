@@ -16,7 +16,8 @@ from edge.worker import InferenceWorker
 
 BLIND_VERDICT_EVERY_S = 1.0  # so often a blind station says that it is blind
 STALLED_AFTER_NS = 3_000_000_000  # a loop that has not turned for so long is stalled: no more heartbeat
-KEPT_TIMINGS = 20_000
+KEPT_TIMINGS = 2_000  # the summary speaks of the last ones; a station runs for months
+KEPT_LABELS = 100  # kinds that a source may name; a folder names every file, and those are not counted
 
 Observer = Callable[[Frame, Inspection | Reason, Verdict], None]
 
@@ -41,8 +42,13 @@ class StationCounters:
         self.total += 1
         self.outcomes[verdict.outcome.value] += 1
         self.reasons[verdict.reason.name] += 1
-        if frame.label is not None and not verdict.reason.is_fault:
-            self.by_label[frame.label, verdict.outcome.value] += 1
+        key = (frame.label or "", verdict.outcome.value)
+        if (
+            frame.label
+            and not verdict.reason.is_fault
+            and (key in self.by_label or len(self.by_label) < KEPT_LABELS)
+        ):
+            self.by_label[key] += 1
         if not frame.pixels.size:
             self.blind += 1
         elif not verdict.reason.is_fault:
