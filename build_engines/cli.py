@@ -22,7 +22,7 @@ def build(
         float,
         typer.Option(help="Share of good parts that may be stopped; sets the limits.", min=1e-5, max=0.2),
     ] = FALSE_REJECT_RATE,
-    int8: Annotated[bool, typer.Option(help="Also build NAME.int8.onnx (explicit Q/DQ).")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also build NAME.int8.onnx (explicit Q/DQ).")] = False,
 ) -> None:
     """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe."""
     console = Console(stderr=True)

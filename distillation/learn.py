@@ -15,16 +15,19 @@ import torch
 
 from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
 from calibration.normalisation import fit_gaussian, fit_score_scale, leave_one_out_distances, map_quantiles
+from distillation.affinity import MEASURES
 from distillation.augment import with_variants
 from distillation.detector import BRANCHES, Detector, DetectorConfig
 from distillation.features import FeatureCache
 from distillation.model import About, save_model
+from distillation.students import LOCAL_STUDENTS
 from distillation.train import Step, TrainConfig, Trainer
-from distillation.weights import load_teacher
+from distillation.weights import TEACHERS, load_teacher
 from edge.errors import InspectError
 from edge.preprocess import Roi
 
 BATCH = 8
+MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that
 FEW_HELD_OUT = 20  # below this, spreads come from all good pictures together
 
 
@@ -63,7 +66,7 @@ def learn(
     Resumes when a run with the same pictures and settings was interrupted. Raises DataError for pictures
     that cannot be used, InspectError for settings or weights that cannot.
     """
-    _check_size(detector_config.input_size)
+    _check_config(detector_config)
     train_paths, held_paths = _good_pictures(data, config.seed)
     sizes: Counter[tuple[int, int]] = Counter()
     train = load_images(train_paths, detector_config.input_size, roi, sizes)
@@ -153,6 +156,20 @@ def _errors_and_pooled(
 def _good_pictures(data: Path, seed: int) -> tuple[list[Path], list[Path]]:
     dataset = open_dataset(data)
     return split_held_out(dataset.train, dataset.validation, seed)
+
+
+def _check_config(config: DetectorConfig) -> None:
+    for value, known, option in (
+        (config.teacher, TEACHERS, "--teacher"),
+        (config.local_student, LOCAL_STUDENTS, "--local-student"),
+        (config.measure, MEASURES, "--measure"),
+    ):
+        if value not in known:
+            raise InspectError(f"{value!r} is not known", option, f"Known: {', '.join(known)}.")
+    if not 1 <= config.context_grid <= MAX_CONTEXT_GRID:
+        what = f"{config.context_grid} x {config.context_grid} context places"
+        raise InspectError(what, "--context-grid", f"Take 1 to {MAX_CONTEXT_GRID}.")
+    _check_size(config.input_size)
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -35,7 +35,9 @@ class About:
 
 def save_model(folder: Path, detector: Detector, about: About, held_out: Pixels) -> None:
     """Write both files; the model last, so that a folder with a model is whole."""
-    np.savez_compressed(folder / CALIBRATION_FILE, images=held_out)
+    packed = folder / "calibration.part.npz"  # numpy insists on the suffix
+    np.savez_compressed(packed, images=held_out)
+    packed.replace(folder / CALIBRATION_FILE)
     temporary = folder / (MODEL_FILE + ".part")
     content = {"config": asdict(detector.config), "about": asdict(about), "state": detector.state_dict()}
     torch.save(content, temporary)

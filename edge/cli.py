@@ -43,6 +43,11 @@ def plain_errors() -> Iterator[None]:
     except InspectError as error:
         console.print("[bold red]error[/]", str(error), highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
+    except OSError as error:
+        what = f"{error.strerror or error} ({error.filename or 'system'})"
+        hint = "Check the path, its permissions and the free space."
+        console.print("[bold red]error[/]", f"{what}. {hint}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         extra = "edge-inspect\\[train]"
         console.print(f"[bold red]error[/] {error.name} is not installed. Install: pip install '{extra}'")
@@ -54,14 +59,16 @@ def collect(
     camera: CameraOption,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
     count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 200,
-    every: Annotated[float, typer.Option(help="Seconds between two pictures, at least.", min=0)] = 0.0,
+    every: Annotated[float, typer.Option(help="Seconds between two pictures of a live camera.", min=0)] = 0.5,
 ) -> None:
     """Take pictures of good parts to learn from. Stops at `--count` or with Ctrl-C."""
     from edge.collect import collect_pictures
 
     with plain_errors():
         saved = collect_pictures(camera, out, count, every, console)
-    console.print(f"{saved} pictures in {out}. Next: edge-inspect train {out} --out MODEL")
+    console.print(f"{saved} pictures in {out}", highlight=False, soft_wrap=True)
+    if "test" not in out.parts:
+        console.print(f"Next: edge-inspect train {out} --out MODEL", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -210,6 +217,8 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
                 running.station.run(options.count)
         else:
             running.station.run(options.count)
+    if isinstance(view, PlainLines):
+        view.tell_faults()
     if as_json:
         print(json.dumps({"summary": summary(running)}), flush=True)
     else:

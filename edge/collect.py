@@ -10,17 +10,21 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from edge.cameras import camera_opener, safe_uri
 from edge.capture import Capture, Policy
 from edge.compose import stop_on_signals
-from edge.errors import DataError, EndOfStream
+from edge.errors import DataError, EndOfStream, InspectError
 from edge.frame import Frame
 from edge.health import image_fault
 from edge.recipe import write_atomically
+
+TRIES = 3  # to open a camera that has never given a picture
 
 
 def collect_pictures(camera: str, out: Path, count: int, every_s: float, console: Console) -> int:
     """Save up to `count` pictures as `part-000001.png`; goes on numbering where the folder has pictures.
 
-    Blank and frozen pictures are passed over. Returns how many were saved. Raises InspectError when the
-    camera cannot be used or the folder not be written.
+    A live camera gives one picture in `every_s` seconds: thirty of the same part in one second would end up
+    on both sides of the held-out split, and make the limits far too tight. Files are taken as they come, blank
+    and frozen pictures are passed over. Returns how many were saved. Raises InspectError when the camera cannot
+    be used or the folder not be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -40,10 +44,18 @@ def collect_pictures(camera: str, out: Path, count: int, every_s: float, console
                 item = capture.next(1.0)
             except EndOfStream:
                 break
+            _check_camera(capture)
             if isinstance(item, Frame):
                 collector.take(item, capture.live)
             bars.update(task, completed=collector.saved, state=str(capture.error or ""))
     return collector.saved
+
+
+def _check_camera(capture: Capture) -> None:
+    """A camera that was never there is a wrong name, not a fault that passes. Raises its own error."""
+    never = not capture.counters.frames and capture.counters.failed_opens >= TRIES
+    if never and isinstance(capture.error, InspectError):
+        raise capture.error
 
 
 class _Collector:
@@ -62,7 +74,7 @@ class _Collector:
         previous = self._previous.pixels if self._previous is not None and live else None
         fault = image_fault(frame.pixels, previous)
         self._previous = frame
-        if fault is not None or time.monotonic_ns() < self._due_ns:
+        if fault is not None or (live and time.monotonic_ns() < self._due_ns):
             return
         self._number += 1
         _write_png(self._out / f"part-{self._number:06d}.png", frame)

@@ -49,14 +49,34 @@ class PlainLines:
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self.running: Running | None = None
         self._console, self._quiet = console, quiet
+        self._told: list[str] = []
 
     def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
-        """Print one verdict, unless it is a pass."""
-        if self._quiet or verdict.outcome is Outcome.PASS:
+        """Print one verdict, unless it is a pass; and what is wrong, once."""
+        if self._quiet:
+            return
+        self.tell_faults()
+        if verdict.outcome is Outcome.PASS:
             return
         score = "-" if verdict.score is None else f"{verdict.score:.3f}"
         words = (str(verdict.frame_id), verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
         self._console.print(" ".join(words).rstrip(), highlight=False)
+
+    def tell_faults(self) -> None:
+        """Print the faults that are new since the last time."""
+        faults = _faults(self.running) if self.running is not None else []
+        for fault in faults:
+            if fault not in self._told:
+                self._console.print("[bold red]fault[/]", fault, highlight=False, soft_wrap=True)
+        self._told = faults
+
+
+def _faults(running: Running) -> list[str]:
+    """Everything that does not work now, in its own words."""
+    camera = running.station.capture.error
+    outputs = [box.last_error for box in running.outboxes.values() if box.alarm]
+    faults = [str(camera) if camera else "", *outputs, running.station.worker.last_error]
+    return [fault for fault in faults if fault]
 
 
 def _row(verdict: Verdict) -> tuple[RenderableType, ...]:

@@ -105,6 +105,8 @@ def find_engine(path: Path) -> Path:
     """
     folder = path if path.is_dir() else path.with_suffix("")
     candidates = [path, folder / path.name, folder / f"{folder.resolve().name}.onnx"]
+    others = sorted(p for p in folder.glob("*.onnx") if not p.stem.endswith(".int8"))
+    candidates += others if len(others) == 1 and path.suffix != ".onnx" else []  # a folder that was renamed
     for candidate in candidates:
         if candidate.is_file():
             return candidate

@@ -131,6 +131,13 @@ def test_a_tampered_recipe_never_runs(engine: Path, pictures: Path) -> None:
 def test_a_plc_that_never_answered_shows_in_the_exit_code(engine: Path, pictures: Path) -> None:
     ended = inspect("run", "--camera", pictures, "--engine", engine, "--plc", "modbus-tcp://127.0.0.1:1")
     assert ended.returncode == 5
+    assert ended.stderr.count("does not answer") == 1  # said once, though tried again and again
+
+
+def test_collect_from_a_camera_that_is_not_there_ends_with_the_reason(tmp_path: Path) -> None:
+    ended = inspect("collect", "--camera", "/dev/video97", "--out", tmp_path / "parts")
+    assert ended.returncode == 4
+    assert "/dev/v4l/by-id" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_collect_goes_on_numbering(tmp_path: Path) -> None:

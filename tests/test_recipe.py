@@ -112,5 +112,7 @@ def test_the_engine_is_found_by_folder_and_by_short_name(pair: Path, monkeypatch
     monkeypatch.chdir(pair.parent.parent)
     assert find_engine(Path("loco")).samefile(pair)
     assert find_engine(Path("loco.onnx")).samefile(pair)
+    renamed = pair.parent.rename(pair.parent.with_name("line 2.b"))
+    assert find_engine(renamed).name == "loco.onnx"
     with pytest.raises(RecipeError, match="build-engines nothing"):
         find_engine(Path("nothing.onnx"))

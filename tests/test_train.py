@@ -159,6 +159,24 @@ def test_a_broken_picture_is_named_on_the_command_line_without_a_traceback(
     assert "broken.png" in result.output and "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "words", [("--measure", "foo"), ("--local-student", "foo"), ("--teacher", "vgg"), ("--context-grid", 64)]
+)
+def test_settings_that_nobody_knows_are_refused_in_words(
+    parts: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    result = CliRunner().invoke(app, ["train", str(parts), "--out", str(tmp_path / "m"), *map(str, words)])
+    assert result.exit_code == 2
+    assert words[0] in result.output and "Traceback" not in result.output
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_words(parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    result = CliRunner().invoke(app, ["train", str(parts), "--out", str(tmp_path / "file" / "m")])
+    assert result.exit_code == 2
+    assert "Check the path" in result.output and "Traceback" not in result.output
+
+
 def test_an_input_size_that_does_not_fit_the_network_is_refused(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(InspectError, match="multiples of 32"):
         learn(parts, tmp_path / "m", Quiet(), DetectorConfig(input_size=(250, 256)), TrainConfig(steps=1))

@@ -27,8 +27,9 @@ class Backend(Protocol):
 
 
 def open_backend(engine: Path, recipe: Recipe, name: str = "auto") -> Backend:
-    """Open an engine file with the backend named, or the fastest that fits: TensorRT for .plan, else
-    ONNX Runtime. Raises BackendFault, which names the extra to install where a library is missing.
+    """Open an engine file with the backend named, or ONNX Runtime; TensorRT engines (.plan) come next.
+
+    Raises BackendFault, which names the extra to install where a library is missing.
     """
     chosen = (
         ("tensorrt" if engine.suffix in (".plan", ".engine") else "onnxruntime") if name == "auto" else name

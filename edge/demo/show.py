@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
+from edge.capture import Policy
 from edge.compose import Running, RunOptions, station_of, stop_on_signals
 from edge.live import LiveView, PlainLines, summary, summary_table
 from edge.outputs.plc_sim import SimulatedPlc
@@ -24,7 +25,7 @@ def run_demo(out: Path, parts: int, fps: float, as_json: bool, console: Console)
     with closing(SimulatedPlc()) as plc:
         uri = plc.start()
         options = RunOptions(
-            LINE.format(count=parts, fps=fps, faults=faults), ENGINE, [uri], save=out, save_all=False
+            LINE.format(count=parts, fps=fps, faults=faults), ENGINE, [uri], policy=Policy.EVERY, save=out
         )
         view = LiveView() if console.is_terminal and not as_json else PlainLines(console, quiet=as_json)
         with station_of(options, [view]) as running, stop_on_signals(running.station.stop):
