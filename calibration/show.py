@@ -18,6 +18,11 @@ def evaluate_and_report(
 ) -> Evaluation:
     """Run the test pictures through the engine, write the report, print the figures. Raises InspectError."""
     engine, recipe, _ = load_pair(model)
+    trained = engine.with_name("model.pt")
+    if trained.exists() and trained.stat().st_mtime > engine.stat().st_mtime:
+        console.print(
+            f"[yellow]note[/] {trained} is newer than the engine. Run: build-engines {engine.parent}"
+        )
     dataset = open_dataset(pictures, minimum=0)
     backend = open_backend(engine, recipe, backend_name)
     with Progress(console=console, transient=True) as bars:

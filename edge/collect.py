@@ -22,9 +22,9 @@ def collect_pictures(camera: str, out: Path, count: int, every_s: float, console
     """Save up to `count` pictures as `part-000001.png`; goes on numbering where the folder has pictures.
 
     A live camera gives one picture in `every_s` seconds: thirty of the same part in one second would end up
-    on both sides of the held-out split, and make the limits far too tight. Files are taken as they come, blank
-    and frozen pictures are passed over. Returns how many were saved. Raises InspectError when the camera cannot
-    be used or the folder not be written.
+    on both sides of the held-out split, and make the limits far too tight. Files are taken as they come,
+    blank and frozen pictures are passed over. Returns how many were saved. Raises InspectError when the
+    camera cannot be used or the folder not be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -20,9 +21,9 @@ JOIN_S = 5.0
 class EvidenceWriter:
     """An observer of the station: saves an overlay for every part that did not pass (or for all).
 
-    File names sort by time and say the verdict: `000042-fail-ANOMALY-1.832.jpg`. `map_limit` is the map
-    value that gets the warning colour (good parts stay below it). Raises InspectError when the folder cannot
-    be made.
+    File names sort by time and say part and verdict: `20261124-101500-000042-fail-ANOMALY-1.832.jpg`.
+    `map_limit` is the map value that gets the warning colour (good parts stay below it). Raises InspectError
+    when the folder cannot be made.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, map_limit: float, everything: bool = False) -> None:
@@ -62,7 +63,10 @@ class EvidenceWriter:
 
     def _write(self, frame: Frame, inspection: Inspection | None, verdict: Verdict) -> None:
         score = "none" if verdict.score is None else f"{verdict.score:.3f}"
-        name = f"{verdict.frame_id:06d}-{verdict.outcome.value}-{verdict.reason.name}-{score}.jpg"
+        now = time.strftime(
+            "%Y%m%d-%H%M%S"
+        )  # numbers begin anew with every run; files of two runs must not mix
+        name = f"{now}-{verdict.frame_id:06d}-{verdict.outcome.value}-{verdict.reason.name}-{score}.jpg"
         picture = frame.pixels
         if inspection is not None:
             picture = heatmap_overlay(picture, inspection.anomaly_map, self._map_limit, self._recipe.roi)

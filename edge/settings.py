@@ -44,6 +44,7 @@ def restore_recipe(path: Path) -> str:
     if not text:
         raise RecipeError("the engine carries no recipe", str(engine), "Run build-engines again.")
     recipe = parse_recipe(json.loads(text), str(engine))
-    artefact = Artefact(engine.name, sha256_of(engine), "fp32")
+    precision = "int8" if engine.stem.endswith(".int8") else "fp32"
+    artefact = Artefact(engine.name, sha256_of(engine), precision)
     save_recipe(recipe.with_artefact(artefact), recipe_path(engine))
     return dumps(recipe.with_artefact(artefact))

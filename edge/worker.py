@@ -71,6 +71,7 @@ class InferenceWorker:
             ready = time.monotonic_ns()
             anomaly_map, score = self._backend.infer(pixels)
             done = time.monotonic_ns()
+            self.last_error = ""
         except BackendFault as error:
             return self._fault(error, Reason.BACKEND_FAULT)
         except DataError as error:  # the picture does not fit the recipe

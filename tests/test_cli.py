@@ -59,7 +59,7 @@ def test_a_folder_is_judged_and_the_plc_is_told(engine: Path, pictures: Path, tm
     assert [line["outcome"] for line in lines] == ["pass", "review", "fail", "pass"]
     assert [verdict for _, verdict, _ in received] == [1, 3, 2, 1]
     assert last["summary"]["outcomes"] == {"pass": 2, "review": 1, "fail": 1}
-    assert sorted(p.name.split("-")[1] for p in (tmp_path / "heat").iterdir()) == ["fail", "review"]
+    assert sorted(p.name.split("-")[3] for p in (tmp_path / "heat").iterdir()) == ["fail", "review"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

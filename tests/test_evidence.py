@@ -1,0 +1,73 @@
+"""Heat maps on disk: what is kept, what is not, and a disk that breaks costs nothing but pictures."""
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import evidence
+from edge.errors import InspectError
+from edge.evidence import EvidenceWriter
+from edge.frame import Frame, Inspection, Shot, make_frame
+from edge.recipe import Recipe
+from edge.verdict import decide
+
+RECIPE = Recipe("toy", (8, 8), review=1.0, fail=2.0)
+
+
+def judged(number: int, score: float) -> tuple[Frame, Inspection]:
+    frame = make_frame(Shot(np.full((16, 16, 3), 90, np.uint8)), number, "test", captured_ns=0)
+    return frame, Inspection(number, score, np.full((8, 8), score, np.float32), "sha", 0, 0)
+
+
+def show(writer: EvidenceWriter, number: int, score: float) -> None:
+    frame, inspection = judged(number, score)
+    writer(frame, inspection, decide(frame, inspection, RECIPE, 1))
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.001)
+
+
+def test_only_stopped_parts_are_kept_unless_all_are_wanted(tmp_path: Path) -> None:
+    for everything, expected in ((False, ["fail", "review"]), (True, ["fail", "pass", "review"])):
+        folder = tmp_path / str(everything)
+        with closing(EvidenceWriter(folder, RECIPE, 1.0, everything)) as writer:
+            for number, score in enumerate((0.5, 1.5, 2.5), 1):
+                show(writer, number, score)
+        assert sorted(p.name.split("-")[3] for p in folder.iterdir()) == expected
+
+
+def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
+    for number in range(evidence.KEPT):
+        (tmp_path / f"20200101-000000-{number:06d}-fail-ANOMALY-9.jpg").write_bytes(b"old")
+    with closing(EvidenceWriter(tmp_path, RECIPE, 1.0)) as writer:
+        show(writer, 1, 5.0)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert len(names) == evidence.KEPT
+    assert names[0].split("-")[2] == "000001" and names[-1].endswith("000001-fail-ANOMALY-5.000.jpg")
+
+
+def test_a_disk_that_goes_away_is_counted_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "heat"
+    with closing(EvidenceWriter(folder, RECIPE, 1.0)) as writer:
+        shutil.rmtree(folder)
+        show(writer, 1, 5.0)
+        wait_until(lambda: writer.dropped == 1)
+        folder.mkdir()
+        show(writer, 2, 5.0)
+        wait_until(lambda: writer.saved == 1)
+    assert "No such file" in writer.last_error
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InspectError, match="--save"):
+        EvidenceWriter(tmp_path / "file" / "heat", RECIPE, 1.0)
