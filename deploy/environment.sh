@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by deploy/demo.sh and tests/run.sh: a virtual environment of the project's own, made once.
 #
 #   prepare_environment FOLDER WHAT     # WHAT is what pip installs: "." or ".[dev]"
@@ -21,20 +22,29 @@ find_python() {
     fail "Python 3.11 or newer is missing. On Debian or Ubuntu: sudo apt-get install python3 python3-venv"
 }
 
-prepare_environment() {
-    local folder=$1 what=$2 base stamp wanted
-    PYTHON=$folder/bin/python
-    stamp=$folder/installed
-    wanted="$what $(cksum <pyproject.toml)"
-    if [ -x "$PYTHON" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
-        return
-    fi
+make_environment() {
+    local folder=$1 base
     base=$(find_python) || exit 2
     "$base" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv"
+    "$base" -m venv --clear "$folder" || fail "the virtual environment could not be made in $PWD/$folder"
+}
+
+prepare_environment() {
+    local folder=$1 what=$2 stamp wanted log
+    PYTHON=$folder/bin/python
+    stamp=$folder/installed
+    log=$folder/pip.log
+    wanted="$what $PWD $(cksum <pyproject.toml)" # a moved checkout is installed anew
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && "$PYTHON" -c '' 2>/dev/null; then
+        return
+    fi
     echo "setting up $folder (once; it takes a minute or two) ..." >&2
-    "$base" -m venv "$folder" || fail "the virtual environment could not be made in $PWD/$folder"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable "$what" ||
-        fail "pip could not install the packages. Check the network connection, then start this again."
+    # One that works is kept, with what the user has added to it.
+    "$PYTHON" -m pip --version >/dev/null 2>&1 || make_environment "$folder"
+    "$PYTHON" -m pip install --disable-pip-version-check --no-input --editable "$what" >"$log" 2>&1 </dev/null || {
+        sed -n 's/^ *ERROR/pip: ERROR/p' "$log" | tail -n 1 >&2
+        fail "pip could not install the packages (all it said: $PWD/$log). Check the network, then start this again."
+    }
     echo "$wanted" >"$stamp"
 }
