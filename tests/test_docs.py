@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 import typer
 
 from build_engines.cli import app as build_app
+from edge.cameras import camera_opener
 from edge.cli import app as edge_app
+from edge.outputs import output_opener
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -62,6 +65,33 @@ def test_every_command_and_option_that_is_written_exists(page: str, text: str) -
         return  # the program's name alone
     unknown = {word.partition("=")[0] for word in words if word.startswith("--")} - options_of(command)
     assert not unknown, f"{page}: {text!r} has unknown {unknown}"
+
+
+BASH = re.compile(r"^```bash\n(.*?)^```", re.M | re.S)
+WHOLE = [
+    (page.name, line)
+    for page in PAGES
+    for block in BASH.findall(page.read_text("utf-8"))
+    for line in block.splitlines()
+    if line.startswith(("edge-inspect ", "build-engines "))
+]
+
+
+@pytest.mark.parametrize(("page", "line"), WHOLE)
+def test_whole_commands_are_understood(page: str, line: str) -> None:
+    """As the program itself reads them: options, types, and nothing missing."""
+    program, *words = shlex.split(line)
+    command = GROUP.commands[words.pop(0)] if program == "edge-inspect" else BUILD
+    command.make_context(program, words)
+
+
+def test_cameras_and_outputs_that_are_written_out_are_known() -> None:
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for uri in re.findall(r"\bconveyor:\?[^\s\"`|]+", text):
+            camera_opener(uri)
+        for uri in re.findall(r"\b(?:modbus-tcp|modbus-tcp-server|serial)://[^\s\"`|)]+", text):
+            output_opener(uri)
 
 
 def test_the_five_commands_stand_in_the_readme() -> None:
