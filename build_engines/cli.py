@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from calibration.thresholds import FALSE_REJECT_RATE
-from edge.errors import InspectError
+from edge.cli import plain_errors
 
 if TYPE_CHECKING:
     from build_engines.build import BuildResult
@@ -26,18 +26,12 @@ def build(
 ) -> None:
     """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe."""
     console = Console(stderr=True)
-    try:
+    with plain_errors():
         from build_engines.build import build_engines
 
         with console.status("loading") as status:
             for result in build_engines(model, false_rejects, int8, status.update):
                 _show(console, result)
-    except ImportError as error:
-        console.print(f"[red]error[/] {error.name} is missing. Install: pip install 'edge-inspect\\[train]'")
-        raise typer.Exit(2) from error
-    except InspectError as error:
-        console.print("[red]error[/]", str(error), markup=True, highlight=False)
-        raise typer.Exit(error.exit_code) from error
 
 
 def _show(console: Console, result: "BuildResult") -> None:

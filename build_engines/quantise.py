@@ -42,7 +42,9 @@ class Quantised:
     auroc_loss: float
 
 
-def quantise(model: onnx.ModelProto, images: Pixels, say: Callable[[str], None]) -> Quantised:
+def quantise(
+    model: onnx.ModelProto, images: Pixels, say: Callable[[str], None], max_auroc_loss: float = MAX_AUROC_LOSS
+) -> Quantised:
     """FP32 graph -> the same graph with as many INT8 convolutions as the gate lets through.
 
     `images` uint8 (N, H, W, 3) are held-out good pictures: ranges and gate come from them. Raises
@@ -58,11 +60,11 @@ def quantise(model: onnx.ModelProto, images: Pixels, say: Callable[[str], None])
         scores = _scores(candidate, pictures)
         loss = auroc_of(reference[:good], reference[good:]) - auroc_of(scores[:good], scores[good:])
         reached.append(f"{count}: {loss:.4f}")
-        if loss <= MAX_AUROC_LOSS:
+        if loss <= max_auroc_loss:
             correlation = float(np.corrcoef(reference, scores)[0, 1])
             return Quantised(candidate, count, int8_mac_share(model, count), correlation, loss)
     what = f"INT8 judges worse than FP32: AUROC lost {', '.join(reached)} (convolutions in float: loss)"
-    hint = f"At most {MAX_AUROC_LOSS} is allowed. Use the FP32 engine, which was built."
+    hint = f"At most {max_auroc_loss} is allowed. Use the FP32 engine, which was built."
     raise RecipeError(what, "INT8 gate", hint)
 
 

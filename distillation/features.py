@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ class FeatureCache:
         self.maps = []
         for path in [*self.paths, self.paths[0].with_name("key.json")]:
             path.unlink(missing_ok=True)
-        self.paths[0].parent.rmdir()
+        with suppress(OSError):  # somebody put a file of their own there
+            self.paths[0].parent.rmdir()
 
 
 def _key(teacher: Teacher, images: Pixels) -> dict[str, object]:

@@ -27,6 +27,7 @@ from edge.errors import InspectError
 from edge.preprocess import Roi
 
 BATCH = 8
+CACHE = ".edge-inspect-features"  # a name that nobody else uses: --restart deletes it
 MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that
 FEW_HELD_OUT = 20  # below this, spreads come from all good pictures together
 
@@ -80,7 +81,7 @@ def learn(
 
     shown = with_variants(train, config.variants, config.seed, config.flips)
     pictures = np.concatenate([shown, held])
-    cache = FeatureCache(out / "cache", teacher, pictures, device, watcher.features)
+    cache = FeatureCache(out / CACHE, teacher, pictures, device, watcher.features)
     set_channel_statistics(detector, cache, len(shown))
     rows, held_rows = range(len(shown)), range(len(shown), len(pictures))
     trainer = Trainer(detector, cache, rows, held_rows, config, out / "checkpoint.pt", device)
@@ -188,4 +189,4 @@ def _describe(train: int, held: int, sizes: Counter[tuple[int, int]]) -> str:
 def remove_leftovers(out: Path) -> None:
     """Forget an interrupted run."""
     (out / "checkpoint.pt").unlink(missing_ok=True)
-    shutil.rmtree(out / "cache", ignore_errors=True)
+    shutil.rmtree(out / CACHE, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Training the two students: one loop over cached teacher features, resumable after a kill."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor
 from distillation.affinity import affinity_error, hard_mean
 from distillation.detector import Detector
 from distillation.features import FeatureCache
+from edge.errors import InspectError
 
 Progress = Callable[["Step"], None]
 SAVE_EVERY_S = 5.0  # a killed run loses no more than this; saving takes 0.1 s
@@ -110,6 +112,9 @@ class Trainer:
                 saved = now
             rate = (self.state.step - first) * self.config.batch / (now - begun)
             progress(Step(self.state.step, self.config.steps, loss, self.state.held_out_loss, rate))
+        if not self.state.best:
+            hint = "Look for odd pictures with few or no details, or train with another --seed."
+            raise InspectError("the loss is not a finite number", str(self.checkpoint.parent), hint)
         self.students.load_state_dict(self.state.best)
         self.students.eval()
         return self.state.best_step
@@ -162,16 +167,21 @@ class Trainer:
 
     def _save(self) -> None:
         temporary = self.checkpoint.with_suffix(".part")
-        torch.save(
-            {"config": self._identity(), "state": asdict(self.state), **self._parts_state()}, temporary
-        )
+        content = {"config": self._identity(), "state": asdict(self.state), **self._parts_state()}
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut leaves an empty file under the good name
         temporary.replace(self.checkpoint)
 
     def resume(self) -> bool:
         """Take up the checkpoint, where there is one of the same pictures and settings."""
         if not self.checkpoint.exists():
             return False
-        saved: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        try:
+            saved: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except Exception:  # torch raises many types for a broken file; the training just begins anew
+            return False
         if saved["config"] != self._identity():
             return False
         for name, part in self._parts().items():

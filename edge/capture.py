@@ -158,8 +158,11 @@ class Capture:
     def _open(self) -> Camera | None:
         try:
             camera = self._open_source()
-        except DataError:
-            raise
+        except DataError as error:
+            if not (self._live and self._counters.frames):
+                raise  # it never worked: a wrong setting
+            self._lose(error)  # it did work: a camera that comes back in another mode may yet recover
+            return None
         except Exception as error:  # whatever a driver throws: the station must know that it is blind
             self._lose(error)
             return None

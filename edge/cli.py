@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from edge.capture import Policy
@@ -41,12 +42,12 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except InspectError as error:
-        console.print("[bold red]error[/]", str(error), highlight=False, soft_wrap=True)
+        console.print("[bold red]error[/]", escape(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
     except OSError as error:
         what = f"{error.strerror or error} ({error.filename or 'system'})"
         hint = "Check the path, its permissions and the free space."
-        console.print("[bold red]error[/]", f"{what}. {hint}", highlight=False, soft_wrap=True)
+        console.print("[bold red]error[/]", escape(f"{what}. {hint}"), highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         extra = "edge-inspect\\[train]"
@@ -196,7 +197,9 @@ def show_dry_run(options: "RunOptions", as_json: bool) -> int:
         table = Table(show_header=False, border_style="dim")
         for check in checks:
             table.add_row(
-                "[green]ok[/]" if check.error is None else "[bold red]fault[/]", check.what, check.detail
+                "[green]ok[/]" if check.error is None else "[bold red]fault[/]",
+                escape(check.what),
+                escape(check.detail),
             )
         console.print(table)
     return next((check.error.exit_code for check in checks if check.error), 0)
@@ -219,6 +222,7 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
             running.station.run(options.count)
     if isinstance(view, PlainLines):
         view.tell_faults()
+        view.close()
     if as_json:
         print(json.dumps({"summary": summary(running)}), flush=True)
     else:

@@ -23,6 +23,7 @@ from edge.recipe import Recipe, load_pair
 from edge.station import Observer, Station
 from edge.worker import InferenceWorker
 
+SENDING_S = 0.5  # after the deadline, for the way to the PLC; a verdict that takes longer is taken back
 FIRST_PICTURE_S = 10.0  # a GigE or RTSP camera may take seconds to give its first picture
 
 
@@ -64,6 +65,8 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
     engine, recipe, artefact = load_pair(options.engine)
     open_source = camera_opener(options.camera)
     openers = {safe_uri(uri): output_opener(uri) for uri in options.outputs}
+    if len(openers) < len(options.outputs):
+        raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
     backend = open_backend(engine, recipe, options.backend)
     with ExitStack() as stack:
         evidence = None
@@ -84,7 +87,7 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:
     """A PLC must not get late answers; a file may get its lines late."""
-    max_age_s = math.inf if uri.startswith("jsonl:") else 2.0
+    max_age_s = math.inf if uri.startswith("jsonl:") else station.recipe.deadline_ms / 1e3 + SENDING_S
     return Outbox(opener, max_age_s=max_age_s, is_healthy=station.is_healthy)
 
 

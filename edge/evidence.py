@@ -1,8 +1,10 @@
 """Heat maps on disk: why a part was stopped. Written by a thread of its own: no part waits for a disk."""
 
 import queue
+import re
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,9 @@ from edge.verdict import Outcome, Reason, Verdict
 WAITING = 32  # pictures that may wait for the disk; more are dropped and counted
 KEPT = 1000  # files; the oldest go first, so that a disk never fills up
 JOIN_S = 5.0
+OURS = re.compile(
+    r"\d{8}-\d{6}-\d{6,}-(pass|review|fail)-[A-Z_]+-[-\w.]+\.jpg"
+)  # nothing else is ever deleted
 
 
 class EvidenceWriter:
@@ -34,7 +39,7 @@ class EvidenceWriter:
             raise InspectError(f"the folder cannot be made: {error}", str(folder), hint) from error
         self.folder, self.saved, self.dropped, self.last_error = folder, 0, 0, ""
         self._recipe, self._map_limit, self._everything = recipe, map_limit, everything
-        self._files: list[Path] = sorted(folder.glob("*.jpg"))
+        self._files = sorted(p for p in folder.iterdir() if OURS.fullmatch(p.name))
         self._queue: queue.Queue[tuple[Frame, Inspection | None, Verdict] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
         self._thread.start()
@@ -51,8 +56,9 @@ class EvidenceWriter:
     def close(self) -> None:
         """Write what waits, for JOIN_S at most; may be called twice."""
         if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join(JOIN_S)
+            with suppress(queue.Full):  # the disk hangs: its thread is left behind (daemon)
+                self._queue.put(None, timeout=JOIN_S)
+                self._thread.join(JOIN_S)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:

@@ -1,9 +1,13 @@
 """What the operator sees: a live table while the station runs, a summary at its end."""
 
+import queue
+import threading
 from collections import deque
+from contextlib import suppress
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +17,8 @@ from edge.frame import Frame, Inspection
 from edge.verdict import Outcome, Reason, Verdict
 
 ROWS = 12
+WAITING_LINES = 1000
+JOIN_S = 1.0
 COLOURS = {Outcome.PASS: "green", Outcome.REVIEW: "yellow", Outcome.FAIL: "bold red"}
 
 
@@ -44,12 +50,18 @@ class LiveView:
 
 
 class PlainLines:
-    """The same for a log: one line for every part that did not pass."""
+    """The same for a log: one line for every part that did not pass.
+
+    Printed by a thread of its own: a terminal or a pipe that nobody reads must not stop the line.
+    """
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self.running: Running | None = None
         self._console, self._quiet = console, quiet
         self._told: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
+        self._thread = threading.Thread(target=self._run, name="log lines", daemon=True)
+        self._thread.start()
 
     def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
         """Print one verdict, unless it is a pass; and what is wrong, once."""
@@ -60,15 +72,28 @@ class PlainLines:
             return
         score = "-" if verdict.score is None else f"{verdict.score:.3f}"
         words = (str(verdict.frame_id), verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
-        self._console.print(" ".join(words).rstrip(), highlight=False)
+        self._put(escape(" ".join(words).rstrip()))
 
     def tell_faults(self) -> None:
         """Print the faults that are new since the last time."""
         faults = _faults(self.running) if self.running is not None else []
         for fault in faults:
             if fault not in self._told:
-                self._console.print("[bold red]fault[/]", fault, highlight=False, soft_wrap=True)
+                self._put(f"[bold red]fault[/] {escape(fault)}")
         self._told = faults
+
+    def close(self) -> None:
+        """Print what waits, for JOIN_S at most; may be called twice."""
+        self._put(None)
+        self._thread.join(JOIN_S)
+
+    def _put(self, line: str | None) -> None:
+        with suppress(queue.Full):  # nobody reads; the verdicts themselves go to the outputs
+            self._lines.put_nowait(line)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            self._console.print(line, highlight=False, soft_wrap=True)
 
 
 def _faults(running: Running) -> list[str]:

@@ -33,8 +33,8 @@ class OutboxCounters:
 
 
 def has_expired(verdict: Verdict, now_ns: int, max_age_s: float) -> bool:
-    """True when the decision is older than `max_age_s`: too late to be an answer."""
-    return now_ns - verdict.decided_ns > max_age_s * 1e9
+    """True when the picture is older than `max_age_s`: too late to be an answer for its part."""
+    return now_ns - verdict.captured_ns > max_age_s * 1e9
 
 
 def _always_healthy(now_ns: int) -> bool:
@@ -133,13 +133,22 @@ class Outbox:
             return None
 
     def _deliver(self, output: Output, verdict: Verdict) -> None:
-        if has_expired(verdict, time.monotonic_ns(), self._max_age_s):
-            self._expired += 1
-        else:
+        if not has_expired(verdict, time.monotonic_ns(), self._max_age_s):
             output.send(verdict)
-            self._sent += 1
-            self._works()
+            self._pending = None
+            if not has_expired(verdict, time.monotonic_ns(), self._max_age_s):
+                self._sent += 1
+                self._works()
+                return
         self._pending = None
+        self._withdraw_late(output)
+
+    def _withdraw_late(self, output: Output) -> None:
+        """No answer is right for a part that has gone; the one that still stands there even less so."""
+        self._expired += 1
+        self.alarm = True
+        self.last_error = f"verdicts reach {output.uri} too late; what it shows was taken back"
+        output.beat(self._heartbeat, False)
 
     def _works(self) -> None:
         self.alarm, self.last_error, self._attempt = False, "", 0

@@ -7,9 +7,11 @@ changed with `edge-inspect recipe`, which seals the file again.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +33,7 @@ class Artefact:
     builder: str = "onnx"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the digest is computed once, not with every verdict
 class Recipe:
     """How one product is inspected. Scores below `review` pass, from `fail` on they fail.
 
@@ -59,7 +61,10 @@ class Recipe:
         h, w = self.input_size
         if h <= 0 or w <= 0:
             raise ValueError(f"input_size {self.input_size} is empty")
-        if not self.review <= self.fail:  # also refuses NaN
+        limits = (self.review, self.fail, self.deadline_ms, self.max_frame_age_ms)
+        if not all(math.isfinite(limit) for limit in limits):
+            raise ValueError(f"limits and times must be finite, not {limits}")  # an infinite limit passes all
+        if self.review > self.fail:
             raise ValueError(f"review limit {self.review} is above fail limit {self.fail}")
         if self.on_fault not in FAULT_OUTCOMES:
             raise ValueError(
@@ -70,7 +75,7 @@ class Recipe:
         if self.roi is not None and (min(self.roi[:2]) < 0 or min(self.roi[2:]) <= 0):
             raise ValueError(f"roi {self.roi} is not x, y, width, height")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 over every field; changes when anything in the recipe changes."""
         return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
@@ -103,10 +108,13 @@ def find_engine(path: Path) -> Path:
 
     Raises RecipeError when there is no engine, naming the command that makes one.
     """
-    folder = path if path.is_dir() else path.with_suffix("")
-    candidates = [path, folder / path.name, folder / f"{folder.resolve().name}.onnx"]
-    others = sorted(p for p in folder.glob("*.onnx") if not p.stem.endswith(".int8"))
-    candidates += others if len(others) == 1 and path.suffix != ".onnx" else []  # a folder that was renamed
+    if path.is_dir():
+        folder = path
+        others = sorted(p for p in folder.glob("*.onnx") if not p.stem.endswith(".int8"))
+        candidates = [folder / f"{folder.resolve().name}.onnx", *(others if len(others) == 1 else [])]
+    else:  # the file named, here or in its model folder; never another one
+        folder = path.with_name(path.name.removesuffix(".onnx").removesuffix(".int8"))
+        candidates = [path, folder / path.name]
     for candidate in candidates:
         if candidate.is_file():
             return candidate

@@ -40,6 +40,9 @@ def restore_recipe(path: Path) -> str:
     Raises RecipeError when the engine carries none, BackendFault when it is no ONNX file.
     """
     engine = find_engine(path)
+    if recipe_path(engine).exists():
+        hint = "Move it away first, if you mean it: its limits are lost."
+        raise RecipeError("there is a recipe already", str(recipe_path(engine)), hint)
     text = embedded_recipe(engine)
     if not text:
         raise RecipeError("the engine carries no recipe", str(engine), "Run build-engines again.")

@@ -84,7 +84,12 @@ class Station:
                 item = self.capture.next(BLIND_VERDICT_EVERY_S)
             except EndOfStream:
                 return
-            if not self._stopping:
+            waits = (
+                item is Reason.CAMERA_TIMEOUT and not self.capture.live
+            )  # a slow folder: no part, no fault
+            if waits:
+                self._turned_ns = time.monotonic_ns()
+            elif not self._stopping:
                 self._turn(item)
 
     def add_observer(self, observer: Observer) -> None:
@@ -105,12 +110,19 @@ class Station:
             frame, result = no_frame(self.capture.new_id(), self.capture.source, self._turned_ns), item
             answer: Inspection | Reason = result
         else:
-            frame, answer = item, self._inspect(item)
+            frame, answer = item, self._inspect_safely(item)
         verdict = decide(frame, answer, self.recipe, time.monotonic_ns())
         for outbox in self.outboxes:
             outbox.put(verdict)
         self.counters.add(frame, verdict)
         self._show(frame, answer, verdict)
+
+    def _inspect_safely(self, frame: Frame) -> Inspection | Reason:
+        try:
+            return self._inspect(frame)
+        except Exception as error:  # whatever it is, this part was not judged, and the next one will be
+            self.worker.last_error = f"{type(error).__name__}: {error}"
+            return Reason.STATION_FAULT
 
     def _inspect(self, frame: Frame) -> Inspection | Reason:
         recipe, live = self.recipe, self.capture.live

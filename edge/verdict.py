@@ -86,6 +86,8 @@ def decide(frame: Frame, result: Inspection | Reason, recipe: Recipe, now_ns: in
     decision: later than the recipe's deadline after capture, even a good answer is a fault.
     """
     late = now_ns - frame.captured_ns > recipe.deadline_ms * 1_000_000
+    if isinstance(result, Inspection) and result.frame_id != frame.id:
+        result = Reason.STATION_FAULT  # the answer for another part is no answer
     if isinstance(result, Inspection):
         outcome, reason = _judge(result, recipe, late)
         score = result.score if math.isfinite(result.score) else None

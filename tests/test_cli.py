@@ -1,9 +1,12 @@
 """The commands as a user types them: real processes, real exit codes."""
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -156,3 +159,30 @@ def test_the_runtime_starts_without_torch() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert '"parts": ' in ended.stdout, ended.stderr
+
+
+def test_a_standard_error_that_nobody_reads_does_not_stop_the_line(engine: Path, tmp_path: Path) -> None:
+    """The story: a log pipe whose reader hangs. Every part is stopped here, so every part writes a line."""
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    verdicts = tmp_path / "verdicts.jsonl"
+    words = [
+        "run",
+        "--camera",
+        "conveyor:?fps=0&count=400",
+        "--engine",
+        str(engine),
+        "--plc",
+        f"jsonl:{verdicts}",
+    ]
+    from edge.settings import change_recipe
+
+    change_recipe(engine, {"review": 0.01, "fail": 0.02})
+    process = subprocess.Popen([*INSPECT, *words], stderr=write_end)
+    os.close(write_end)
+    until = time.monotonic() + 40
+    while not verdicts.exists() or verdicts.read_text().count("\n") < 400:
+        assert time.monotonic() < until, "the line stands still"
+        time.sleep(0.05)
+    os.close(read_end)  # the reader goes; the summary has nowhere to go and the process must end all the same
+    process.wait(timeout=20)

@@ -71,3 +71,11 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InspectError, match="--save"):
         EvidenceWriter(tmp_path / "file" / "heat", RECIPE, 1.0)
+
+
+def test_pictures_that_are_not_ours_are_never_deleted(tmp_path: Path) -> None:
+    for number in range(evidence.KEPT + 5):
+        (tmp_path / f"holiday-{number}.jpg").write_bytes(b"mine")
+    with closing(EvidenceWriter(tmp_path, RECIPE, 1.0)) as writer:
+        show(writer, 1, 5.0)
+    assert len(list(tmp_path.glob("holiday-*.jpg"))) == evidence.KEPT + 5

@@ -16,6 +16,7 @@ from edge.outbox import Outbox, OutboxCounters, has_expired
 from edge.outputs import open_output, output_opener
 from edge.outputs.plc_sim import SimulatedPlc
 from edge.registers import Status
+from edge.verdict import Verdict
 
 
 def test_backoff_doubles_up_to_its_limit() -> None:
@@ -25,8 +26,8 @@ def test_backoff_doubles_up_to_its_limit() -> None:
     assert backoff_s(1, first_s=2.0, limit_s=3.0) == 3.0
 
 
-def test_expiry_counts_from_the_decision() -> None:
-    verdict = replace(a_verdict(1), decided_ns=1_000_000_000)
+def test_expiry_counts_from_the_picture() -> None:
+    verdict = replace(a_verdict(1), captured_ns=1_000_000_000)
     assert not has_expired(verdict, 3_000_000_000, max_age_s=2.0)
     assert has_expired(verdict, 3_000_000_001, max_age_s=2.0)
     assert not has_expired(verdict, 10**18, max_age_s=float("inf"))
@@ -65,7 +66,7 @@ def test_a_plc_that_comes_late_gets_only_fresh_verdicts() -> None:
     outbox = Outbox(output_opener(f"modbus-tcp://127.0.0.1:{port}"), max_age_s=60.0)
     assert until(lambda: outbox.alarm)
     assert "ping 127.0.0.1" in outbox.last_error
-    old = replace(a_verdict(1), decided_ns=time.monotonic_ns() - 61_000_000_000)
+    old = replace(a_verdict(1), captured_ns=time.monotonic_ns() - 61_000_000_000)
     for verdict in (old, a_verdict(2), a_verdict(3)):
         outbox.put(verdict)
     plc = SimulatedPlc(port=port)
@@ -170,3 +171,36 @@ def test_fifty_parts_per_second_reach_the_plc_without_a_gap() -> None:
     assert [sequence for _, _, sequence in plc.results()] == list(range(1, 101))
     assert outbox.counters == OutboxCounters(sent=100)
     plc.close()
+
+
+def test_a_slow_plc_is_not_left_with_a_pass_of_a_part_that_has_gone() -> None:
+    """The story: writing to the PLC takes longer than a part; an old PASS would stand there for the next."""
+
+    class Slow:
+        """An output that answers later than the limit and remembers what it shows."""
+
+        uri = "slow:"
+
+        def __init__(self) -> None:
+            self.shown: list[int] = []
+            self.sent = 0
+
+        def send(self, verdict: Verdict) -> None:
+            time.sleep(0.15)
+            self.sent += 1
+            self.shown = [verdict.frame_id]
+
+        def beat(self, counter: int, healthy: bool) -> None:
+            if not healthy:
+                self.shown = []
+
+        def close(self) -> None:
+            self.shown = []
+
+    slow = Slow()
+    outbox = Outbox(lambda: slow, max_age_s=0.1)
+    outbox.put(a_verdict(1))
+    assert until(lambda: outbox.counters.expired == 1)
+    assert slow.sent == 1 and outbox.alarm and "too late" in outbox.last_error
+    assert until(lambda: slow.shown == [])
+    outbox.close()

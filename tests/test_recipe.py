@@ -116,3 +116,20 @@ def test_the_engine_is_found_by_folder_and_by_short_name(pair: Path, monkeypatch
     assert find_engine(renamed).name == "loco.onnx"
     with pytest.raises(RecipeError, match="build-engines nothing"):
         find_engine(Path("nothing.onnx"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"fail": float("inf")}, {"review": float("-inf")}, {"deadline_ms": float("inf")}]
+)
+def test_a_limit_without_end_would_pass_everything_and_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        replace(Recipe("loco", (256, 256), 1.5, 2.5), **change)  # type: ignore[arg-type]
+
+
+def test_no_other_engine_is_taken_than_the_one_named(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pair.parent.parent)
+    with pytest.raises(RecipeError):
+        find_engine(Path("loco.plan"))
+    (pair.parent / "loco.int8.onnx").write_bytes(b"int8")
+    assert find_engine(Path("loco.int8.onnx")).name == "loco.int8.onnx"
+    assert find_engine(Path("loco")).name == "loco.onnx"

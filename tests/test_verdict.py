@@ -70,3 +70,9 @@ def test_the_fail_safe_outcome_is_the_recipes() -> None:
 def test_a_pass_that_was_not_earned_cannot_be_constructed(reason: Reason, score: float | None) -> None:
     with pytest.raises(ValueError, match="refusing a PASS"):
         Verdict(1, None, Outcome.PASS, reason, score, 1.0, "loco@x", 0, 1)
+
+
+def test_the_answer_for_another_part_is_no_answer() -> None:
+    stranger = Inspection(8, 0.1, np.zeros((4, 4), np.float32), "sha", 0, 0)
+    verdict = decide(frame(), stranger, RECIPE, 1010 * MS)
+    assert (verdict.outcome, verdict.reason) == (Outcome.FAIL, Reason.STATION_FAULT)

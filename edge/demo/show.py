@@ -35,6 +35,8 @@ def run_demo(out: Path, parts: int, fps: float, as_json: bool, console: Console)
                     running.station.run()
             else:
                 running.station.run()
+            if isinstance(view, PlainLines):
+                view.close()
             plc.wait_for(running.station.counters.total, LAST_RESULT_S)
         received = len(plc.results())
     return _report(running, received, out, as_json, console)
