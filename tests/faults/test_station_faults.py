@@ -1,5 +1,7 @@
 """Everything that can break between camera and verdict, and what the line gets: never a pass."""
 
+import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from edge.cameras.scripted import ScriptedCamera
 from edge.capture import Capture, Policy
 from edge.errors import BackendFault, CameraLost, EndOfStream
 from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
+from edge.outbox import Outbox
+from edge.outputs import output_opener
 from edge.recipe import Recipe, load_pair
 from edge.station import Station
 from edge.verdict import Outcome, Reason, Verdict
@@ -50,13 +54,13 @@ def grey(value: int, side: int = SIDE) -> Shot:
 
 @contextmanager
 def running(
-    folder: Path, script: list[Shot | Exception], **changes: object
+    folder: Path, script: list[Shot | Exception], live: bool = False, **changes: object
 ) -> Iterator[tuple[Station, Breakable, list[Verdict]]]:
     engine, recipe, artefact = load_pair(toy_pair(folder, **changes))
     backend = Breakable(OnnxRuntimeBackend(engine, recipe.input_size))
     worker = InferenceWorker(backend, recipe, artefact.sha256)
     verdicts: list[Verdict] = []
-    camera = ScriptedCamera([*script, EndOfStream("done")], live=False)
+    camera = ScriptedCamera([*script, EndOfStream("done")], live=live)
     with Capture(lambda: camera, "script", Policy.EVERY) as capture:
         station = Station(capture, worker, recipe, [lambda frame, answer, verdict: verdicts.append(verdict)])
         yield station, backend, verdicts
@@ -132,6 +136,40 @@ def test_a_picture_that_does_not_fit_the_roi_fails(tmp_path: Path) -> None:
     with running(tmp_path, [grey(60)], roi=(0, 0, 200, 200)) as (station, _, verdicts):
         station.run()
     assert (verdicts[0].outcome, verdicts[0].reason) == (Outcome.FAIL, Reason.RECIPE_MISMATCH)
+
+
+def test_a_live_camera_that_repeats_itself_fails(tmp_path: Path) -> None:
+    with running(tmp_path, [grey(60), grey(60)], live=True) as (station, _, verdicts):
+        station.run()
+    assert [v.reason for v in verdicts] == [Reason.WITHIN_LIMITS, Reason.FRAME_FROZEN]
+    assert verdicts[1].outcome is Outcome.FAIL
+
+
+def test_a_picture_older_than_its_limit_fails(tmp_path: Path) -> None:
+    with running(tmp_path, [grey(60)], live=True, max_frame_age_ms=1e-6) as (station, _, verdicts):
+        station.run()
+    assert (verdicts[0].outcome, verdicts[0].reason) == (Outcome.FAIL, Reason.FRAME_STALE)
+
+
+def test_what_the_output_gets_of_a_hung_backend_is_never_its_late_pass(tmp_path: Path) -> None:
+    lines = tmp_path / "verdicts.jsonl"
+    with running(tmp_path, [grey(60), grey(61)], deadline_ms=60.0) as (station, backend, _):
+        station.outboxes = [Outbox(output_opener(f"jsonl:{lines}"), max_age_s=math.inf)]
+        backend.gate.clear()
+        station.run(count=1)
+        backend.gate.set()
+        wait_until(lambda: not station.worker.hangs)
+        station.run()
+        station.outboxes[0].close()
+    sent = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [(v["frame_id"], v["outcome"]) for v in sent] == [(1, "fail"), (2, "pass")]
+
+
+def test_an_error_before_the_backend_fails_the_part_and_the_next_one_is_judged(tmp_path: Path) -> None:
+    two_channels = Shot(np.zeros((SIDE, SIDE, 2), np.uint8))
+    with running(tmp_path, [two_channels, grey(60)]) as (station, _, verdicts):
+        station.run()
+    assert [v.reason for v in verdicts] == [Reason.STATION_FAULT, Reason.WITHIN_LIMITS]
 
 
 def test_a_black_picture_fails_though_its_score_would_pass(tmp_path: Path) -> None:
