@@ -55,9 +55,8 @@ def figures_table(result: Evaluation) -> Table:
         )
     low, high = result.image_auroc_interval
     table.add_section()
-    table.add_row(
-        "all", str(len(result.images)), f"{_figure(result.image_auroc)} ({_figure(low)} to {_figure(high)})"
-    )
+    interval = f" ({low:.4f} to {high:.4f})" if low == low else ""
+    table.add_row("all", str(len(result.images)), _figure(result.image_auroc) + interval)
     table.add_row("pixel AUROC", "", _figure(result.pixel_auroc))
     table.add_row("AU-PRO (to 30 %)", "", _figure(result.au_pro))
     if result.au_spro_per_type:

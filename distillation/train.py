@@ -23,7 +23,7 @@ SAVE_EVERY_S = 5.0  # a killed run loses no more than this; saving takes 0.1 s
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The fixed configuration for all products; every number is our reading (docs/method.md, section 4)."""
+    """The fixed configuration for all products; every number is our reading (docs/method.md)."""
 
     steps: int = 1600
     batch: int = 8
