@@ -22,6 +22,7 @@ from edge.frame import Pixels
 from edge.recipe import Artefact, Recipe, dumps, recipe_path, save_recipe, sha256_of
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
+MAX_LIMIT = 100.0  # of the pass limit; trained models have 1.2 to 2, and a limit up there passes everything
 PARITY_BATCHES = (1, 2, 5)
 
 
@@ -65,6 +66,9 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
             f"{-quantised.auroc_loss:+.4f}, score correlation {quantised.score_correlation:.4f}"
         )
         yield sealer.seal(quantised.model, "int8", text)
+    else:  # one of an earlier model would still be accepted beside the new engine
+        for path in (sealer.engine("int8"), recipe_path(sealer.engine("int8"))):
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,10 @@ class _Sealer:
     images: Pixels
     false_reject_rate: float
 
+    def engine(self, precision: str) -> Path:
+        """Where the engine of a precision stands."""
+        return self.folder / f"{self.about.name}{'' if precision == 'fp32' else '.' + precision}.onnx"
+
     def seal(self, model: onnx.ModelProto, precision: str, agreement: str) -> BuildResult:
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             candidate = Path(scratch) / "candidate.onnx"
@@ -84,8 +92,11 @@ class _Sealer:
             backend = OnnxRuntimeBackend(candidate, self.config.input_size)
             scores = [backend.infer(image)[1] for image in self.images]
         thresholds = fit_thresholds(scores, self.false_reject_rate)
-        suffix = "" if precision == "fp32" else f".{precision}"
-        engine = self.folder / f"{self.about.name}{suffix}.onnx"
+        if thresholds.review > MAX_LIMIT:
+            what = f"the limit would be {thresholds.review:.3g} (a typical good part has 1): it stops nothing"
+            hint = "The model has not learnt the part. Train longer, or with more pictures."
+            raise RecipeError(what, str(self.folder), hint)
+        engine = self.engine(precision)
         recipe = _recipe(self.config, self.about, thresholds)
         write_onnx(model, engine, dumps(recipe))
         recipe = recipe.with_artefact(Artefact(engine.name, sha256_of(engine), precision))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -10,7 +11,7 @@ from calibration.dataset import open_dataset
 from calibration.evaluate import Evaluation, evaluate
 from calibration.report import write_report
 from edge.backends import open_backend
-from edge.recipe import load_pair
+from edge.recipe import load_pair, stale_note
 
 
 def evaluate_and_report(
@@ -18,11 +19,8 @@ def evaluate_and_report(
 ) -> Evaluation:
     """Run the test pictures through the engine, write the report, print the figures. Raises InspectError."""
     engine, recipe, _ = load_pair(model)
-    trained = engine.with_name("model.pt")
-    if trained.exists() and trained.stat().st_mtime > engine.stat().st_mtime:
-        console.print(
-            f"[yellow]note[/] {trained} is newer than the engine. Run: build-engines {engine.parent}"
-        )
+    if note := stale_note(engine):
+        console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     dataset = open_dataset(pictures, minimum=0)
     backend = open_backend(engine, recipe, backend_name)
     with Progress(console=console, transient=True) as bars:

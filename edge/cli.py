@@ -209,6 +209,10 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
     """Run to the end and print the summary; the exit code says whether camera and outputs ever worked."""
     from edge.compose import station_of, stop_on_signals
     from edge.live import LiveView, PlainLines, summary, summary_table
+    from edge.recipe import find_engine, stale_note
+
+    if note := stale_note(find_engine(options.engine)):
+        console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
 
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])

@@ -19,7 +19,7 @@ from edge.frame import Pixels
 from edge.outbox import Outbox
 from edge.outputs import Output, output_opener
 from edge.preprocess import preprocess
-from edge.recipe import Recipe, load_pair
+from edge.recipe import Recipe, load_pair, stale_note
 from edge.station import Observer, Station
 from edge.worker import InferenceWorker
 
@@ -129,7 +129,9 @@ def dry_run(options: RunOptions) -> list[Check]:
         backend.infer(np.zeros((*loaded.input_size, 3), np.uint8))
         took = (time.perf_counter() - begun) * 1e3
         backend.close()
-        return f"{loaded.identity}, {artefact.precision}, {backend.name}, {took:.1f} ms a picture"
+        text = f"{loaded.identity}, {artefact.precision}, {backend.name}, {took:.1f} ms a picture"
+        note = stale_note(path)
+        return f"{text}. Note: {note}" if note else text
 
     def camera() -> str:
         source = camera_opener(options.camera)()

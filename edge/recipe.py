@@ -143,7 +143,7 @@ def parse_recipe(raw: Any, where: str) -> Recipe:
         hint = "Take an unchanged copy, or run build-engines again."
         raise RecipeError(f"the recipe cannot be read: {error!r}", where, hint) from error
     if sealed != recipe.digest:
-        hint = "Change limits with `edge-inspect recipe`, which seals it again; or take an unchanged copy."
+        hint = "Move it away and run `edge-inspect recipe ENGINE --restore`; change limits with --review, --fail."
         raise RecipeError("the recipe was changed by hand (its digest does not fit)", where, hint)
     return recipe
 
@@ -186,6 +186,14 @@ def check_artefact(recipe: Recipe, engine: Path) -> Artefact:
             "Copy both again from one build-engines run, or run build-engines again.",
         )
     return artefact
+
+
+def stale_note(engine: Path) -> str:
+    """What to say when the model beside an engine was trained again after the engine was built; else ""."""
+    model = engine.with_name("model.pt")
+    if model.exists() and model.stat().st_mtime > engine.stat().st_mtime:
+        return f"{model} is newer than {engine.name}. Run: build-engines {engine.parent}"
+    return ""
 
 
 def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:

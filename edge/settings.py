@@ -30,6 +30,8 @@ def change_recipe(path: Path, changes: dict[str, Any]) -> str:
         changed: Recipe = replace(recipe, **wanted)
     except ValueError as error:
         raise RecipeError(f"these settings do not fit: {error}", str(path), "Nothing was changed.") from error
+    if (changed.review, changed.fail) != (recipe.review, recipe.fail):
+        changed = replace(changed, expected_false_rejects={})  # that promise was made for the old limits
     save_recipe(changed, recipe_path(engine))
     return dumps(changed)
 

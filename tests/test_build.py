@@ -1,6 +1,8 @@
 """From model folder to engine and recipe: the graph says what the network says."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,7 +31,7 @@ from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
 from edge.errors import InspectError
 from edge.preprocess import preprocess
-from edge.recipe import METADATA_KEY, load_pair, recipe_path
+from edge.recipe import METADATA_KEY, load_pair, recipe_path, stale_note
 from edge.settings import change_recipe, restore_recipe
 
 
@@ -102,10 +104,41 @@ def test_the_recipe_travels_with_the_engine_and_inside_it(model: Path) -> None:
     assert json.loads(metadata[METADATA_KEY])["review"] == recipe.review
 
 
+def test_an_engine_older_than_its_model_is_said(model: Path) -> None:
+    """The story: trained again, build-engines forgotten; the station went on with the old engine, silently."""
+    engine = model / "tray.onnx"
+    assert stale_note(engine) == ""
+    before = (model / "model.pt").stat()
+    os.utime(model / "model.pt", (before.st_atime, engine.stat().st_mtime + 10))
+    assert "Run: build-engines" in stale_note(engine)
+    os.utime(model / "model.pt", (before.st_atime, before.st_mtime))
+
+
+def test_a_build_leaves_no_int8_engine_of_an_earlier_model(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tray"
+    shutil.copytree(model, folder)
+    (folder / "tray.int8.onnx").write_bytes(b"of an earlier model")
+    (folder / "tray.int8.recipe.json").write_text("{}")
+    list(build_engines(folder, 0.003, int8=False, say=lambda text: None))
+    assert [p.name for p in folder.glob("*.int8*")] == []
+
+
+def test_a_model_whose_limit_would_stop_nothing_is_not_sealed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("build_engines.build.MAX_LIMIT", 0.5)
+    folder = tmp_path / "tray"
+    shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.onnx", "*.json"))
+    with pytest.raises(InspectError, match="it stops nothing"):
+        list(build_engines(folder, 0.003, int8=False, say=lambda text: None))
+    assert list(folder.glob("*.onnx")) == []
+
+
 def test_limits_are_changed_under_seal_and_restored(model: Path) -> None:
     before = load_pair(model)[1]
     change_recipe(model, {"review": before.review / 2, "fail": None})
     assert load_pair(model)[1].review == before.review / 2
+    assert load_pair(model)[1].expected_false_rejects == {}  # that promise was made for the old limits
     with pytest.raises(InspectError, match="Nothing was changed"):
         change_recipe(model, {"on_fault": "pass"})
     recipe_path(model / "tray.onnx").unlink()
