@@ -143,7 +143,7 @@ def parse_recipe(raw: Any, where: str) -> Recipe:
         hint = "Take an unchanged copy, or run build-engines again."
         raise RecipeError(f"the recipe cannot be read: {error!r}", where, hint) from error
     if sealed != recipe.digest:
-        hint = "Move it away and run `edge-inspect recipe ENGINE --restore`; change limits with --review, --fail."
+        hint = "Move it away and run `edge-inspect recipe ENGINE --restore`, then --review, --fail."
         raise RecipeError("the recipe was changed by hand (its digest does not fit)", where, hint)
     return recipe
 

@@ -105,7 +105,7 @@ def test_the_recipe_travels_with_the_engine_and_inside_it(model: Path) -> None:
 
 
 def test_an_engine_older_than_its_model_is_said(model: Path) -> None:
-    """The story: trained again, build-engines forgotten; the station went on with the old engine, silently."""
+    """The story: trained again, build-engines forgotten; the old engine went on silently."""
     engine = model / "tray.onnx"
     assert stale_note(engine) == ""
     before = (model / "model.pt").stat()
