@@ -92,16 +92,21 @@ class _Sealer:
             backend = OnnxRuntimeBackend(candidate, self.config.input_size)
             scores = [backend.infer(image)[1] for image in self.images]
         thresholds = fit_thresholds(scores, self.false_reject_rate)
-        if thresholds.review > MAX_LIMIT:
-            what = f"the limit would be {thresholds.review:.3g} (a typical good part has 1): it stops nothing"
-            hint = "The model has not learnt the part. Train longer, or with more pictures."
-            raise RecipeError(what, str(self.folder), hint)
+        check_limit(thresholds.review, self.folder)
         engine = self.engine(precision)
         recipe = _recipe(self.config, self.about, thresholds)
         write_onnx(model, engine, dumps(recipe))
         recipe = recipe.with_artefact(Artefact(engine.name, sha256_of(engine), precision))
         save_recipe(recipe, recipe_path(engine))
         return BuildResult(engine, recipe, thresholds, agreement)
+
+
+def check_limit(review: float, folder: Path) -> None:
+    """Raises RecipeError for a pass limit so far above a good part's score (1) that it would stop nothing."""
+    if review > MAX_LIMIT:
+        what = f"the limit would be {review:.3g} (a typical good part has 1): it stops nothing"
+        hint = "The model has not learnt the part. Train longer, or with more pictures."
+        raise RecipeError(what, str(folder), hint)
 
 
 def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixels) -> tuple[float, float]:

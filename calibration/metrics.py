@@ -27,22 +27,15 @@ def auroc_of(good: Scores, anomalous: Scores) -> float:
     return float((below + not_above).sum() / (2 * good.size * anomalous.size))
 
 
-def bootstrap_auroc(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, seed: int, n: int = 1000
-) -> tuple[float, float]:
-    """95 % interval of `auroc` over `n` seeded redraws, good and anomalous parts apart (stratified).
-
-    NOT covered: how the figure moves with the training's seed or with other parts. Percentile intervals of
-    a figure at 1.0 have no width: with few parts, read them as "not seen to fail", not as "cannot fail".
-    """
-    good, anomalous = divide(labels, scores)
-    return bootstrap_mean_auroc(good, [anomalous], seed, n)
-
-
 def bootstrap_mean_auroc(
     good: Scores, groups: Sequence[Scores], seed: int, n: int = 1000
 ) -> tuple[float, float]:
-    """`bootstrap_auroc` for the mean over several kinds of anomaly, each against the same good parts."""
+    """95 % interval of the mean `auroc` of several kinds of anomaly, each against the same good parts.
+
+    `n` seeded redraws, good and anomalous parts apart (stratified); NaN where a kind is empty. NOT covered:
+    how the figure moves with the training's seed or with other parts. Percentile intervals of a figure at
+    1.0 have no width: with few parts, read them as "not seen to fail", not as "cannot fail".
+    """
     if good.size == 0 or not groups or any(group.size == 0 for group in groups):
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)

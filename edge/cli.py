@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
@@ -44,6 +43,8 @@ def plain_errors() -> Iterator[None]:
     except InspectError as error:
         console.print("[bold red]error[/]", escape(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
+    except BrokenPipeError:  # the reader of --json went away: `main` ends quietly
+        raise
     except OSError as error:
         what = f"{error.strerror or error} ({error.filename or 'system'})"
         hint = "Check the path, its permissions and the free space."
@@ -207,26 +208,15 @@ def show_dry_run(options: "RunOptions", as_json: bool) -> int:
 
 def run_station(options: "RunOptions", as_json: bool) -> int:
     """Run to the end and print the summary; the exit code says whether camera and outputs ever worked."""
-    from edge.compose import station_of, stop_on_signals
-    from edge.live import LiveView, PlainLines, summary, summary_table
+    from edge.live import summary, summary_table, watched
     from edge.recipe import find_engine, stale_note
 
     if note := stale_note(find_engine(options.engine)):
         console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
-
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])
-    view = LiveView() if console.is_terminal and not as_json else PlainLines(console, quiet=as_json)
-    with station_of(options, [view]) as running, stop_on_signals(running.station.stop):
-        view.running = running
-        if isinstance(view, LiveView):
-            with Live(view, console=console, refresh_per_second=5, transient=True):
-                running.station.run(options.count)
-        else:
-            running.station.run(options.count)
-    if isinstance(view, PlainLines):
-        view.tell_faults()
-        view.close()
+    with watched(options, console, quiet=as_json) as running:
+        running.station.run(options.count)
     if as_json:
         print(json.dumps({"summary": summary(running)}), flush=True)
     else:

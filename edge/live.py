@@ -3,16 +3,18 @@
 import queue
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from edge.compose import Running
+from edge.compose import Running, RunOptions, station_of, stop_on_signals
 from edge.frame import Frame, Inspection
 from edge.verdict import Outcome, Reason, Verdict
 
@@ -76,7 +78,7 @@ class PlainLines:
 
     def tell_faults(self) -> None:
         """Print the faults that are new since the last time."""
-        faults = _faults(self.running) if self.running is not None else []
+        faults = _faults(self.running) if self.running is not None and not self._quiet else []
         for fault in faults:
             if fault not in self._told:
                 self._put(f"[bold red]fault[/] {escape(fault)}")
@@ -94,6 +96,26 @@ class PlainLines:
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             self._console.print(line, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watched(options: RunOptions, console: Console, quiet: bool, transient: bool = True) -> Iterator[Running]:
+    """A station that is shown while it runs: a live table on a terminal, lines in a log, nothing if `quiet`.
+
+    SIGINT and SIGTERM stop it. `transient` takes the table away at the end. Raises as `station_of`.
+    """
+    if console.is_terminal and not quiet:
+        table = LiveView()
+        with station_of(options, [table]) as running, stop_on_signals(running.station.stop):
+            table.running = running
+            with Live(table, console=console, refresh_per_second=5, transient=transient):
+                yield running
+        return
+    with closing(PlainLines(console, quiet)) as lines:
+        with station_of(options, [lines]) as running, stop_on_signals(running.station.stop):
+            lines.running = running
+            yield running
+        lines.tell_faults()  # also what the outputs had to say at the end
 
 
 def _faults(running: Running) -> list[str]:

@@ -69,7 +69,7 @@ class Station:
         self.capture, self.worker, self.recipe = capture, worker, recipe
         self.counters = StationCounters()
         self.outboxes: list[Outbox] = []  # set by the composition root: they ask is_healthy of this station
-        self._observers = list(observers)
+        self._observers = observers
         self._previous: Pixels | None = None
         self._turned_ns = time.monotonic_ns()
         self._stopping = False
@@ -84,17 +84,10 @@ class Station:
                 item = self.capture.next(BLIND_VERDICT_EVERY_S)
             except EndOfStream:
                 return
-            waits = (
-                item is Reason.CAMERA_TIMEOUT and not self.capture.live
-            )  # a slow folder: no part, no fault
-            if waits:
+            if item is Reason.CAMERA_TIMEOUT and not self.capture.live:  # a slow folder: no part, no fault
                 self._turned_ns = time.monotonic_ns()
             elif not self._stopping:
                 self._turn(item)
-
-    def add_observer(self, observer: Observer) -> None:
-        """One more to show the verdicts to."""
-        self._observers.append(observer)
 
     def stop(self) -> None:
         """End after the verdict that is being made; safe to call from a signal handler."""
@@ -106,9 +99,9 @@ class Station:
 
     def _turn(self, item: Frame | Reason) -> None:
         self._turned_ns = time.monotonic_ns()
+        answer: Inspection | Reason
         if isinstance(item, Reason):
-            frame, result = no_frame(self.capture.new_id(), self.capture.source, self._turned_ns), item
-            answer: Inspection | Reason = result
+            frame, answer = no_frame(self.capture.new_id(), self.capture.source, self._turned_ns), item
         else:
             frame, answer = item, self._inspect_safely(item)
         verdict = decide(frame, answer, self.recipe, time.monotonic_ns())

@@ -1,13 +1,12 @@
 """Heat maps on disk: what is kept, what is not, and a disk that breaks costs nothing but pictures."""
 
 import shutil
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from peers import until
 
 from edge import evidence
 from edge.errors import InspectError
@@ -27,13 +26,6 @@ def judged(number: int, score: float) -> tuple[Frame, Inspection]:
 def show(writer: EvidenceWriter, number: int, score: float) -> None:
     frame, inspection = judged(number, score)
     writer(frame, inspection, decide(frame, inspection, RECIPE, 1))
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.001)
 
 
 def test_only_stopped_parts_are_kept_unless_all_are_wanted(tmp_path: Path) -> None:
@@ -60,10 +52,10 @@ def test_a_disk_that_goes_away_is_counted_and_nothing_else(tmp_path: Path) -> No
     with closing(EvidenceWriter(folder, RECIPE, 1.0)) as writer:
         shutil.rmtree(folder)
         show(writer, 1, 5.0)
-        wait_until(lambda: writer.dropped == 1)
+        assert until(lambda: writer.dropped == 1)
         folder.mkdir()
         show(writer, 2, 5.0)
-        wait_until(lambda: writer.saved == 1)
+        assert until(lambda: writer.saved == 1)
     assert "No such file" in writer.last_error
 
 

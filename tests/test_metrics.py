@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from calibration.metrics import auroc, bootstrap_auroc, bootstrap_mean_auroc, roc_curve
+from calibration.metrics import auroc, bootstrap_mean_auroc, roc_curve
 from calibration.pixel_metrics import (
     PixelCounts,
     Region,
@@ -59,12 +59,13 @@ def test_bootstrap_is_seeded_stratified_and_about_as_wide_as_theory_says() -> No
     rng = np.random.default_rng(5)
     labels = np.repeat([0, 1], 100)
     scores = rng.normal(size=200) + labels
-    low, high = bootstrap_auroc(labels, scores, seed=1)
-    assert (low, high) == bootstrap_auroc(labels, scores, seed=1)
+    good, anomalous = scores[:100], scores[100:]
+    low, high = bootstrap_mean_auroc(good, [anomalous], seed=1)
+    assert (low, high) == bootstrap_mean_auroc(good, [anomalous], seed=1)
     assert low < auroc(labels, scores) < high
     assert high - low == pytest.approx(4 * 0.034, rel=0.25)  # Hanley and McNeil 1982 for 0.76, 100 + 100
-    assert bootstrap_auroc([0, 1, 1], [0, 1, 2], seed=0) == (1.0, 1.0)
-    assert np.isnan(bootstrap_auroc([1, 1], [1, 2], seed=0)).all()
+    assert bootstrap_mean_auroc(np.array([0.0]), [np.array([1.0, 2.0])], seed=0) == (1.0, 1.0)
+    assert np.isnan(bootstrap_mean_auroc(np.array([]), [np.array([1.0, 2.0])], seed=0)).all()
 
 
 def test_bootstrap_of_a_mean_lies_between_its_kinds() -> None:

@@ -5,11 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
 from edge.capture import Policy
-from edge.compose import Running, RunOptions, station_of, stop_on_signals
-from edge.live import LiveView, PlainLines, summary, summary_table
+from edge.compose import Running, RunOptions
+from edge.live import summary, summary_table, watched
 from edge.outputs.plc_sim import SimulatedPlc
 
 ENGINE = Path(__file__).with_name("demo.onnx")
@@ -27,16 +26,8 @@ def run_demo(out: Path, parts: int, fps: float, as_json: bool, console: Console)
         options = RunOptions(
             LINE.format(count=parts, fps=fps, faults=faults), ENGINE, [uri], policy=Policy.EVERY, save=out
         )
-        view = LiveView() if console.is_terminal and not as_json else PlainLines(console, quiet=as_json)
-        with station_of(options, [view]) as running, stop_on_signals(running.station.stop):
-            view.running = running
-            if isinstance(view, LiveView):
-                with Live(view, console=console, refresh_per_second=5):
-                    running.station.run()
-            else:
-                running.station.run()
-            if isinstance(view, PlainLines):
-                view.close()
+        with watched(options, console, quiet=as_json, transient=False) as running:
+            running.station.run()
             plc.wait_for(running.station.counters.total, LAST_RESULT_S)
         received = len(plc.results())
     return _report(running, received, out, as_json, console)

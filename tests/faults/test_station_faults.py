@@ -4,12 +4,13 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from peers import until
 from toy import SIDE, toy_pair
 
 from edge.backends import open_backend
@@ -21,7 +22,7 @@ from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
 from edge.outbox import Outbox
 from edge.outputs import output_opener
 from edge.recipe import Recipe, load_pair
-from edge.station import Station
+from edge.station import Observer, Station
 from edge.verdict import Outcome, Reason, Verdict
 from edge.worker import InferenceWorker
 
@@ -54,7 +55,11 @@ def grey(value: int, side: int = SIDE) -> Shot:
 
 @contextmanager
 def running(
-    folder: Path, script: list[Shot | Exception], live: bool = False, **changes: object
+    folder: Path,
+    script: list[Shot | Exception],
+    live: bool = False,
+    observers: Sequence[Observer] = (),
+    **changes: object,
 ) -> Iterator[tuple[Station, Breakable, list[Verdict]]]:
     engine, recipe, artefact = load_pair(toy_pair(folder, **changes))
     backend = Breakable(OnnxRuntimeBackend(engine, recipe.input_size))
@@ -62,7 +67,9 @@ def running(
     verdicts: list[Verdict] = []
     camera = ScriptedCamera([*script, EndOfStream("done")], live=live)
     with Capture(lambda: camera, "script", Policy.EVERY) as capture:
-        station = Station(capture, worker, recipe, [lambda frame, answer, verdict: verdicts.append(verdict)])
+        station = Station(
+            capture, worker, recipe, [*observers, lambda frame, answer, verdict: verdicts.append(verdict)]
+        )
         yield station, backend, verdicts
         backend.gate.set()
         worker.close()
@@ -86,7 +93,7 @@ def test_a_hung_backend_is_answered_at_the_deadline_and_its_late_answer_is_never
         assert time.monotonic() - begun < 2.0
         assert [v.reason for v in verdicts] == [Reason.DEADLINE_MISSED, Reason.BACKEND_FAULT]
         backend.gate.set()
-        wait_until(lambda: not station.worker.hangs)
+        assert until(lambda: not station.worker.hangs)
         station.run()
         assert station.worker.late == 1
     assert [v.outcome for v in verdicts] == [Outcome.FAIL, Outcome.FAIL, Outcome.PASS]
@@ -158,7 +165,7 @@ def test_what_the_output_gets_of_a_hung_backend_is_never_its_late_pass(tmp_path:
         backend.gate.clear()
         station.run(count=1)
         backend.gate.set()
-        wait_until(lambda: not station.worker.hangs)
+        assert until(lambda: not station.worker.hangs)
         station.run()
         station.outboxes[0].close()
     sent = [json.loads(line) for line in lines.read_text().splitlines()]
@@ -179,12 +186,10 @@ def test_a_black_picture_fails_though_its_score_would_pass(tmp_path: Path) -> No
 
 
 def test_an_observer_that_breaks_costs_no_part(tmp_path: Path) -> None:
-    with running(tmp_path, [grey(60), grey(61)]) as (station, _, verdicts):
+    def broken(frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
+        raise OSError("disk full")
 
-        def broken(frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
-            raise OSError("disk full")
-
-        station.add_observer(broken)
+    with running(tmp_path, [grey(60), grey(61)], observers=[broken]) as (station, _, verdicts):
         station.run()
     assert [v.outcome for v in verdicts] == [Outcome.PASS, Outcome.PASS]
     assert station.counters.observer_faults == 2
@@ -202,10 +207,3 @@ def test_an_engine_with_another_input_size_is_refused(tmp_path: Path) -> None:
     engine = toy_pair(tmp_path)
     with pytest.raises(BackendFault, match="the recipe says"):
         open_backend(engine, Recipe("toy", (128, 128), 1.0, 2.0))
-
-
-def wait_until(condition: object, timeout_s: float = 5.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.002)
