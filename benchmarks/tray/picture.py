@@ -1,0 +1,114 @@
+"""One photograph of one tray, good or with one anomaly, and where the anomaly is.
+
+The same (seed, index, anomaly) gives the same picture in any order of calls.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tray.damage import dent, scratch, stain
+from tray.floor import CELLS, GRAIN, HEIGHT, WIDTH, Canvas, bare_tray, grain, rounded
+from tray.items import LOOKS, broken_sprite, sprite
+from tray.place import Laid, lay_out
+from tray.rules import MISTAKES, Packing, good_packing
+
+from edge.cameras.ground import BELT, belt
+from edge.cameras.pieces import Sprite
+from edge.frame import Pixels
+
+SIZE = (384, 512)  # of the picture: height, width
+LOGICAL = tuple(MISTAKES)
+STRUCTURAL = ("scratch", "dent", "stain", "broken")
+_STAINS = {"scratch": scratch, "dent": dent, "stain": stain}
+_NOISE = 2.5  # grey levels of sensor noise, standard deviation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo:
+    """A tray as the camera sees it."""
+
+    pixels: Pixels  # (384, 512, 3)
+    mask: npt.NDArray[np.uint8]  # (384, 512): 255 where the anomaly is
+    packing: Packing
+    defect: str  # what the anomaly is in detail ("missing_cap"), empty for a good tray
+
+
+def photograph(seed: int, index: int, anomaly: str = "") -> Photo:
+    """Tray number `index`; `anomaly` is one of LOGICAL or STRUCTURAL, empty for a good tray."""
+    if anomaly and anomaly not in LOGICAL + STRUCTURAL:
+        raise ValueError(f"anomaly {anomaly!r} is not one of {LOGICAL + STRUCTURAL}")
+    kinds = ("", *LOGICAL, *STRUCTURAL)
+    chance = np.random.default_rng((seed, index, kinds.index(anomaly)))
+    packing = good_packing(chance)
+    if anomaly in LOGICAL:
+        MISTAKES[anomaly](packing, chance)
+    canvas, truth = _compose(packing, anomaly, chance)
+    pose = _pose(chance)
+    seen = cv2.warpAffine(truth, pose, SIZE[::-1], flags=cv2.INTER_LINEAR)
+    mask = np.asarray(np.where(seen > 80, 255, 0), np.uint8)
+    return Photo(_expose(canvas, pose, chance), mask, packing, packing.defect or anomaly)
+
+
+def _compose(packing: Packing, anomaly: str, chance: np.random.Generator) -> tuple[Canvas, Canvas]:
+    """The tray with everything in it (HEIGHT, WIDTH, 4), and where the anomaly is (HEIGHT, WIDTH)."""
+    y, x = chance.integers(0, GRAIN - HEIGHT), chance.integers(0, GRAIN - WIDTH)
+    plastic = grain()[y : y + HEIGHT, x : x + WIDTH]
+    canvas = np.asarray(cv2.add(bare_tray(), plastic, dtype=cv2.CV_8U), np.uint8)
+    truth = np.zeros((HEIGHT, WIDTH), np.uint8)
+    if packing.lacking is not None:
+        truth = rounded(CELLS[packing.lacking], 18)
+    laid = lay_out(packing, chance)
+    broken = _breakable(laid, chance) if anomaly == "broken" else None
+    for thing in laid:
+        spoilt = thing is broken
+        looks = broken_sprite(thing.item, thing.look, chance) if spoilt else sprite(thing.item, thing.look)
+        _lay(canvas, truth, thing, looks, chance.uniform(0.95, 1.05), spoilt or thing.item.wrong)
+    if anomaly in _STAINS:
+        _STAINS[anomaly](canvas, truth, chance)
+    return canvas, truth
+
+
+def _breakable(laid: list[Laid], chance: np.random.Generator) -> Laid:
+    kinds = sorted({thing.item.kind for thing in laid} - {"cable"})
+    kind = kinds[int(chance.integers(len(kinds)))]
+    return next(thing for thing in laid if thing.item.kind == kind)
+
+
+def _lay(canvas: Canvas, truth: Canvas, thing: Laid, looks: Sprite, tint: float, wrong: bool) -> None:
+    half = len(looks.body) // 2
+    window = (slice(thing.y - half, thing.y + half), slice(thing.x - half, thing.x + half))
+    ground = canvas[window][..., :3]
+    ground[:] = np.minimum(ground * looks.keep + looks.colour * np.float32(tint), 255)
+    if wrong:
+        np.maximum(truth[window], (looks.body * 255).astype(np.uint8), out=truth[window])
+
+
+def _pose(chance: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Canvas to picture: half the size, up to 1.5 degrees and 5 pixels off."""
+    turn, shift = chance.uniform(-1.5, 1.5), chance.uniform(-5, 5, 2)
+    pose = np.asarray(cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), float(turn), 0.5), np.float64)
+    pose[:, 2] += (SIZE[1] / 2 - WIDTH / 2 + shift[0], SIZE[0] / 2 - HEIGHT / 2 + shift[1])
+    return pose
+
+
+def _expose(canvas: Canvas, pose: npt.NDArray[np.float64], chance: np.random.Generator) -> Pixels:
+    """What the camera makes of it: table, lamp, focus, noise."""
+    tray = cv2.warpAffine(canvas, pose, SIZE[::-1], flags=cv2.INTER_LINEAR).astype(np.float32)
+    x, y = chance.integers(0, BELT, 2)
+    table = np.roll(belt(), (int(y), int(x)), (0, 1))[: SIZE[0], : SIZE[1]] * np.float32(chance.uniform(0.85, 1.15))
+    scene = (tray[..., :3] + table * (1 - tray[..., 3:] / 255)) * _light(chance)
+    scene = cv2.GaussianBlur(scene, (0, 0), float(chance.uniform(0.3, 0.8)))
+    rough = chance.integers(0, 256, (2, *SIZE, 3), np.uint8).astype(np.float32)
+    scene += (rough[0] - rough[1]) * (_NOISE / 104.5)  # the difference of two such bytes has sigma 104.5
+    return np.asarray(np.clip(scene + 0.5, 0, 255), np.uint8)
+
+
+def _light(chance: np.random.Generator) -> npt.NDArray[np.float32]:
+    """(384, 512, 3): lamp strength, its slope over the picture, and its colour temperature."""
+    gain, slope = chance.uniform(0.88, 1.12), chance.uniform(-0.1, 0.1, 2)
+    down, across = (np.linspace(-1, 1, n, dtype=np.float32) for n in SIZE)
+    warmth = chance.uniform(-0.04, 0.04)
+    plane = gain + slope[0] * across[None, :] + slope[1] * down[:, None]
+    return np.asarray(plane[..., None] * np.array([1 - warmth, 1, 1 + warmth]), np.float32)
