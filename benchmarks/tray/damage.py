@@ -13,7 +13,7 @@ Points = npt.NDArray[np.float64]  # (N, 2): x, y
 
 def scratch(canvas: Canvas, truth: Canvas, chance: np.random.Generator) -> None:
     """A slightly bent, uneven line: bright burr, dark groove beside it."""
-    length, angle = chance.uniform(120, 280), chance.uniform(0, np.pi)
+    length, angle = chance.uniform(160, 340), chance.uniform(0, np.pi)
     reach = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     low = np.array(TRAY[:2]) + 30 + np.abs(reach)
     middle = chance.uniform(low, np.array(TRAY[2:]) - 30 - np.abs(reach))
@@ -29,13 +29,13 @@ def scratch(canvas: Canvas, truth: Canvas, chance: np.random.Generator) -> None:
 def dent(canvas: Canvas, truth: Canvas, chance: np.random.Generator) -> None:
     """The floor or a wall pressed in: dark towards the light, bright away from it."""
     x, y = _spot(chance, 40)
-    radius, flat, angle = chance.uniform(20, 34), chance.uniform(0.6, 1.0), chance.uniform(0, np.pi)
+    radius, flat, angle = chance.uniform(26, 42), chance.uniform(0.6, 1.0), chance.uniform(0, np.pi)
     dx, dy = _offsets(x, y)
     u = (dx * np.cos(angle) + dy * np.sin(angle)) / radius
     v = (dy * np.cos(angle) - dx * np.sin(angle)) / (radius * flat)
     depth = np.asarray(np.exp(-((u**2 + v**2) ** 1.5)) * radius, np.float32)
     slope = cv2.Sobel(depth, cv2.CV_32F, 1, 0, scale=0.6 / 8) + cv2.Sobel(depth, cv2.CV_32F, 0, 1, scale=0.8 / 8)
-    factor = 1 - 0.55 * slope / np.sqrt(1 + slope**2) - 0.1 * depth / radius
+    factor = 1 - 0.7 * slope / np.sqrt(1 + slope**2) - 0.1 * depth / radius
     _scale(canvas, factor[..., None])
     truth[u**2 + v**2 < 1.3] = 255
 
@@ -45,13 +45,13 @@ def stain(canvas: Canvas, truth: Canvas, chance: np.random.Generator) -> None:
     x, y = _spot(chance, 50)
     dx, dy = _offsets(x, y)
     bearing, far = np.arctan2(dy, dx), np.hypot(dx, dy)
-    radius = np.full_like(far, chance.uniform(26, 46))
+    radius = np.full_like(far, chance.uniform(36, 58))
     for wave in range(2, 6):
         radius *= 1 + chance.uniform(0, 0.3 / wave**0.5) * np.cos(wave * bearing + chance.uniform(0, 2 * np.pi))
     inside = np.clip((radius - far) / 5 + 0.5, 0, 1)
     rim = np.exp(-(((radius - far - 4) / 4) ** 2))
     tint = np.array([0.45, 0.3, 0.22]) if chance.random() < 0.5 else np.array([0.4, 0.4, 0.38])
-    _scale(canvas, 1 - (0.75 * inside + 0.35 * rim * inside)[..., None] * tint)
+    _scale(canvas, 1 - (0.95 * inside + 0.4 * rim * inside)[..., None] * tint)
     truth[far < radius] = 255
 
 

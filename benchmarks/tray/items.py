@@ -37,6 +37,7 @@ class Shape(NamedTuple):
     gloss: float  # 0..1
     room: tuple[tuple[float, float], ...]  # (offset along its axis, radius) of circles that cover it
     turn: float = 180.0  # degrees to either side
+    stray: float = np.inf  # from the middle of its compartment, at most
 
 
 class Blank(Pen):
@@ -214,11 +215,11 @@ def _label(pen: Blank, colour: Colour) -> None:
 
 
 SHAPES = {
-    "screw": Shape(_screw, 200, 9, 6, 1.0, tuple((float(x), 20.0 if x < -60 else 13.0) for x in range(-74, 90, 16))),
+    "screw": Shape(_screw, 200, 9, 6, 1.0, tuple((float(x), 20.0 if x < -60 else 13.0) for x in range(-74, 90, 16)), 35.0),
     "washer": Shape(_washer, 112, 5, 3, 0.8, ((0.0, 44.0),)),
     "nut": Shape(_nut, 120, 8, 8, 0.8, ((0.0, 46.0),)),
-    "clip": Shape(_clip, 120, 9, 8, 0.5, ((-18.0, 34.0), (14.0, 22.0), (38.0, 22.0))),
+    "clip": Shape(_clip, 120, 9, 8, 0.5, ((-18.0, 34.0), (14.0, 22.0), (38.0, 22.0)), 60.0),
     "cap": Shape(_cap, 128, 9, 11, 0.7, ((0.0, 51.0),)),
-    "cable": Shape(_cable, 224, 5, 8, 0.4, ((0.0, 88.0), (-26.0, 94.0))),
-    "label": Shape(_label, 200, 2, 1.5, 0.0, ((-50.0, 52.0), (0.0, 56.0), (50.0, 52.0)), 14.0),
+    "cable": Shape(_cable, 224, 5, 8, 0.4, ((0.0, 88.0), (-26.0, 94.0)), 40.0, 36.0),
+    "label": Shape(_label, 200, 2, 1.5, 0.0, ((-50.0, 52.0), (0.0, 56.0), (50.0, 52.0)), 10.0, 36.0),
 }

@@ -42,7 +42,8 @@ def _try_to_fill(
     """The largest first; None where one finds no room."""
     taken, laid = np.zeros((0, 3)), []
     for item in sorted(items, key=lambda i: -SHAPES[i.kind].size):
-        places = chance.uniform(box[:2], box[2:], (_TRIES, 2))
+        middle, half = np.add(box[:2], box[2:]) / 2, np.subtract(box[2:], box[:2]) / 2
+        places = middle + chance.uniform(-1, 1, (_TRIES, 2)) * np.minimum(half, SHAPES[item.kind].stray)
         looks = chance.integers(0, LOOKS, _TRIES)
         circles = _circles(item.kind, places, looks)
         free = np.flatnonzero(_inside(circles, box) & _apart(circles, taken))
