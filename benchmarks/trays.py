@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-from tray.items import SHAPES, area_of
+from tray.items import area_of
 from tray.picture import LOGICAL, STRUCTURAL, Photo, photograph
 
 BAD = 13  # pictures of each kind of anomaly
@@ -32,14 +32,14 @@ class Part(NamedTuple):
     first: int  # index of the first tray: no tray is in two folders
 
 
-def parts_of(good: int) -> tuple[Part, ...]:
-    """The whole data set with `good` pictures to learn from."""
+def parts_of(good: int, bad: int = BAD) -> tuple[Part, ...]:
+    """The whole data set: `good` pictures to learn from, `bad` of each kind of anomaly."""
     return (
         Part("train/good", ("",), good, 0),
         Part("validation/good", ("",), max(2, good // 4), good),
         Part("test/good", ("",), max(2, good // 3), 2 * good),
-        Part("test/logical_anomalies", LOGICAL, BAD, 0),
-        Part("test/structural_anomalies", STRUCTURAL, BAD, 0),
+        Part("test/logical_anomalies", LOGICAL, bad, 0),
+        Part("test/structural_anomalies", STRUCTURAL, bad, 0),
     )
 
 

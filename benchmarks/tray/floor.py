@@ -13,10 +13,11 @@ CELLS = tuple((_X[2 * c], _Y[2 * r], _X[2 * c + 1], _Y[2 * r + 1]) for r in rang
 GRAIN = 1280  # pixels of the plastic's pattern, square
 
 Canvas = npt.NDArray[np.uint8]  # (HEIGHT, WIDTH, 4): BGR premultiplied by alpha, then alpha
+Plane = npt.NDArray[np.uint8]  # (HEIGHT, WIDTH)
 
 
-def rounded(box: tuple[int, int, int, int], corner: int) -> Canvas:
-    """(HEIGHT, WIDTH), 255 inside a box with round corners."""
+def rounded(box: tuple[int, int, int, int], corner: int) -> Plane:
+    """255 inside a box with round corners."""
     x0, y0, x1, y1 = box
     plane = np.zeros((HEIGHT, WIDTH), np.uint8)
     plane[y0 + corner : y1 - corner, x0 + corner : x1 - corner] = 255
@@ -35,7 +36,9 @@ def bare_tray() -> Canvas:
     tone = 116 + 22 * walls / 255 + np.clip(slope * 0.16, -46, 60)
     tone *= 1 - 0.5 * deep
     alpha = cv2.GaussianBlur(outer, (0, 0), 0.8).astype(np.float32)[..., None] / 255
-    cover = np.maximum(alpha[..., 0], cv2.GaussianBlur(np.roll(outer, (16, 12), (0, 1)), (0, 0), 12) / 255 * 0.6)
+    cover = np.maximum(
+        alpha[..., 0], cv2.GaussianBlur(np.roll(outer, (16, 12), (0, 1)), (0, 0), 12) / 255 * 0.6
+    )
     bgr = tone[..., None] * np.array([0.98, 1.0, 0.95]) * alpha
     return np.clip(np.dstack([bgr, cover * 255]) + 0.5, 0, 255).astype(np.uint8)
 

@@ -10,18 +10,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tray.rules import Item
 
 from edge.cameras.pieces import Colour, Pen, Sprite
+from tray.rules import Item
 
 LOOKS = 24  # angles at which a thing is drawn, over a whole turn
 
 _PAINT: dict[str, Colour] = {
-    "red": (48, 44, 196),
-    "blue": (186, 104, 36),
-    "yellow": (48, 184, 226),
-    "black": (50, 47, 46),
-    "white": (222, 226, 228),
+    "red": (70, 64, 178),
+    "blue": (172, 112, 58),
+    "yellow": (78, 178, 208),
+    "black": (60, 56, 54),
+    "white": (208, 213, 215),
     "": (0, 0, 0),
 }
 _ZINC, _BRASS, _STEEL = (186.0, 192.0, 194.0), (92.0, 168.0, 206.0), (150.0, 154.0, 158.0)
@@ -61,7 +61,8 @@ class Blank(Pen):
         side = len(self.mask)
         about = cv2.getRotationMatrix2D((side / 2 - 0.5, side / 2 - 0.5), degrees, 1.0)
         self.bgr, self.mask = (
-            np.asarray(cv2.warpAffine(plane, about, (side, side)), np.uint8) for plane in (self.bgr, self.mask)
+            np.asarray(cv2.warpAffine(plane, about, (side, side)), np.uint8)
+            for plane in (self.bgr, self.mask)
         )
 
     def bend(self, far: float) -> None:
@@ -70,7 +71,8 @@ class Blank(Pen):
         reach = np.maximum(x / len(self.mask) - 0.4, 0) / 0.6
         source = np.asarray(y - far * self.SCALE * reach**2, np.float32)
         self.bgr, self.mask = (
-            np.asarray(cv2.remap(plane, x, source, cv2.INTER_LINEAR), np.uint8) for plane in (self.bgr, self.mask)
+            np.asarray(cv2.remap(plane, x, source, cv2.INTER_LINEAR), np.uint8)
+            for plane in (self.bgr, self.mask)
         )
 
     def light(self, bevel: float, gloss: float) -> None:
@@ -88,7 +90,10 @@ def _lean(mask: npt.NDArray[np.uint8], bevel: float) -> npt.NDArray[np.float32]:
     inside = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 3)
     depth = 1 - np.minimum(inside / bevel, 1)
     height = cv2.GaussianBlur(np.sqrt(1 - depth**2) * bevel, (0, 0), 1.5)
-    dx, dy = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8)
+    dx, dy = (
+        cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8),
+        cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8),
+    )
     return np.asarray((0.6 * dx + 0.8 * dy) / np.sqrt(1 + dx**2 + dy**2), np.float32)
 
 
@@ -102,7 +107,7 @@ def broken_sprite(item: Item, look: int, chance: np.random.Generator) -> Sprite:
     """A screw that is bent, or anything else with a piece broken off."""
     blank = _draw(item)
     if item.kind == "screw":
-        blank.bend(float(chance.choice([-1, 1]) * chance.uniform(20, 34)))
+        blank.bend(float(chance.choice([-1, 1]) * chance.uniform(32, 50)))
     else:
         blank.cut(_jagged(item, blank.size, chance))
     return _finish(blank, SHAPES[item.kind], look)
@@ -133,9 +138,9 @@ def _finish(blank: Blank, shape: Shape, look: int) -> Sprite:
 
 def _jagged(item: Item, size: int, chance: np.random.Generator) -> list[tuple[float, float]]:
     """A polygon that takes a third of the thing away on one side."""
-    reach = sum(SHAPES[item.kind].room[-1]) * (0.35 if item.kind != "cable" else 0.6)
+    reach = sum(SHAPES[item.kind].room[-1]) * (0.1 if item.kind != "cable" else 0.6)
     ys = np.linspace(0, size, 9)
-    xs = size / 2 + reach + chance.uniform(-6, 6, 9)
+    xs = size / 2 + reach + chance.uniform(-9, 9, 9)
     return [*zip(xs.tolist(), ys.tolist(), strict=True), (size, size), (size, 0)]
 
 
@@ -150,8 +155,9 @@ def _screw(pen: Blank, _: Colour) -> None:
     for x in range(72, 168, 8):
         pen.line(x, 88, x + 5, 112, 3, (84, 88, 92))
         pen.line(x + 4, 88, x + 9, 112, 2, (196, 200, 202))
-    pen.polygon([(14, 80), (24, 78), (42, 92), (42, 108), (24, 122), (14, 120)], _ZINC)
-    pen.line(14, 100, 21, 100, 5, (60, 62, 66))
+    pen.box(14, 76, 32, 124, _ZINC, 8)
+    pen.box(24, 78, 34, 122, _ZINC, 2)
+    pen.line(14, 100, 20, 100, 6, (60, 62, 66))
 
 
 def _washer(pen: Blank, _: Colour) -> None:
@@ -185,37 +191,39 @@ def _cap(pen: Blank, colour: Colour) -> None:
         pen.disc(64 + 46 * np.cos(a), 64 + 46 * np.sin(a), 5, colour)
     pen.disc(64, 64, 38, rim)
     pen.disc(64, 64, 35, _mix(colour, (255, 255, 255), 0.12))
-    pen.box(60, 34, 68, 94, _mix(colour, (0, 0, 0), 0.35), 3)
-    pen.box(34, 60, 94, 68, _mix(colour, (0, 0, 0), 0.35), 3)
+    pen.box(60, 34, 68, 94, _mix(colour, (0, 0, 0), 0.25), 3)
+    pen.box(34, 60, 94, 68, _mix(colour, (0, 0, 0), 0.25), 3)
 
 
 def _cable(pen: Blank, colour: Colour) -> None:
     for radius in (84, 76, 68, 60):
-        for step, share in ((0, 0.45), (1.5, 0.15), (3, 0.0), (4.5, -0.0)):
+        for step, share in ((0, 0.35), (1.5, 0.12), (3, 0.0)):
             pen.disc(112, 112, radius - step, _mix(colour, (0, 0, 0), share))
-        pen.disc(112, 112, radius - 4, _mix(colour, (255, 255, 255), 0.3))
+        pen.disc(112, 112, radius - 4, _mix(colour, (255, 255, 255), 0.2))
         pen.disc(112, 112, radius - 5.5, colour)
     pen.hole(112, 112, 52)
     for a in (0.3, 2.4, 4.5):
         c, s = np.cos(a), np.sin(a)
-        pen.line(112 + 50 * c, 112 + 50 * s, 112 + 86 * c, 112 + 86 * s, 9, (44, 42, 42))
-    pen.box(84, 18, 116, 40, (44, 42, 42), 3)
-    pen.box(74, 22, 86, 36, _ZINC, 2)
+        pen.line(112 + 50 * c, 112 + 50 * s, 112 + 86 * c, 112 + 86 * s, 8, _mix(colour, (60, 60, 60), 0.4))
+    pen.box(84, 18, 116, 40, (78, 74, 72), 3)
+    pen.box(74, 22, 86, 36, _STEEL, 2)
 
 
 def _label(pen: Blank, colour: Colour) -> None:
-    pen.box(20, 48, 180, 152, (236, 240, 240), 5)
+    pen.box(20, 48, 180, 152, (216, 220, 220), 5)
     pen.box(20, 48, 180, 88, colour, 5)
     pen.box(20, 76, 180, 90, colour)
     bars = np.random.default_rng(7).integers(1, 4, 20)
     for x, width in zip(30 + np.cumsum(bars + 2.2), bars, strict=True):
-        pen.box(float(x), 100, float(x + width), 128, (34, 32, 32))
+        pen.box(float(x), 100, float(x + width), 128, (54, 52, 52))
     pen.text(30, 146, "KIT 27-B", 13, (40, 38, 38))
     pen.text(34, 78, "SET", 20, (244, 246, 246))
 
 
 SHAPES = {
-    "screw": Shape(_screw, 200, 9, 6, 1.0, tuple((float(x), 20.0 if x < -60 else 13.0) for x in range(-74, 90, 16)), 35.0),
+    "screw": Shape(
+        _screw, 200, 9, 6, 1.0, tuple((float(x), 26.0 if x < -60 else 13.0) for x in range(-74, 90, 16)), 35.0
+    ),
     "washer": Shape(_washer, 112, 5, 3, 0.8, ((0.0, 44.0),)),
     "nut": Shape(_nut, 120, 8, 8, 0.8, ((0.0, 46.0),)),
     "clip": Shape(_clip, 120, 9, 8, 0.5, ((-18.0, 34.0), (14.0, 22.0), (38.0, 22.0)), 60.0),

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tray.damage import dent, scratch, stain
-from tray.floor import CELLS, GRAIN, HEIGHT, WIDTH, Canvas, bare_tray, grain, rounded
-from tray.items import LOOKS, broken_sprite, sprite
-from tray.place import Laid, lay_out
-from tray.rules import MISTAKES, Packing, good_packing
 
 from edge.cameras.ground import BELT, belt
 from edge.cameras.pieces import Sprite
 from edge.frame import Pixels
+from tray.damage import Scene, dent, scratch, stain
+from tray.floor import CELLS, GRAIN, HEIGHT, WIDTH, Canvas, bare_tray, grain, rounded
+from tray.items import broken_sprite, sprite
+from tray.place import Laid, lay_out
+from tray.rules import MISTAKES, Packing, good_packing
 
 SIZE = (384, 512)  # of the picture: height, width
 LOGICAL = tuple(MISTAKES)
 STRUCTURAL = ("scratch", "dent", "stain", "broken")
-_STAINS = {"scratch": scratch, "dent": dent, "stain": stain}
+_DAMAGES = {"scratch": scratch, "dent": dent, "stain": stain}
 _NOISE = 2.5  # grey levels of sensor noise, standard deviation
 
 
@@ -44,30 +44,34 @@ def photograph(seed: int, index: int, anomaly: str = "") -> Photo:
     packing = good_packing(chance)
     if anomaly in LOGICAL:
         MISTAKES[anomaly](packing, chance)
-    canvas, truth = _compose(packing, anomaly, chance)
-    pose = _pose(chance)
-    seen = cv2.warpAffine(truth, pose, SIZE[::-1], flags=cv2.INTER_LINEAR)
+    scene, pose = _compose(packing, anomaly, chance), _pose(chance)
+    seen = cv2.warpAffine(scene.truth, pose, SIZE[::-1], flags=cv2.INTER_LINEAR)
     mask = np.asarray(np.where(seen > 80, 255, 0), np.uint8)
-    return Photo(_expose(canvas, pose, chance), mask, packing, packing.defect or anomaly)
+    return Photo(_expose(scene.canvas, pose, chance), mask, packing, packing.defect or anomaly)
 
 
-def _compose(packing: Packing, anomaly: str, chance: np.random.Generator) -> tuple[Canvas, Canvas]:
-    """The tray with everything in it (HEIGHT, WIDTH, 4), and where the anomaly is (HEIGHT, WIDTH)."""
-    y, x = chance.integers(0, GRAIN - HEIGHT), chance.integers(0, GRAIN - WIDTH)
-    plastic = grain()[y : y + HEIGHT, x : x + WIDTH]
-    canvas = np.asarray(cv2.add(bare_tray(), plastic, dtype=cv2.CV_8U), np.uint8)
-    truth = np.zeros((HEIGHT, WIDTH), np.uint8)
-    if packing.lacking is not None:
-        truth = rounded(CELLS[packing.lacking], 18)
+def _compose(packing: Packing, anomaly: str, chance: np.random.Generator) -> Scene:
+    """The tray with everything in it."""
+    scene = _empty_scene(packing, chance)
     laid = lay_out(packing, chance)
     broken = _breakable(laid, chance) if anomaly == "broken" else None
     for thing in laid:
         spoilt = thing is broken
         looks = broken_sprite(thing.item, thing.look, chance) if spoilt else sprite(thing.item, thing.look)
-        _lay(canvas, truth, thing, looks, chance.uniform(0.95, 1.05), spoilt or thing.item.wrong)
-    if anomaly in _STAINS:
-        _STAINS[anomaly](canvas, truth, chance)
-    return canvas, truth
+        _lay(scene, thing, looks, chance.uniform(0.95, 1.05), spoilt or thing.item.wrong)
+    if anomaly in _DAMAGES:
+        _DAMAGES[anomaly](scene, chance)
+    return scene
+
+
+def _empty_scene(packing: Packing, chance: np.random.Generator) -> Scene:
+    """Another stretch of plastic each time; a compartment in which something is missed is marked whole."""
+    y, x = chance.integers(0, GRAIN - HEIGHT), chance.integers(0, GRAIN - WIDTH)
+    plastic = grain()[y : y + HEIGHT, x : x + WIDTH]
+    canvas = np.asarray(cv2.add(bare_tray(), plastic, dtype=cv2.CV_8U), np.uint8)
+    nothing = np.zeros((HEIGHT, WIDTH), np.uint8)
+    truth = nothing.copy() if packing.lacking is None else rounded(CELLS[packing.lacking], 18)
+    return Scene(canvas, truth, nothing)
 
 
 def _breakable(laid: list[Laid], chance: np.random.Generator) -> Laid:
@@ -76,13 +80,14 @@ def _breakable(laid: list[Laid], chance: np.random.Generator) -> Laid:
     return next(thing for thing in laid if thing.item.kind == kind)
 
 
-def _lay(canvas: Canvas, truth: Canvas, thing: Laid, looks: Sprite, tint: float, wrong: bool) -> None:
+def _lay(scene: Scene, thing: Laid, looks: Sprite, tint: float, wrong: bool) -> None:
     half = len(looks.body) // 2
     window = (slice(thing.y - half, thing.y + half), slice(thing.x - half, thing.x + half))
-    ground = canvas[window][..., :3]
+    ground = scene.canvas[window][..., :3]
     ground[:] = np.minimum(ground * looks.keep + looks.colour * np.float32(tint), 255)
-    if wrong:
-        np.maximum(truth[window], (looks.body * 255).astype(np.uint8), out=truth[window])
+    body = (looks.body * 255).astype(np.uint8)
+    for plane in (scene.things, scene.truth) if wrong else (scene.things,):
+        np.maximum(plane[window], body, out=plane[window])
 
 
 def _pose(chance: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -97,7 +102,9 @@ def _expose(canvas: Canvas, pose: npt.NDArray[np.float64], chance: np.random.Gen
     """What the camera makes of it: table, lamp, focus, noise."""
     tray = cv2.warpAffine(canvas, pose, SIZE[::-1], flags=cv2.INTER_LINEAR).astype(np.float32)
     x, y = chance.integers(0, BELT, 2)
-    table = np.roll(belt(), (int(y), int(x)), (0, 1))[: SIZE[0], : SIZE[1]] * np.float32(chance.uniform(0.85, 1.15))
+    table = np.roll(belt(), (int(y), int(x)), (0, 1))[: SIZE[0], : SIZE[1]] * np.float32(
+        chance.uniform(0.85, 1.15)
+    )
     scene = (tray[..., :3] + table * (1 - tray[..., 3:] / 255)) * _light(chance)
     scene = cv2.GaussianBlur(scene, (0, 0), float(chance.uniform(0.3, 0.8)))
     rough = chance.integers(0, 256, (2, *SIZE, 3), np.uint8).astype(np.float32)

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from tray.floor import CELLS
 from tray.items import LOOKS, SHAPES, angle_of
 from tray.rules import Item, Packing
 
-_GAP, _MARGIN = 6, 8  # canvas pixels to the next thing, to the wall
-_TRIES = 60  # places looked at for one thing, and beginnings for one compartment
+_GAP, _MARGIN = 6, 10  # canvas pixels to the next thing, to the wall
+_TRIES = 100  # places looked at for one thing, and beginnings for one compartment
 
 Circles = npt.NDArray[np.float64]  # (N, 3): x, y, radius
 
@@ -25,7 +26,9 @@ class Laid(NamedTuple):
 
 def lay_out(packing: Packing, chance: np.random.Generator) -> list[Laid]:
     """A place for everything in the packing."""
-    return [laid for items, box in zip(packing.cells, CELLS, strict=True) for laid in _fill(items, box, chance)]
+    return [
+        laid for items, box in zip(packing.cells, CELLS, strict=True) for laid in _fill(items, box, chance)
+    ]
 
 
 def _fill(items: list[Item], box: tuple[int, int, int, int], chance: np.random.Generator) -> list[Laid]:

@@ -1,12 +1,12 @@
 """What belongs into the tray, and the ways in which a packer gets it wrong.
 
-    +-----------+---------------+-----------+      The cap, the cable and the label of one tray
-    | 4 washers |   3 screws    |   label   |      have the same colour: red, blue or yellow.
-    +-----------+---------------+-----------+      All of a kind look alike; two clips are black,
-    | cap,      |    cable      | 2 black   |      one is white. Place and angle within a
-    | 2 nuts    |               | clips, 1  |      compartment are free.
-    |           |               | white     |
-    +-----------+---------------+-----------+
++-----------+---------------+-----------+      The cap, the cable and the label of one tray
+| 4 washers |   3 screws    |   label   |      have the same colour: red, blue or yellow.
++-----------+---------------+-----------+      All of a kind look alike; two clips are black,
+| cap,      |    cable      | 2 black   |      one is white. Place and angle within a
+| 2 nuts    |               | clips, 1  |      compartment are free.
+|           |               | white     |
++-----------+---------------+-----------+
 """
 
 from collections import Counter
