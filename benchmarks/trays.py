@@ -38,8 +38,8 @@ def parts_of(good: int, bad: int = BAD) -> tuple[Part, ...]:
         Part("train/good", ("",), good, 0),
         Part("validation/good", ("",), max(2, good // 4), good),
         Part("test/good", ("",), max(2, good // 3), 2 * good),
-        Part("test/logical_anomalies", LOGICAL, bad, 0),
-        Part("test/structural_anomalies", STRUCTURAL, bad, 0),
+        Part("test/logical_anomalies", LOGICAL, bad, 3 * good),
+        Part("test/structural_anomalies", STRUCTURAL, bad, 3 * good + bad),
     )
 
 
