@@ -14,6 +14,8 @@ import cv2
 from tray.items import area_of
 from tray.picture import LOGICAL, STRUCTURAL, Photo, photograph
 
+from calibration.localisation import DEFECTS_FILE
+
 BAD = 13  # pictures of each kind of anomaly
 QUALITY = 95
 # Kinds of which only as much as one such thing has to be marked: where it should lie is not known to a pixel,
@@ -28,7 +30,7 @@ class Part(NamedTuple):
 
     folder: str
     anomalies: tuple[str, ...]
-    count: int  # of each anomaly
+    each: int  # pictures of each anomaly
     first: int  # index of the first tray: no tray is in two folders
 
 
@@ -64,7 +66,7 @@ def defects_config() -> list[dict[str, Any]]:
 def trays_of(part: Part, seed: int) -> Iterator[tuple[str, Photo]]:
     """(name without ending, photograph) of everything in a folder."""
     for anomaly in part.anomalies:
-        for i in range(part.count):
+        for i in range(part.each):
             name = f"{anomaly}_{i:03}" if anomaly else f"{i:03}"
             yield name, photograph(seed, part.first + i, anomaly)
 
@@ -81,6 +83,13 @@ def write_part(out: Path, part: Part, seed: int) -> None:
             cv2.imwrite(str(masks / "000.png"), photo.mask // 255 * pixel_value(photo.defect))
 
 
+def write_set(out: Path, parts: tuple[Part, ...], seed: int) -> None:
+    """All folders, and the list of defects."""
+    for part in parts:
+        write_part(out, part, seed)
+    (out / DEFECTS_FILE).write_text(json.dumps(defects_config(), indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -89,9 +98,9 @@ def main() -> None:
     parser.add_argument("--good", type=int, default=200, help="pictures to learn from")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    for part in parts_of(arguments.good):
-        write_part(arguments.out, part, arguments.seed)
-    (arguments.out / "defects_config.json").write_text(json.dumps(defects_config(), indent=2) + "\n")
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        parser.error(f"{arguments.out} is not empty: give a new folder, so that two data sets do not mix")
+    write_set(arguments.out, parts_of(arguments.good), arguments.seed)
 
 
 if __name__ == "__main__":

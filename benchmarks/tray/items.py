@@ -1,4 +1,4 @@
-"""The things in the trays: drawn flat, turned, then lit from the upper left, so that light and shadow stay.
+"""The things in the trays.
 
 Coordinates are canvas pixels: twice the picture's, as in edge/cameras/pieces.py, whose pen draws here too.
 """
@@ -7,11 +7,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from edge.cameras.pieces import Colour, Pen, Sprite
+from edge.cameras.pieces import Colour, Sprite
+from tray.blank import Blank
 from tray.rules import Item
 
 LOOKS = 24  # angles at which a thing is drawn, over a whole turn
@@ -30,7 +29,7 @@ _ZINC, _BRASS, _STEEL = (186.0, 192.0, 194.0), (92.0, 168.0, 206.0), (150.0, 154
 class Shape(NamedTuple):
     """How a thing is drawn and how much room it needs."""
 
-    draw: Callable[["Blank", Colour], None]
+    draw: Callable[[Blank, Colour], None]
     size: int  # side of its square
     bevel: float  # width of its rounded edge
     height: float  # how far it stands above the floor: length of its shadow
@@ -38,63 +37,6 @@ class Shape(NamedTuple):
     room: tuple[tuple[float, float], ...]  # (offset along its axis, radius) of circles that cover it
     turn: float = 180.0  # degrees to either side
     stray: float = np.inf  # from the middle of its compartment, at most
-
-
-class Blank(Pen):
-    """A pen that can also cut, turn and light what it has drawn."""
-
-    def polygon(self, points: list[tuple[float, float]], colour: Colour) -> None:
-        """A filled polygon."""
-        for plane, value in ((self.bgr, colour), (self.mask, 255.0)):
-            cv2.fillPoly(plane, [self._corners(points)], value, cv2.LINE_AA, 4)
-
-    def cut(self, points: list[tuple[float, float]]) -> None:
-        """Take a polygon away."""
-        cv2.fillPoly(self.mask, [self._corners(points)], 0, cv2.LINE_AA, 4)
-
-    def hole(self, x: float, y: float, radius: float) -> None:
-        """Take a disc away."""
-        cv2.circle(self.mask, self._at(x, y), round(radius * self.SCALE * 16), 0, -1, cv2.LINE_AA, 4)
-
-    def turn(self, degrees: float) -> None:
-        """Turn about the middle."""
-        side = len(self.mask)
-        about = cv2.getRotationMatrix2D((side / 2 - 0.5, side / 2 - 0.5), degrees, 1.0)
-        self.bgr, self.mask = (
-            np.asarray(cv2.warpAffine(plane, about, (side, side)), np.uint8)
-            for plane in (self.bgr, self.mask)
-        )
-
-    def bend(self, far: float) -> None:
-        """Bend the right half sideways, `far` at the end."""
-        y, x = np.mgrid[: len(self.mask), : len(self.mask)].astype(np.float32)
-        reach = np.maximum(x / len(self.mask) - 0.4, 0) / 0.6
-        source = np.asarray(y - far * self.SCALE * reach**2, np.float32)
-        self.bgr, self.mask = (
-            np.asarray(cv2.remap(plane, x, source, cv2.INTER_LINEAR), np.uint8)
-            for plane in (self.bgr, self.mask)
-        )
-
-    def light(self, bevel: float, gloss: float) -> None:
-        """Light on a rounded edge of this width: bright towards the upper left, and a glint where glossy."""
-        lean = _lean(self.mask, bevel * self.SCALE)[..., None]
-        lit = self.bgr * (1 + 0.55 * lean) + 170 * gloss * np.maximum(lean - 0.25, 0) ** 2
-        self.bgr = np.clip(lit, 0, 255).astype(np.uint8)
-
-    def _corners(self, points: list[tuple[float, float]]) -> npt.NDArray[np.int32]:
-        return np.array([self._at(x, y) for x, y in points], np.int32)
-
-
-def _lean(mask: npt.NDArray[np.uint8], bevel: float) -> npt.NDArray[np.float32]:
-    """-1..1: how far the surface of a body with a round edge leans towards the light."""
-    inside = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 3)
-    depth = 1 - np.minimum(inside / bevel, 1)
-    height = cv2.GaussianBlur(np.sqrt(1 - depth**2) * bevel, (0, 0), 1.5)
-    dx, dy = (
-        cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8),
-        cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8),
-    )
-    return np.asarray((0.6 * dx + 0.8 * dy) / np.sqrt(1 + dx**2 + dy**2), np.float32)
 
 
 @cache
@@ -137,8 +79,8 @@ def _finish(blank: Blank, shape: Shape, look: int) -> Sprite:
 
 
 def _jagged(item: Item, size: int, chance: np.random.Generator) -> list[tuple[float, float]]:
-    """A polygon that takes a third of the thing away on one side."""
-    reach = sum(SHAPES[item.kind].room[-1]) * (0.1 if item.kind != "cable" else 0.6)
+    """A polygon that takes nearly half of the thing away on one side."""
+    reach = sum(SHAPES[item.kind].room[-1]) * 0.1
     ys = np.linspace(0, size, 9)
     xs = size / 2 + reach + chance.uniform(-9, 9, 9)
     return [*zip(xs.tolist(), ys.tolist(), strict=True), (size, size), (size, 0)]
