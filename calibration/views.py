@@ -34,18 +34,27 @@ def make_view(first: Path, input_size: tuple[int, int], options: ViewOptions) ->
     `first` is the reference picture. Raises InspectError naming the option that does not fit it.
     """
     pixels = read_image(first)
-    try:
-        window = pixels if options.roi is None else crop(pixels, options.roi)
-        reference = None if options.align is None else take_reference(pixels, options.align)
-    except DataError as error:  # a region leaves the picture: say which
-        raise DataError(error.what, f"{first}: {error.where}", error.next_step) from error
-    mask = None if options.mask is None else read_view_mask(options.mask, pixels, options.roi)
+    for option, region in (("--roi", options.roi), ("--align", options.align)):
+        _check_region(pixels, region, f"{option}, {first}")
+    window = pixels if options.roi is None else crop(pixels, options.roi)
+    reference = None if options.align is None else take_reference(pixels, options.align)
+    mask = None if options.mask is None else _read_mask(options.mask, pixels, options.roi)
     canvas = _canvas((window.shape[0], window.shape[1]), input_size) if options.tile else None
     return View(input_size, options.roi, mask, reference, canvas)
 
 
-def read_view_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
+def _check_region(pixels: Pixels, region: Roi | None, where: str) -> None:
+    """Raises DataError where the region leaves the picture, naming the option and the file."""
+    try:
+        crop(pixels, region or (0, 0, 1, 1))
+    except DataError as error:
+        raise DataError(error.what, f"{where}: {error.where}", error.next_step) from error
+
+
+def _read_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
     """The mask of the region of interest, 255 look and 0 ignore. Raises DataError where it does not fit."""
+    if not path.is_file():
+        raise DataError("there is no file of this name", f"--mask {path}", "Check the path.")
     values = read_image(path).max(axis=2)
     window = pixels if roi is None else crop(pixels, roi)
     if values.shape == pixels.shape[:2]:
