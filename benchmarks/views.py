@@ -1,9 +1,9 @@
 """What do `--tile`, `--mask` and `--align` cost, and what do they gain where they matter?
 
-    python benchmarks/views.py [--work DIR] [--only tile,mask,align] [--steps 400] [--frames 300]
+    python benchmarks/views.py [--work DIR] [--only tile,mask,align] [--steps 250] [--frames 200]
 
-For each a made set of simulated parts, trained, built and evaluated twice as the commands do, with the option and
-without, all else the same:
+For each a made set of simulated parts, trained, built and evaluated twice as the commands do, with the option
+and without, all else the same:
 
     tile   2048x1536 trays of 24 parts, one part of a bad tray has a defect
     mask   parts before a background that is another one in every picture
@@ -41,7 +41,7 @@ from edge.backends import Backend, open_backend
 from edge.cameras.parts import DEFECTS, SIDE, render_part
 from edge.frame import Pixels
 from edge.images import read_image
-from edge.recipe import load_pair
+from edge.recipe import load_pair, recipe_path
 from edge.view import View, view_of
 
 SEED = 7
@@ -117,9 +117,9 @@ def options_for(task: str, work: Path) -> ViewOptions:
 
 def write_set(root: Path, picture: Picture, learnt: int, judged: int) -> None:
     """MVTec layout; parts are numbered through, so that no test part was learnt."""
-    for folder, first, count, bad in (
-        ("train/good", 0, learnt, False), ("test/good", 1000, judged, False), ("test/bad", 2000, judged, True),
-    ):  # fmt: skip
+    folders = {"train/good": (0, learnt), "test/good": (1000, judged), "test/bad": (2000, judged)}
+    for folder, (first, count) in folders.items():
+        bad = folder.endswith("bad")
         (root / folder).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             pixels = picture(first + i, DEFECTS[i % len(DEFECTS)] if bad else None)
@@ -139,7 +139,7 @@ def train_and_judge(data: Path, folder: Path, options: ViewOptions, steps: int) 
         "image_auroc": round(result.image_auroc, 4),
         "interval": [round(end, 4) for end in result.image_auroc_interval],
         "false_rejects": result.false_reject_rate, "detected": result.detection_rate("bad"),
-        "training_minutes": round(minutes, 2), "recipe_bytes": engine.with_suffix(".recipe.json").stat().st_size,
+        "training_minutes": round(minutes, 2), "recipe_bytes": recipe_path(engine).stat().st_size,
     }  # fmt: skip
 
 
@@ -218,8 +218,8 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, help="folder for sets and models; default: a temporary one")
     parser.add_argument("--only", default=",".join(TASKS), help="names with commas; default: all")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--frames", type=int, default=200)
     arguments = parser.parse_args()
     table = Table("option", "AUROC without", "with", "ms without, median / p99", "with", "ratio")
     results = {}

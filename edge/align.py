@@ -102,14 +102,14 @@ def find_pose(pixels: Pixels, reference: Reference) -> Pose:
 def straighten(pixels: Pixels, pose: Pose, roi: Roi, labels: bool = False) -> Pixels:
     """The region (x, y, width, height) of the reference picture, taken from this one: (height, width[, 3]).
 
-    What the camera did not see is filled with the nearest pixels, with 0 for `labels` (a mask's values,
-    which are never mixed).
+    What the camera did not see is filled with the picture's mirror image, as in `distillation/augment.py`;
+    with 0 for `labels` (a mask's values, which are never mixed).
     """
     x, y, width, height = roi
     moved = pose.copy()
     moved[:, 2] += pose[:, :2] @ (x, y)
     method = cv2.INTER_NEAREST if labels else cv2.INTER_LINEAR
-    border = cv2.BORDER_CONSTANT if labels else cv2.BORDER_REPLICATE
+    border = cv2.BORDER_CONSTANT if labels else cv2.BORDER_REFLECT_101
     flags = method | cv2.WARP_INVERSE_MAP
     return np.asarray(
         cv2.warpAffine(pixels, moved, (width, height), flags=flags, borderMode=border), np.uint8
