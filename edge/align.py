@@ -16,15 +16,14 @@ from edge.errors import DataError, InspectError, PartNotFound
 from edge.frame import Pixels
 from edge.preprocess import Roi, crop
 
-PATCH_SIDE = (
-    96  # pixels of the patch's longer side once it is reduced: a tenth of a pixel there is fine enough
-)
+PATCH_SIDE = 96  # pixels of the patch's longer side once it is reduced: there a tenth of a pixel can be told
 SMALLEST_PATCH = 16  # camera pixels a side: fewer carry too little to tell the turn
+THINNEST_PATCH = 8  # times longer than it is wide: reduced, 12 pixels are left of its width
 MAX_MOVE = 0.10  # of the picture's longer side, in x and in y
 MAX_TURN_DEGREES = 8.0
 ANGLES = (0.0, -4.0, 4.0, -8.0, 8.0)  # degrees; the refinement needs a start that is at most 2 degrees off
 MIN_CORRELATION = 0.8  # the wrong mark reached 0.74, an empty belt 0.58, the mark itself 0.92 and more
-SAME_WHEN_TURNED = 0.95  # a patch that is so like itself turned by MAX_TURN_DEGREES cannot tell the turn
+SAME_WHEN_TURNED = 0.98  # a patch that is so like itself when turned cannot tell the turn
 MIN_CONTRAST = 4.0  # grey levels, standard deviation: sensor noise has 2
 REFINE = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-4)  # at most 40 steps of the refinement
 BLUR = 1.0  # reduced pixels, standard deviation: against noise and stair steps
@@ -55,27 +54,15 @@ def take_reference(pixels: Pixels, box: Roi) -> Reference:
     the same when turned, or like another place within the search window.
     """
     x, y, width, height = box
-    if min(width, height) < SMALLEST_PATCH:
-        raise _unfit(
-            f"a patch of {width}x{height} is too small", f"Give {SMALLEST_PATCH} pixels a side or more."
-        )
+    if min(width, height) < SMALLEST_PATCH or max(width, height) > THINNEST_PATCH * min(width, height):
+        hint = f"Give {SMALLEST_PATCH} pixels a side or more, and no strip."
+        raise _unfit(f"a patch of {width}x{height} is too small", hint)
     step = -(-max(width, height) // PATCH_SIDE)
     box = (x, y, width - width % step, height - height % step)
-    picture = (pixels.shape[0], pixels.shape[1])
     window, (left, above) = _search_window(pixels, box, step)
-    patch = window[(box[1] - above) // step :, (box[0] - left) // step :][: box[3] // step, : box[2] // step]
-    reference = Reference(np.ascontiguousarray(patch), box, picture)
-    if patch.std() < MIN_CONTRAST:
-        raise _unfit(
-            "there is nothing to be seen in the patch", "Choose a printed mark or a corner of the part."
-        )
-    turned = cv2.matchTemplate(_turned(patch, MAX_TURN_DEGREES)[0], patch, cv2.TM_CCOEFF_NORMED)
-    if turned[0, 0] > SAME_WHEN_TURNED:
-        hint = "Choose one that is not round, or a larger one."
-        raise _unfit("the patch looks the same when it is turned", hint)
-    if (likeness := _likeness_elsewhere(pixels, reference)) > MIN_CORRELATION:
-        hint = "Choose a mark that is there once, or a corner in place of an edge."
-        raise _unfit(f"another place looks like the patch (correlation {likeness:.2f})", hint)
+    patch = window[(y - above) // step :, (x - left) // step :][: height // step, : width // step]
+    reference = Reference(np.ascontiguousarray(patch), box, (pixels.shape[0], pixels.shape[1]))
+    _check_fitness(reference, window, ((x - left) // step, (y - above) // step))
     return reference
 
 
@@ -92,7 +79,7 @@ def find_pose(pixels: Pixels, reference: Reference) -> Pose:
     window, corner = _search_window(pixels, reference.box, reference.step)
     start, place = _best_match(window, reference.patch)
     turn, correlation = _refined(window, reference.patch, start, place)
-    if correlation < MIN_CORRELATION:
+    if not correlation >= MIN_CORRELATION:  # NaN, of a picture without any change, is no match either
         raise _not_found(f"the reference patch is not there (correlation {correlation:.2f})")
     pose = _in_camera_pixels(turn, corner, reference)
     _check_reach(pose, reference)
@@ -211,12 +198,25 @@ def _check_reach(pose: Pose, reference: Reference) -> None:
         raise _not_found(f"{what} (at most {most:.0f} and {MAX_TURN_DEGREES:.0f})")
 
 
-def _likeness_elsewhere(pixels: Pixels, reference: Reference) -> float:
-    """The best correlation in the reference picture's search window, a quarter of the patch away or more."""
-    window, corner = _search_window(pixels, reference.box, reference.step)
-    likeness = cv2.matchTemplate(window, reference.patch, cv2.TM_CCOEFF_NORMED)
-    x, y = ((reference.box[i] - corner[i]) // reference.step for i in range(2))
-    height, width = (max(1, side // 4) for side in reference.patch.shape)
+def _check_fitness(reference: Reference, window: Grey, place: tuple[int, int]) -> None:
+    """Could this patch, which lies at `place` (x, y) in its own window, be found again for certain?"""
+    patch = reference.patch
+    if patch.std() < MIN_CONTRAST:
+        hint = "Choose a printed mark or a corner of the part."
+        raise _unfit("there is nothing to be seen in the patch", hint)
+    if (likeness := _likeness_elsewhere(window, patch, place)) > MIN_CORRELATION:
+        hint = "Choose a mark that is there once, or a corner in place of an edge."
+        raise _unfit(f"another place looks like the patch (correlation {likeness:.2f})", hint)
+    turned = cv2.matchTemplate(_turned(patch, MAX_TURN_DEGREES)[0], patch, cv2.TM_CCOEFF_NORMED)
+    if turned[0, 0] > SAME_WHEN_TURNED:
+        hint = "Choose one that is not round, or a larger one."
+        raise _unfit("the patch looks the same when it is turned", hint)
+
+
+def _likeness_elsewhere(window: Grey, patch: Grey, place: tuple[int, int]) -> float:
+    """The best correlation in the window, a quarter of the patch away from its place or more."""
+    likeness = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
+    (x, y), (height, width) = place, (max(1, side // 4) for side in patch.shape)
     likeness[max(0, y - height) : y + height + 1, max(0, x - width) : x + width + 1] = -1
     return float(likeness.max())
 

@@ -88,6 +88,12 @@ def test_the_empty_belt_holds_no_part(reference: Reference) -> None:
             find_pose(np.ascontiguousarray(ground[:SIDE, x : x + SIDE]), reference)
 
 
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_a_picture_without_any_change_holds_no_part(reference: Reference, grey: int) -> None:
+    with pytest.raises(PartNotFound):
+        find_pose(np.full((SIDE, SIDE, 3), grey, np.uint8), reference)
+
+
 def test_a_covered_patch_is_not_found(reference: Reference) -> None:
     picture = render_part(5, 2).copy()
     picture[45:125, 85:250] = 128
@@ -121,6 +127,7 @@ def line_art(draw: str) -> Pixels:
         ("disc", (130, 130, 61, 61), "the same when it is turned"),
         ("crosses", (127, 147, 27, 27), "another place"),
         ("edge", (140, 140, 9, 40), "too small"),
+        ("edge", (20, 140, 280, 20), "too small"),
     ],
 )
 def test_a_patch_that_cannot_tell_the_pose_is_refused(

@@ -1,5 +1,7 @@
 """Tiles cover the picture, overlap, and become one map without a seam."""
 
+from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def test_no_tile_border_shows_in_the_map_of_a_real_engine() -> None:
     """On a smooth picture every change in the map is slow; where tiles begin and end it is no faster."""
     view = View((256, 256), canvas=(448, 640))
     recipe = load_recipe(recipe_path(ENGINE))
-    tiled = open_backend(ENGINE, _with_view(recipe, view))
+    tiled = open_backend(ENGINE, replace(recipe, view=view.to_json()))
     anomaly_map, _ = tiled.infer(cv2.resize(render_part(3, 0), (640, 448)))
     assert view.tiling is not None
     borders = {x for _, x in view.tiling.corners if x} | {
@@ -64,12 +66,6 @@ def test_no_tile_border_shows_in_the_map_of_a_real_engine() -> None:
     at_borders = [steps[x - 1] for x in borders]
     elsewhere = np.delete(steps, [x - 1 for x in borders])
     assert max(at_borders) < np.quantile(elsewhere, 0.9)
-
-
-def _with_view(recipe: object, view: View) -> object:
-    from dataclasses import replace
-
-    return replace(recipe, view=view.to_json())  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("x", [56, 60, 64, 100, 113, 120])
@@ -93,10 +89,8 @@ def _tiles(picture: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_batch_says_what_its_pictures_say_alone(tmp_path: Path, backend: str) -> None:
-    if backend == "openvino":
-        pytest.importorskip("importlib.util").find_spec("openvino") or pytest.skip(
-            "openvino is not installed"
-        )
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     engine, recipe, _ = load_pair(toy_pair(tmp_path))
     opened = open_backend(engine, recipe, backend)
     pictures = np.random.default_rng(0).integers(0, 256, (7, TOY, TOY, 3), dtype=np.uint8)

@@ -22,11 +22,12 @@ from calibration.views import ViewOptions, make_view
 from distillation.learn import learn
 from distillation.model import load_model
 from distillation.train import TrainConfig
-from edge.align import take_reference
+from edge.align import find_pose, take_reference
 from edge.backends import open_backend
 from edge.cameras.ground import belt
 from edge.cameras.parts import render_part
 from edge.cli import app
+from edge.demo.show import ENGINE
 from edge.errors import DataError, InspectError, PartNotFound, RecipeError
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels, Shot
@@ -226,19 +227,8 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def first_label(root: Path) -> tuple[int, int, int, int]:
     """Where the label lies in the first picture: what a person would draw a box round."""
     first = cv2.imread(str(root / "train" / "good" / "000.png"))
-    corner = np.array([LABEL[0], LABEL[1], 1])
-    x, y = (
-        np.linalg.inv(np.vstack([_pose_of(first), (0, 0, 1)]))[:2] @ corner
-        if False
-        else _pose_of(first) @ corner
-    )
+    x, y = find_pose(first, take_reference(render_part(5, 0), LABEL)) @ (LABEL[0], LABEL[1], 1)
     return round(float(x)), round(float(y)), LABEL[2], LABEL[3]
-
-
-def _pose_of(picture: Pixels) -> np.ndarray:
-    from edge.align import find_pose
-
-    return find_pose(picture, take_reference(render_part(5, 0), LABEL))
 
 
 def test_from_loose_parts_to_a_report_through_one_view(loose: Path, tmp_path: Path) -> None:
@@ -343,8 +333,6 @@ def test_options_that_do_not_fit_are_refused_in_words(
 
 
 def test_a_recipe_of_before_views_keeps_its_seal() -> None:
-    from edge.demo.show import ENGINE
-
     assert load_pair(ENGINE)[1].view == {}
 
 
