@@ -16,14 +16,17 @@ from calibration.thresholds import Thresholds, describe, fit_thresholds
 from distillation.detector import Detector, DetectorConfig
 from distillation.model import About, load_model
 from edge import __version__
+from edge.backends import behind_view
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.recipe import Artefact, Recipe, dumps, recipe_path, save_recipe, sha256_of
+from edge.view import View
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
 MAX_LIMIT = 100.0  # of the pass limit; trained models have 1.2 to 2, and a limit up there passes everything
 PARITY_BATCHES = (1, 2, 5)
+MOST_TILES = 64  # of large held-out pictures: for the comparison with torch and for INT8
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,17 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
     detector, about, images = load_model(folder)
     say("exporting")
     model = export_onnx(detector)
+    view = View.from_json(detector.config.input_size, about.roi, about.view)
+    pieces = view.pieces(images, MOST_TILES)
     say(f"comparing with torch on {len(images)} good pictures")
-    map_error, _ = compare_with_torch(detector, model, images)
+    map_error, _ = compare_with_torch(detector, model, pieces)
     if map_error > MAX_MAP_ERROR:
         what = f"the exported graph is off by {map_error:.1e} (allowed {MAX_MAP_ERROR:.0e})"
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
-    sealer = _Sealer(folder, detector.config, about, images, false_reject_rate)
+    sealer = _Sealer(folder, detector.config, about, view, images, false_reject_rate)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:
-        quantised = quantise(model, images, say)
+        quantised = quantise(model, pieces, say)
         text = (
             f"{quantised.int8_mac_share:.0%} of the work in INT8, AUROC on self-made anomalies "
             f"{-quantised.auroc_loss:+.4f}, score correlation {quantised.score_correlation:.4f}"
@@ -78,6 +83,7 @@ class _Sealer:
     folder: Path
     config: DetectorConfig
     about: About
+    view: View
     images: Pixels
     false_reject_rate: float
 
@@ -89,7 +95,7 @@ class _Sealer:
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             candidate = Path(scratch) / "candidate.onnx"
             write_onnx(model, candidate, "")
-            backend = OnnxRuntimeBackend(candidate, self.config.input_size)
+            backend = behind_view(OnnxRuntimeBackend(candidate, self.config.input_size), self.view)
             scores = [backend.infer(image)[1] for image in self.images]
         thresholds = fit_thresholds(scores, self.false_reject_rate)
         check_limit(thresholds.review, self.folder)
@@ -131,6 +137,7 @@ def _recipe(config: DetectorConfig, about: About, thresholds: Thresholds) -> Rec
         review=thresholds.review,
         fail=thresholds.fail,
         roi=about.roi,
+        view=about.view,
         training_set={"sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out},
         normalisation=about.normalisation,
         expected_false_rejects=thresholds.to_recipe(),

@@ -20,15 +20,17 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import DataError
+from edge.errors import DataError, PartNotFound
 from edge.images import list_images, read_image
-from edge.preprocess import Roi, preprocess
+from edge.view import View
 
 # Below this the spread of good scores cannot be told at all: two are held out, six are left to learn from.
 MIN_GOOD_IMAGES = 8
 
 # Two scores are the least that have a spread.
 MIN_HELD_OUT = 2
+
+NAMED = 10  # files in one error
 
 LOGICAL, STRUCTURAL = "logical_anomalies", "structural_anomalies"  # the two types of LOCO AD
 LAYOUTS = "train/good and test/<type>, or a folder of pictures of good parts"
@@ -101,37 +103,35 @@ def split_held_out(
     return train, [path for i, path in enumerate(pool) if i in chosen]
 
 
-def load_images(
-    paths: Sequence[Path],
-    input_size: tuple[int, int],
-    roi: Roi | None = None,
-    sizes: Counter[tuple[int, int]] | None = None,
-) -> Images:
-    """Read pictures as the station would see them: uint8 (N, h, w, 3) BGR of `input_size` (height, width).
+def load_images(paths: Sequence[Path], view: View, sizes: Counter[tuple[int, int]] | None = None) -> Images:
+    """Read pictures as the station would see them: uint8 (N, h, w, 3) BGR of the view's size.
 
     `sizes`, where given, counts the (height, width) the files had, so that the caller can mention a mixed
-    set. Raises DataError naming the first file that cannot be used.
+    set. Raises DataError naming the first file that cannot be used, PartNotFound naming all in which the
+    part does not lie where it should.
     """
-    images = np.empty((len(paths), *input_size, 3), np.uint8)
+    images, lost = np.empty((len(paths), *view.size, 3), np.uint8), []
     for i, path in enumerate(paths):
-        images[i] = load_image(path, input_size, roi, sizes)
+        try:
+            images[i] = load_image(path, view, sizes)
+        except PartNotFound as error:
+            lost.append((path, error))
+    if lost:
+        raise _parts_not_found(lost, len(paths))
     return images
 
 
 def load_image(
-    path: Path,
-    input_size: tuple[int, int],
-    roi: Roi | None = None,
-    sizes: Counter[tuple[int, int]] | None = None,
+    path: Path, view: View, sizes: Counter[tuple[int, int]] | None = None
 ) -> npt.NDArray[np.uint8]:
     """One picture, as in `load_images`: uint8 (h, w, 3) BGR."""
     pixels = read_image(path)
     if sizes is not None:
         sizes[pixels.shape[0], pixels.shape[1]] += 1
     try:
-        return preprocess(pixels, input_size, roi)
-    except DataError as error:  # the ROI leaves this picture: say which
-        raise DataError(error.what, f"{path}: {error.where}", error.next_step) from error
+        return view.see(pixels)
+    except DataError as error:  # say which picture it is
+        raise type(error)(error.what, f"{path}: {error.where}", error.next_step) from error
 
 
 def dataset_digest(paths: Sequence[Path]) -> str:
@@ -198,6 +198,14 @@ def _images(folder: Path) -> list[Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def _parts_not_found(lost: Sequence[tuple[Path, PartNotFound]], count: int) -> PartNotFound:
+    names = ", ".join(path.name for path, _ in lost[:NAMED]) + (", ..." if len(lost) > NAMED else "")
+    what = f"in {len(lost)} of {count} pictures the part cannot be aligned: {names}"
+    first = lost[0][1]
+    hint = "Remove them, or choose another patch with --align."
+    return PartNotFound(what, f"first: {first.where}: {first.what}", hint)
 
 
 def _no_good_pictures(root: Path) -> DataError:

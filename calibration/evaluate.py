@@ -8,6 +8,7 @@ good-against-structural, never one pool.
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -16,12 +17,12 @@ from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_m
 from calibration.localisation import Localisation, mean_of_kinds, open_localisation
 from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend
-from edge.errors import DataError
-from edge.frame import Inspection, Shot, make_frame
+from edge.errors import DataError, PartNotFound
+from edge.frame import AnomalyMap, Inspection, Shot, make_frame
 from edge.images import read_image
-from edge.preprocess import preprocess
 from edge.recipe import Recipe
-from edge.verdict import decide
+from edge.verdict import Outcome, decide
+from edge.view import View, view_of
 
 __all__ = ["CALM_PARTS", "SEED", "Evaluation", "Progress", "evaluate"]
 
@@ -47,26 +48,30 @@ def evaluate(
     if not tests:
         hint = "Put pictures into test/good and test/<type>."
         raise DataError("there are no test pictures", str(dataset.root / "test"), hint)
-    localisation = open_localisation(dataset, recipe.roi)
+    view = view_of(recipe)
+    localisation = open_localisation(dataset, view)
     images = []
     for done, image in enumerate(tests, 1):
-        images.append(_judge(backend, recipe, image, localisation))
+        images.append(_judge(backend, recipe, view, image, localisation))
         if progress is not None:
             progress(done, len(tests))
     return _summarise(backend, recipe, dataset, images, localisation)
 
 
 def _judge(
-    backend: Backend, recipe: Recipe, image: LabelledImage, localisation: Localisation | None
+    backend: Backend, recipe: Recipe, view: View, image: LabelledImage, localisation: Localisation | None
 ) -> Judged:
     pixels = read_image(image.path)
-    window = preprocess(pixels, recipe.input_size, recipe.roi)
+    try:
+        window = view.see(pixels)
+    except PartNotFound:
+        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), 0.0)
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
     took = time.perf_counter_ns() - start
     usable = bool(np.isfinite(anomaly_map).all())
     if localisation is not None and usable:
-        localisation.add(image, anomaly_map, (pixels.shape[0], pixels.shape[1]))
+        localisation.add(image, anomaly_map, pixels)
     frame = make_frame(Shot(pixels), 0, image.path.name, captured_ns=0)
     outcome = decide(frame, Inspection(0, score, anomaly_map, "", 0, 0), recipe, now_ns=0).outcome
     peak = float(anomaly_map.max()) if usable else math.inf
@@ -97,9 +102,17 @@ def _summarise(
         au_spro_per_type=spro,
         per_type={kind: auroc_of(good, _of_kind(images, kind)) for kind in kinds},
         map_limit=_map_limit(recipe, calm),
-        maps={i.path: backend.infer(load_image(i.path, recipe.input_size, recipe.roi))[0] for i in shown},
+        maps={i.path: _map_of(backend, view_of(recipe), i.path) for i in shown},
         notes=_notes(dataset, images, pixels),
     )
+
+
+def _map_of(backend: Backend, view: View, path: Path) -> AnomalyMap:
+    """The picture's map; NaN, which is shown as hottest, where the part is not where it should be."""
+    try:
+        return backend.infer(load_image(path, view))[0]
+    except PartNotFound:
+        return np.full((1, 1), np.nan, np.float32)
 
 
 def _divide(values: list[tuple[str, float]], dataset: Dataset) -> tuple[Scores, list[Scores]]:
@@ -138,7 +151,7 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
         "There are no masks: how well the place is found cannot be told.": pixels is None
         and n_good < len(images),
         f"{unmasked} anomalous pictures have no mask and are left out of the pixel figures.": unmasked,
-        f"{broken} pictures got no finite score or map; they count as rejected.": broken,
+        f"{broken} pictures got no finite score or map, or show no part; they count as rejected.": broken,
         "The pictures of a plain folder are taken as good parts. If the model has learnt from them, "
         "the figures are better than the line will see.": dataset.layout == "plain",
         "Figures for logical and structural anomalies are taken apart and averaged; "

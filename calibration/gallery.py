@@ -6,10 +6,12 @@ from html import escape
 import cv2
 
 from calibration.figures import Evaluation, Judged
+from edge.errors import PartNotFound
 from edge.frame import Pixels
 from edge.images import read_image
 from edge.overlay import heatmap_overlay
 from edge.verdict import Outcome
+from edge.view import view_of
 
 THUMBNAIL = 300  # pixels of the longer side; sixteen pairs stay well below 1 MB
 JPEG_QUALITY = 82
@@ -26,7 +28,7 @@ def gallery(e: Evaluation, images: list[Judged], title: str, hint: str) -> str:
 
 
 def _figure(e: Evaluation, image: Judged) -> str:
-    pixels = read_image(image.path)
+    pixels = _aligned(e, read_image(image.path))
     hot = heatmap_overlay(pixels, e.maps[image.path], e.map_limit, e.recipe.roi)
     wrong = image.is_good != (image.outcome is Outcome.PASS)
     name = f"{image.kind}/{image.path.name}"
@@ -35,6 +37,14 @@ def _figure(e: Evaluation, image: Judged) -> str:
     caption = f"<b>{escape(image.kind)}</b> {escape(image.path.name)}<br>score {image.score:.3g} {tag}"
     kind = "wrong" if wrong else ""
     return f"<figure class='{kind}'><div>{pair}</div><figcaption>{caption}</figcaption></figure>"
+
+
+def _aligned(e: Evaluation, pixels: Pixels) -> Pixels:
+    """As the map lies; as it came, where the part is not where it should be."""
+    try:
+        return view_of(e.recipe).aligned(pixels)
+    except PartNotFound:
+        return pixels
 
 
 def _img(pixels: Pixels, name: str) -> str:

@@ -1,8 +1,8 @@
 """Ground truth masks, and how well anomaly maps fit them.
 
 Maps are compared with masks at the mask's own resolution, as both MVTec protocols ask: the mask is cut to the
-region of interest, the map enlarged bilinearly to it. What lies outside the region is nobody's miss and
-nobody's false alarm.
+region of interest (and laid onto the reference, as the picture was), the map enlarged bilinearly to it. What
+lies outside the region, or where the view's mask says "ignore", is nobody's miss and nobody's false alarm.
 """
 
 import json
@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from calibration.dataset import LOGICAL, STRUCTURAL, Dataset, LabelledImage
 from calibration.pixel_metrics import Mask, PixelCounts, Region, connected_regions
+from edge.align import Pose
 from edge.errors import DataError
-from edge.frame import AnomalyMap
+from edge.frame import AnomalyMap, Pixels
 from edge.images import read_image
-from edge.preprocess import Roi
+from edge.view import View
 
 PRO_LIMIT = 0.3  # false positive rate up to which AU-PRO integrates (MVTec AD)
 SPRO_LIMIT = 0.05  # the same for AU-sPRO (MVTec LOCO AD's headline)
@@ -52,28 +53,29 @@ class Localisation:
     """Counts a data set's maps one picture at a time, then gives the pixel figures."""
 
     defects: Mapping[int, Defect] | None  # by pixel value; None where the set is not LOCO
-    roi: Roi | None
+    view: View
     unmasked: int = 0  # anomalous pictures without a mask: left out
     _counts: dict[str, PixelCounts] = field(default_factory=dict)
 
-    def add(self, image: LabelledImage, anomaly_map: AnomalyMap, size: tuple[int, int]) -> None:
-        """Count the map (h, w) of one picture, whose file is `size` = (height, width) pixels.
+    def add(self, image: LabelledImage, anomaly_map: AnomalyMap, pixels: Pixels) -> None:
+        """Count the map (h, w) of one picture (H, W, 3) as the file has it.
 
         Raises DataError when a mask does not fit the picture or LOCO's list of defects.
         """
         if image.kind != "good" and not image.masks:
             self.unmasked += 1
             return
-        masks = [_read_mask(path, size, self.roi) for path in image.masks]
-        width, height = self.roi[2:] if self.roi else (size[1], size[0])
-        enlarged = cv2.resize(anomaly_map, (width, height), interpolation=cv2.INTER_LINEAR)
+        pose = self.view.pose(pixels)
+        masks = [_read_mask(path, pixels, self.view, pose) for path in image.masks]
+        width, height = self.view.roi[2:] if self.view.roi else (pixels.shape[1], pixels.shape[0])
+        enlarged = np.asarray(cv2.resize(anomaly_map, (width, height)), np.float32)  # bilinear
         key = "good" if self.defects is None else image.kind
         counts = self._counts.setdefault(key, PixelCounts())
         if self.defects is None:
-            counts.add(np.asarray(enlarged, np.float32), connected_regions(_union(masks, height, width)))
+            regions = connected_regions(_union(masks, height, width))
         else:
             regions = [self._region(mask, path) for mask, path in zip(masks, image.masks, strict=True)]
-            counts.add(np.asarray(enlarged, np.float32), [r for r in regions if r.mask.any()])
+        counts.add(*_looked_at(enlarged, [r for r in regions if r.mask.any()], self.view.mask))
 
     def pixel_auroc(self) -> float:
         """Over all pixels of all pictures; NaN without masks."""
@@ -103,11 +105,11 @@ class Localisation:
         return self.defects[value].region(mask) if value else Region(mask, 1)
 
 
-def open_localisation(dataset: Dataset, roi: Roi | None) -> Localisation | None:
+def open_localisation(dataset: Dataset, view: View) -> Localisation | None:
     """Ready to count this set's maps; None where it has no masks at all. Raises DataError."""
     if not any(image.masks for image in dataset.test):
         return None
-    return Localisation(read_defects(dataset.root) if dataset.layout == "loco" else None, roi)
+    return Localisation(read_defects(dataset.root) if dataset.layout == "loco" else None, view)
 
 
 def read_defects(root: Path) -> dict[int, Defect]:
@@ -131,14 +133,25 @@ def mean_of_kinds(values: Mapping[str, float]) -> float:
     return (values.get(LOGICAL, math.nan) + values.get(STRUCTURAL, math.nan)) / 2
 
 
-def _read_mask(path: Path, size: tuple[int, int], roi: Roi | None) -> MaskValues:
-    """Mask values uint8 (H, W), cut to the ROI."""
+def _read_mask(path: Path, pixels: Pixels, view: View, pose: Pose | None) -> MaskValues:
+    """Mask values uint8 (H, W), as the view shows its picture; 0 where it says "ignore"."""
     values: MaskValues = read_image(path).max(axis=2)
+    size = pixels.shape[:2]
     if values.shape != size:
         what = f"the mask is {values.shape[1]}x{values.shape[0]}, its picture {size[1]}x{size[0]}"
         raise DataError(what, str(path), "Take masks of the pictures' own size.")
-    x, y, width, height = roi or (0, 0, size[1], size[0])
-    return values[y : y + height, x : x + width]
+    window = view.window(values, pose, labels=True)
+    return window if view.mask is None else np.where(view.mask > 0, window, np.uint8(0))
+
+
+def _looked_at(
+    values: AnomalyMap, regions: list[Region], mask: MaskValues | None
+) -> tuple[AnomalyMap, list[Region]]:
+    """Map and regions without the pixels that the view ignores."""
+    if mask is None:
+        return values, regions
+    inside = mask > 0
+    return values[inside], [Region(region.mask[inside], region.saturation) for region in regions]
 
 
 def _union(masks: list[MaskValues], height: int, width: int) -> Mask:

@@ -15,6 +15,7 @@ import torch
 
 from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
 from calibration.normalisation import fit_gaussian, fit_score_scale, leave_one_out_distances, map_quantiles
+from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
 from distillation.augment import with_variants
 from distillation.detector import BRANCHES, Detector, DetectorConfig
@@ -24,11 +25,12 @@ from distillation.students import LOCAL_STUDENTS
 from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import TEACHERS, load_teacher
 from edge.errors import InspectError
-from edge.preprocess import Roi
 
 BATCH = 8
 CACHE = ".edge-inspect-features"  # a name that nobody else uses: --restart deletes it
 MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that
+MOST_TILES_LEARNT = 1000  # 0.7 GB of features while it trains, and a minute for the pooled distances
+MOST_TILES_HELD_OUT = 200  # looked at twenty times in a run
 FEW_HELD_OUT = 20  # below this, spreads come from all good pictures together
 
 
@@ -60,7 +62,7 @@ class LearnResult:
 
 def learn(
     data: Path, out: Path, watcher: Watcher, detector_config: DetectorConfig, config: TrainConfig,
-    teacher_weights: Path | None = None, roi: Roi | None = None,
+    teacher_weights: Path | None = None, options: ViewOptions = ViewOptions(),  # noqa: B008
 ) -> LearnResult:  # fmt: skip
     """Train on the good pictures under `data` and write the model folder `out`.
 
@@ -70,9 +72,15 @@ def learn(
     _check_config(detector_config)
     train_paths, held_paths = _good_pictures(data, config.seed)
     sizes: Counter[tuple[int, int]] = Counter()
-    train = load_images(train_paths, detector_config.input_size, roi, sizes)
-    held = load_images(held_paths, detector_config.input_size, roi, sizes)
-    watcher.say(_describe(len(train), len(held), sizes))
+    view = make_view(min(train_paths + held_paths), detector_config.input_size, options)
+    train = view.pieces(load_images(train_paths, view, sizes), MOST_TILES_LEARNT, config.seed)
+    held_out = load_images(held_paths, view, sizes)
+    held = view.pieces(held_out, MOST_TILES_HELD_OUT, config.seed)
+    watcher.say(_describe(len(train_paths), len(held_paths), sizes))
+    if view.tiling is not None:
+        watcher.say(
+            f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)
@@ -91,14 +99,14 @@ def learn(
     normalisation = fit_constants(detector, cache, range(len(train)), held_rows, device)
 
     about = About(
-        name=out.resolve().name, trained_on=len(train), held_out=len(held),
-        digest=dataset_digest([*train_paths, *held_paths]), roi=roi, normalisation=normalisation,
-        training=asdict(config),
+        name=out.resolve().name, trained_on=len(train_paths), held_out=len(held_paths),
+        digest=dataset_digest([*train_paths, *held_paths]), roi=view.roi, normalisation=normalisation,
+        training=asdict(config), view=view.to_json(),
     )  # fmt: skip
-    save_model(out, detector.cpu(), about, held)
+    save_model(out, detector.cpu(), about, held_out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
     cache.delete()
-    return LearnResult(out, len(train), len(held), best)
+    return LearnResult(out, len(train_paths), len(held_paths), best)
 
 
 def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: int) -> None:

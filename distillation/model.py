@@ -1,7 +1,8 @@
 """The model folder: what training leaves behind and build-engines starts from.
 
 loco/model.pt            weights, configuration, what it was trained on (torch; loads without running code)
-loco/calibration.npz     the held-out good pictures, uint8 (N, h, w, 3): limits and INT8 ranges come from them
+loco/calibration.npz     the held-out good pictures, uint8 (N, h, w, 3) as the view
+                         shows them (with tiles: whole): limits and INT8 ranges come from them
 """
 
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ class About:
     roi: Roi | None = None
     normalisation: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    view: dict[str, Any] = field(default_factory=dict)  # `View.to_json`
 
 
 def save_model(folder: Path, detector: Detector, about: About, held_out: Pixels) -> None:

@@ -82,6 +82,10 @@ def train(
     teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
     size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 256,
     roi: RoiOption = "",
+    mask: Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")] = None,
+    align: Annotated[str, typer.Option(help="For parts that do not lie still: x,y,width,height of a mark in "
+        "the first picture.")] = "",
+    tile: Annotated[bool, typer.Option("--tile", help="Tiles, for pictures above 1,024 pixels.")] = False,
     local_student: Annotated[str, typer.Option(help="forward or reverse")] = "",
     measure: Annotated[str, typer.Option(help="squared or cosine")] = "",
     context_grid: Annotated[int | None, typer.Option(help="Affinity: GRID x GRID context places.")] = None,
@@ -93,6 +97,7 @@ def train(
 ) -> None:  # fmt: skip
     """Learn from good parts. Continues by itself where an interrupted run of the same settings stopped."""
     with plain_errors():
+        from calibration.views import ViewOptions
         from distillation.detector import DetectorConfig
         from distillation.learn import learn, remove_leftovers
         from distillation.progress import ProgressBars
@@ -104,9 +109,10 @@ def train(
         training = TrainConfig(seed=seed, flips=flips, **({"steps": steps} if steps else {}))
         if restart:
             remove_leftovers(out)
+        options = ViewOptions(parse_roi(roi), mask, parse_roi(align, "--align"), tile)
         begun = time.monotonic()
         with ProgressBars(console) as bars:
-            result = learn(pictures, out, bars, config, training, teacher_weights, parse_roi(roi))
+            result = learn(pictures, out, bars, config, training, teacher_weights, options)
     console.print(f"[green]trained[/] {out} in {(time.monotonic() - begun) / 60:.1f} min")
     console.print(f"best step {result.best_step}. Next: build-engines {out}")
 
@@ -224,7 +230,7 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
     return running.exit_code()
 
 
-def parse_roi(text: str) -> tuple[int, int, int, int] | None:
+def parse_roi(text: str, option: str = "--roi") -> tuple[int, int, int, int] | None:
     """`x,y,width,height` -> four numbers; empty -> None. Raises InspectError."""
     if not text:
         return None
@@ -232,10 +238,10 @@ def parse_roi(text: str) -> tuple[int, int, int, int] | None:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError as error:
         raise InspectError(
-            f"{text!r} is not a region", "--roi", "Give x,y,width,height, e.g. 100,80,640,480."
+            f"{text!r} is not a region", option, "Give x,y,width,height, e.g. 100,80,640,480."
         ) from error
     if min(x, y) < 0 or min(width, height) <= 0:
-        raise InspectError(f"{text!r} is an empty region", "--roi", "Width and height must be above zero.")
+        raise InspectError(f"{text!r} is an empty region", option, "Width and height must be above zero.")
     return x, y, width, height
 
 

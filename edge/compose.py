@@ -18,9 +18,9 @@ from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.outbox import Outbox
 from edge.outputs import Output, output_opener
-from edge.preprocess import preprocess
 from edge.recipe import Recipe, load_pair, stale_note
 from edge.station import Observer, Station
+from edge.view import view_of
 from edge.worker import InferenceWorker
 
 SENDING_S = 0.5  # after the deadline, for the way to the PLC; a verdict that takes longer is taken back
@@ -126,7 +126,7 @@ def dry_run(options: RunOptions) -> list[Check]:
         recipe.append(loaded)
         backend = open_backend(path, loaded, options.backend)
         begun = time.perf_counter()
-        backend.infer(np.zeros((*loaded.input_size, 3), np.uint8))
+        backend.infer(np.zeros((*backend.input_size, 3), np.uint8))
         took = (time.perf_counter() - begun) * 1e3
         backend.close()
         text = f"{loaded.identity}, {artefact.precision}, {backend.name}, {took:.1f} ms a picture"
@@ -140,7 +140,7 @@ def dry_run(options: RunOptions) -> list[Check]:
         finally:
             source.close()
         if recipe:
-            preprocess(pixels, recipe[0].input_size, recipe[0].roi)
+            view_of(recipe[0]).see(pixels)
         return f"gives {pixels.shape[1]}x{pixels.shape[0]}"
 
     checks = [_check("engine", engine), _check(f"camera {safe_uri(options.camera)}", camera)]

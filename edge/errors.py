@@ -19,6 +19,10 @@ class DataError(InspectError):
     """Images or folders that cannot be used."""
 
 
+class PartNotFound(DataError):
+    """The part is not where the camera looks: its reference patch is not there, or it lies too far off."""
+
+
 class RecipeError(InspectError):
     """A recipe or engine that is missing, does not belong together or was changed."""
 

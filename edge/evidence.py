@@ -14,6 +14,7 @@ from edge.frame import Frame, Inspection
 from edge.overlay import heatmap_overlay
 from edge.recipe import Recipe, write_atomically
 from edge.verdict import Outcome, Reason, Verdict
+from edge.view import view_of
 
 WAITING = 32  # pictures that may wait for the disk; more are dropped and counted
 KEPT = 1000  # files; the oldest go first, so that a disk never fills up
@@ -38,7 +39,7 @@ class EvidenceWriter:
             hint = "Give another folder with --save."
             raise InspectError(f"the folder cannot be made: {error}", str(folder), hint) from error
         self.folder, self.saved, self.dropped, self.last_error = folder, 0, 0, ""
-        self._recipe, self._map_limit, self._everything = recipe, map_limit, everything
+        self._view, self._map_limit, self._everything = view_of(recipe), map_limit, everything
         self._files = sorted(p for p in folder.iterdir() if OURS.fullmatch(p.name))
         self._queue: queue.Queue[tuple[Frame, Inspection | None, Verdict] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
@@ -75,7 +76,8 @@ class EvidenceWriter:
         name = f"{now}-{verdict.frame_id:06d}-{verdict.outcome.value}-{verdict.reason.name}-{score}.jpg"
         picture = frame.pixels
         if inspection is not None:
-            picture = heatmap_overlay(picture, inspection.anomaly_map, self._map_limit, self._recipe.roi)
+            straight = self._view.aligned(picture)
+            picture = heatmap_overlay(straight, inspection.anomaly_map, self._map_limit, self._view.roi)
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
         if done:
             write_atomically(self.folder / name, data.tobytes())

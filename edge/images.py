@@ -1,9 +1,11 @@
 """Reading one image file: the folder camera, training and evaluation all come through here."""
 
+import base64
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge.errors import DataError
 from edge.frame import Pixels
@@ -60,3 +62,17 @@ def _high_byte(pixels: np.ndarray, path: Path) -> np.ndarray:
         hint = "Save it with 8 bits a channel, or scale it to the full 16 bits."
         raise DataError(f"16-bit picture that uses only values up to {peak}", str(path), hint)
     return np.asarray(pixels >> 8, dtype=np.uint8)
+
+
+def pack_grey(grey: npt.NDArray[np.uint8]) -> str:
+    """A grey picture (H, W) as text: PNG, base64. For what must travel inside the recipe."""
+    return base64.b64encode(cv2.imencode(".png", grey)[1].tobytes()).decode("ascii")
+
+
+def unpack_grey(text: str) -> npt.NDArray[np.uint8]:
+    """What `pack_grey` was given. Raises ValueError for a text that holds no picture."""
+    data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    grey = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    if grey is None:
+        raise ValueError("the text holds no picture")
+    return np.asarray(grey, np.uint8)

@@ -21,13 +21,21 @@ def preprocess(pixels: Pixels, input_size: tuple[int, int], roi: Roi | None = No
     practice. Colour order and normalisation are inside the engine. Raises DataError when the ROI does not
     lie inside the picture.
     """
-    if roi is not None:
-        x, y, width, height = roi
-        if x + width > pixels.shape[1] or y + height > pixels.shape[0]:
-            where = f"ROI {roi} on a picture of {pixels.shape[1]}x{pixels.shape[0]}"
-            raise DataError("the region of interest leaves the picture", where, "Set the ROI anew.")
-        pixels = pixels[y : y + height, x : x + width]
-    height, width = input_size
+    return resize(pixels if roi is None else crop(pixels, roi), input_size)
+
+
+def crop(pixels: Pixels, roi: Roi) -> Pixels:
+    """The region of interest, (height, width, 3), not copied. Raises DataError when it leaves the picture."""
+    x, y, width, height = roi
+    if x + width > pixels.shape[1] or y + height > pixels.shape[0]:
+        where = f"ROI {roi} on a picture of {pixels.shape[1]}x{pixels.shape[0]}"
+        raise DataError("the region of interest leaves the picture", where, "Set the ROI anew.")
+    return pixels[y : y + height, x : x + width]
+
+
+def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """The picture at (height, width), as `preprocess` describes it; contiguous."""
+    height, width = size
     while pixels.shape[:2] != (height, width):
         step = (_next_side(pixels.shape[0], height), _next_side(pixels.shape[1], width))
         pixels = _resize(pixels, step)

@@ -38,8 +38,10 @@ class Recipe:
     """How one product is inspected. Scores below `review` pass, from `fail` on they fail.
 
     `input_size` is (height, width) in pixels; `roi` is (x, y, width, height) in camera pixels or None for
-    the whole picture; times are milliseconds. `notes` holds what a reader may want to know and no code
-    depends on (expected false rejects, training set digest, normalisation, versions).
+    the whole picture; times are milliseconds. `view` says what else happens to a picture before the engine
+    sees it (`edge/view.py` reads it; mask and reference patch lie in it, so that nothing can get lost) and
+    stands in the file only where there is something to say. What remains a reader may want to know and no
+    code depends on: expected false rejects, training set digest, normalisation, versions.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Recipe:
     normalisation: Mapping[str, Any] = field(default_factory=dict)
     expected_false_rejects: Mapping[str, Any] = field(default_factory=dict)
     made_with: Mapping[str, str] = field(default_factory=dict)
+    view: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -78,7 +81,7 @@ class Recipe:
     @cached_property
     def digest(self) -> str:
         """sha256 over every field; changes when anything in the recipe changes."""
-        return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
+        return hashlib.sha256(_canonical(_fields(self)).encode()).hexdigest()
 
     @property
     def identity(self) -> str:
@@ -155,7 +158,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 def dumps(recipe: Recipe) -> str:
     """The file's text: readable JSON, digest last."""
-    ordered = {"schema": recipe.schema, **asdict(recipe), "digest": recipe.digest}
+    ordered = {"schema": recipe.schema, **_fields(recipe), "digest": recipe.digest}
     return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -201,6 +204,14 @@ def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:
     engine = find_engine(path)
     recipe = load_recipe(recipe_path(engine))
     return engine, recipe, check_artefact(recipe, engine)
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    """Every field; an empty view is left out, so that recipes from before views keep their seal."""
+    values = asdict(recipe)
+    if not recipe.view:
+        del values["view"]
+    return values
 
 
 def _canonical(value: object) -> str:

@@ -1,6 +1,7 @@
 """Showing and changing a recipe; every change seals it again."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from edge.recipe import (
 
 
 def change_recipe(path: Path, changes: dict[str, Any]) -> str:
-    """Apply the changes that are not None, seal, and give the recipe's text. Raises RecipeError."""
+    """Apply the changes that are not None, seal, and show the recipe. Raises RecipeError."""
     engine, recipe, _ = load_pair(path)
     wanted = {name: value for name, value in changes.items() if value is not None}
     if not wanted:
-        return dumps(recipe)
+        return readable(recipe)
     try:
         changed: Recipe = replace(recipe, **wanted)
     except ValueError as error:
@@ -33,7 +34,12 @@ def change_recipe(path: Path, changes: dict[str, Any]) -> str:
     if (changed.review, changed.fail) != (recipe.review, recipe.fail):
         changed = replace(changed, expected_false_rejects={})  # that promise was made for the old limits
     save_recipe(changed, recipe_path(engine))
-    return dumps(changed)
+    return readable(changed)
+
+
+def readable(recipe: Recipe) -> str:
+    """The file's text for a person: of mask and reference patch only how long they are."""
+    return re.sub(r'"[\w+/=]{200,}"', lambda text: f'"... {len(text.group())} characters"', dumps(recipe))
 
 
 def restore_recipe(path: Path) -> str:
@@ -52,4 +58,4 @@ def restore_recipe(path: Path) -> str:
     precision = "int8" if engine.stem.endswith(".int8") else "fp32"
     artefact = Artefact(engine.name, sha256_of(engine), precision)
     save_recipe(recipe.with_artefact(artefact), recipe_path(engine))
-    return dumps(recipe.with_artefact(artefact))
+    return readable(recipe.with_artefact(artefact))

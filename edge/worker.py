@@ -1,6 +1,6 @@
 """Inference in a thread of its own: a hung backend costs one part its pass, not the line its answer.
 
-    station --frame--> [ one slot ] --> preprocess, infer --> [ answer ] --> station, until the deadline
+    station --frame--> [ one slot ] --> see, infer --> [ answer ] --> station, until the deadline
 
 The deadline is kept by the one who waits. While a worker still hangs on an old frame, every new one is
 answered with BACKEND_FAULT at once; what the old one says in the end is thrown away and counted.
@@ -11,11 +11,11 @@ import threading
 import time
 
 from edge.backends import Backend
-from edge.errors import BackendFault, DataError
+from edge.errors import BackendFault, DataError, PartNotFound
 from edge.frame import Frame, Inspection
-from edge.preprocess import preprocess
 from edge.recipe import Recipe
 from edge.verdict import Reason
+from edge.view import view_of
 
 JOIN_S = 1.0
 
@@ -26,7 +26,7 @@ class InferenceWorker:
     def __init__(self, backend: Backend, recipe: Recipe, model_sha256: str) -> None:
         self.late = 0  # answers that came after their deadline and were not published
         self.last_error = ""
-        self._backend, self._recipe, self._sha256 = backend, recipe, model_sha256
+        self._backend, self._view, self._sha256 = backend, view_of(recipe), model_sha256
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
         self._owed = False  # the worker has a frame whose deadline is over
@@ -67,13 +67,15 @@ class InferenceWorker:
         """One frame through the model; every fault becomes a reason."""
         try:
             begun = time.monotonic_ns()
-            pixels = preprocess(frame.pixels, self._recipe.input_size, self._recipe.roi)
+            pixels = self._view.see(frame.pixels)
             ready = time.monotonic_ns()
             anomaly_map, score = self._backend.infer(pixels)
             done = time.monotonic_ns()
             self.last_error = ""
         except BackendFault as error:
             return self._fault(error, Reason.BACKEND_FAULT)
+        except PartNotFound as error:
+            return self._fault(error, Reason.PART_NOT_FOUND)
         except DataError as error:  # the picture does not fit the recipe
             return self._fault(error, Reason.RECIPE_MISMATCH)
         except Exception as error:  # whatever it is, this part was not judged

@@ -19,6 +19,7 @@ from calibration.dataset import (
     split_held_out,
 )
 from edge.errors import DataError, InspectError
+from edge.view import View
 
 GREY = np.full((12, 16, 3), 128, np.uint8)
 
@@ -50,7 +51,7 @@ def refused(root: Path, minimum: int = MIN_GOOD_IMAGES) -> DataError:
 
 def unreadable(path: Path) -> DataError:
     with pytest.raises(DataError) as caught:
-        load_images([path], (8, 8))
+        load_images([path], View((8, 8)))
     return caught.value
 
 
@@ -147,7 +148,7 @@ def test_16_bit_with_low_range_is_refused_full_range_is_read(tmp_path: Path) -> 
     low = write(tmp_path / "low.png", np.full((4, 4), 1023, np.uint16))
     assert_speaks(unreadable(low), "up to 1023", low)
     full = write(tmp_path / "full.png", np.full((4, 4), 0x8123, np.uint16))
-    assert load_images([full], (4, 4))[0, 0, 0].tolist() == [0x81] * 3
+    assert load_images([full], View((4, 4)))[0, 0, 0].tolist() == [0x81] * 3
 
 
 def test_grey_and_alpha_become_three_channels(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_grey_and_alpha_become_three_channels(tmp_path: Path) -> None:
     alpha = write(tmp_path / "alpha.png", np.full((4, 4, 4), (10, 20, 30, 0), np.uint8))
     grey_alpha = tmp_path / "grey_alpha.png"
     grey_alpha.write_bytes(grey_alpha_png(4, 4, 77))
-    images = load_images([grey, alpha, grey_alpha], (4, 4))
+    images = load_images([grey, alpha, grey_alpha], View((4, 4)))
     assert images[:, 0, 0].tolist() == [[77] * 3, [10, 20, 30], [77] * 3]
 
 
@@ -185,7 +186,7 @@ def test_unicode_names(tmp_path: Path) -> None:
     renamed = paths[0].rename(paths[0].with_name("Gehäuse №1 — 部品.png"))
     dataset = open_dataset(renamed.parent)
     assert renamed in dataset.train
-    assert load_images([renamed], (8, 8)).shape == (1, 8, 8, 3)
+    assert load_images([renamed], View((8, 8))).shape == (1, 8, 8, 3)
 
 
 def test_exif_rotation_is_applied(tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(with_orientation(upright.read_bytes(), 6))
     sizes: Counter[tuple[int, int]] = Counter()
-    image = load_images([turned], (32, 8), sizes=sizes)[0]
+    image = load_images([turned], View((32, 8)), sizes=sizes)[0]
     assert sizes == {(32, 8): 1}
     assert image[4].min() > 200
     assert image[28].max() < 50
@@ -213,7 +214,7 @@ def with_orientation(jpeg: bytes, orientation: int) -> bytes:
 def test_mixed_sizes_are_resized_and_counted(tmp_path: Path) -> None:
     small, large = write(tmp_path / "a.png"), write(tmp_path / "b.png", np.zeros((40, 30, 3), np.uint8))
     sizes: Counter[tuple[int, int]] = Counter()
-    images = load_images([small, large, small], (10, 10), sizes=sizes)
+    images = load_images([small, large, small], View((10, 10)), sizes=sizes)
     assert (images.shape, images.dtype) == ((3, 10, 10, 3), np.uint8)
     assert sizes == {(12, 16): 2, (40, 30): 1}
 
@@ -221,7 +222,7 @@ def test_mixed_sizes_are_resized_and_counted(tmp_path: Path) -> None:
 def test_roi_that_leaves_one_picture_names_that_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "small.png")
     with pytest.raises(DataError) as caught:
-        load_images([path], (8, 8), roi=(10, 0, 10, 10))
+        load_images([path], View((8, 8), (10, 0, 10, 10)))
     assert_speaks(caught.value, "leaves the picture", path)
 
 

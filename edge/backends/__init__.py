@@ -6,6 +6,7 @@ from typing import Protocol
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 from edge.recipe import Recipe
+from edge.view import View, view_of
 
 
 class Backend(Protocol):
@@ -22,6 +23,12 @@ class Backend(Protocol):
     def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
         """uint8 (H, W, 3) BGR of `input_size` -> map float32 (H, W), score. Raises BackendFault."""
 
+    def infer_batch(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
+        """uint8 (N, H, W, 3) -> maps float32 (N, H, W), scores float32 (N,). Raises BackendFault.
+
+        The backend cuts a batch that is too large for its memory.
+        """
+
     def close(self) -> None:
         """Free the engine; may be called twice."""
 
@@ -29,8 +36,22 @@ class Backend(Protocol):
 def open_backend(engine: Path, recipe: Recipe, name: str = "auto") -> Backend:
     """Open an engine file with the backend named, or ONNX Runtime; TensorRT engines (.plan) come next.
 
-    Raises BackendFault, which names the extra to install where a library is missing.
+    It takes what the recipe's view gives. Raises BackendFault, which names the extra to install where a
+    library is missing, RecipeError where the view cannot be read.
     """
+    return behind_view(_open(engine, recipe, name), view_of(recipe))
+
+
+def behind_view(backend: Backend, view: View) -> Backend:
+    """The backend for pictures as `view.see` gives them; the backend itself without tiles and mask."""
+    if view.canvas is None and view.mask is None:
+        return backend
+    from edge.backends.viewed import ViewedBackend
+
+    return ViewedBackend(backend, view)
+
+
+def _open(engine: Path, recipe: Recipe, name: str) -> Backend:
     chosen = (
         ("tensorrt" if engine.suffix in (".plan", ".engine") else "onnxruntime") if name == "auto" else name
     )

@@ -49,5 +49,10 @@ class OpenVinoBackend:
             raise BackendFault(f"inference failed: {error}", self.name, "Restart the station.") from error
         return outputs["anomaly_map"][0].copy(), float(outputs["score"][0])
 
+    def infer_batch(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
+        """See `edge.backends.Backend`; one after the other, since the model's batch is fixed."""
+        maps, scores = zip(*map(self.infer, pixels), strict=True)
+        return np.stack(maps), np.array(scores, np.float32)
+
     def close(self) -> None:
         """OpenVINO frees the model with its last reference; there is nothing to wait for."""

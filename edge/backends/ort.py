@@ -10,6 +10,7 @@ from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 
 WARM_UP_RUNS = 3  # the first runs plan memory and are several times slower
+AT_ONCE = 4  # pictures of a batch: on a CPU more are no faster, and each takes 20 MB at 256x256
 
 
 class OnnxRuntimeBackend:
@@ -38,11 +39,21 @@ class OnnxRuntimeBackend:
 
     def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
         """See `edge.backends.Backend`."""
+        maps, scores = self._run(pixels[None])
+        return maps[0], float(scores[0])
+
+    def infer_batch(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
+        """See `edge.backends.Backend`; AT_ONCE pictures a run."""
+        runs = [self._run(pixels[i : i + AT_ONCE]) for i in range(0, len(pixels), AT_ONCE)]
+        maps, scores = zip(*runs, strict=True)
+        return np.concatenate(maps), np.concatenate(scores)
+
+    def _run(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
         try:
-            outputs: Any = self._session.run(["anomaly_map", "score"], {"pixels": pixels[None]})
+            outputs: Any = self._session.run(["anomaly_map", "score"], {"pixels": pixels})
         except Exception as error:
             raise BackendFault(f"inference failed: {error}", self.name, "Restart the station.") from error
-        return outputs[0][0], float(outputs[1][0])
+        return outputs[0], outputs[1]
 
     def close(self) -> None:
         """ONNX Runtime frees the session with its last reference; there is nothing to wait for."""

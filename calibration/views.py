@@ -1,0 +1,80 @@
+"""What the user asked for (`--roi`, `--mask`, `--align`, `--tile`) as a view made on the first picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge.align import take_reference
+from edge.errors import DataError, InspectError
+from edge.frame import Pixels
+from edge.images import read_image
+from edge.preprocess import Roi, crop
+from edge.tiling import LARGE, Tiling, canvas_for
+from edge.view import Mask, View
+
+WHITE = (
+    128  # grey levels of a mask from which on it says "look"; a JPEG's edges are not quite black and white
+)
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """As typed; regions are (x, y, width, height) in camera pixels."""
+
+    roi: Roi | None = None
+    mask: Path | None = None  # white: look, black: ignore; of the camera picture's size or the ROI's
+    align: Roi | None = None  # the reference patch in the first good picture
+    tile: bool = False
+
+
+def make_view(first: Path, input_size: tuple[int, int], options: ViewOptions) -> View:
+    """The view for an engine of `input_size` (height, width).
+
+    `first` is the reference picture. Raises InspectError naming the option that does not fit it.
+    """
+    pixels = read_image(first)
+    for option, region in (("--roi", options.roi), ("--align", options.align)):
+        _check_region(pixels, region, f"{option}, {first}")
+    window = pixels if options.roi is None else crop(pixels, options.roi)
+    reference = None if options.align is None else take_reference(pixels, options.align)
+    mask = None if options.mask is None else _read_mask(options.mask, pixels, options.roi)
+    canvas = _canvas((window.shape[0], window.shape[1]), input_size) if options.tile else None
+    return View(input_size, options.roi, mask, reference, canvas)
+
+
+def _check_region(pixels: Pixels, region: Roi | None, where: str) -> None:
+    """Raises DataError where the region leaves the picture, naming the option and the file."""
+    try:
+        crop(pixels, region or (0, 0, 1, 1))
+    except DataError as error:
+        raise DataError(error.what, f"{where}: {error.where}", error.next_step) from error
+
+
+def _read_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
+    """The mask of the region of interest, 255 look and 0 ignore. Raises DataError where it does not fit."""
+    if not path.is_file():
+        raise DataError("there is no file of this name", f"--mask {path}", "Check the path.")
+    values = read_image(path).max(axis=2)
+    window = pixels if roi is None else crop(pixels, roi)
+    if values.shape == pixels.shape[:2]:
+        values = values if roi is None else crop(values, roi)
+    elif values.shape != window.shape[:2]:
+        wanted = " or ".join(dict.fromkeys(f"{p.shape[1]}x{p.shape[0]}" for p in (pixels, window)))
+        what = f"the mask is {values.shape[1]}x{values.shape[0]}, not {wanted}"
+        raise DataError(what, f"--mask {path}", "Draw it on a picture of this camera.")
+    mask = np.where(values >= WHITE, 255, 0).astype(np.uint8)
+    if not mask.any():
+        raise DataError("the mask is black: there is nothing to look at", f"--mask {path}", "White is: look.")
+    return mask
+
+
+def _canvas(window: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:
+    canvas = canvas_for(window, tile)
+    if max(window) <= LARGE or len(Tiling(canvas, tile).corners) < 2:
+        what = f"{window[1]}x{window[0]} pixels are not enough for tiles of {tile[1]}x{tile[0]}"
+        hint = (
+            f"Tiles are for more than {LARGE} pixels a side. Leave --tile out; --size 512 shows more detail."
+        )
+        raise InspectError(what, "--tile", hint)
+    return canvas

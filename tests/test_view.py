@@ -1,0 +1,347 @@
+"""The view: one for training, build, evaluation and station; sealed; a part out of place never passes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from faults.test_station_faults import running
+from test_align import LABEL, moved
+from test_train import SMALL, Quiet
+from toy import SIDE, toy_pair
+from typer.testing import CliRunner
+
+from build_engines.build import build_engines
+from calibration.dataset import LabelledImage, load_images, open_dataset
+from calibration.evaluate import evaluate
+from calibration.localisation import Localisation
+from calibration.views import ViewOptions, make_view
+from distillation.learn import learn
+from distillation.model import load_model
+from distillation.train import TrainConfig
+from edge.align import find_pose, take_reference
+from edge.backends import open_backend
+from edge.cameras.ground import belt
+from edge.cameras.parts import render_part
+from edge.cli import app
+from edge.demo.show import ENGINE
+from edge.errors import DataError, InspectError, PartNotFound, RecipeError
+from edge.evidence import EvidenceWriter
+from edge.frame import Pixels, Shot
+from edge.preprocess import preprocess
+from edge.recipe import load_pair, load_recipe, recipe_path
+from edge.settings import change_recipe
+from edge.verdict import Outcome, Reason
+from edge.view import IGNORED, View, view_of
+
+PART = (30, 40, 260, 240)  # x, y, width, height: the simulated part with a margin
+
+
+def ring(height: int = 320, width: int = 320) -> Pixels:
+    """A mask of free shape: a disc with a hole."""
+    mask = np.zeros((height, width), np.uint8)
+    cv2.circle(mask, (width // 2, height // 2), height // 3, 255, -1)
+    cv2.circle(mask, (width // 2, height // 2), height // 10, 0, -1)
+    return mask
+
+
+def full_view() -> View:
+    return View((SIDE, SIDE), PART, ring(240, 260), take_reference(render_part(5, 0), LABEL), (120, 130))
+
+
+def test_a_plain_view_is_the_region_resized_and_leaves_no_trace_in_the_recipe(tmp_path: Path) -> None:
+    picture = render_part(5, 0)
+    assert np.array_equal(View((64, 64), PART).see(picture), preprocess(picture, (64, 64), PART))
+    assert View((64, 64), PART).to_json() == {}
+    assert "view" not in json.loads(recipe_path(toy_pair(tmp_path)).read_text())
+
+
+def test_a_view_survives_the_recipe_and_shows_the_same(tmp_path: Path) -> None:
+    view, picture = full_view(), render_part(5, 1)
+    engine = toy_pair(tmp_path, roi=PART, view=view.to_json())
+    loaded = view_of(load_pair(engine)[1])
+    assert loaded.size == (120, 130) and loaded.chosen_tiles == view.chosen_tiles
+    assert np.array_equal(loaded.see(picture), view.see(picture))
+    change_recipe(engine, {"review": 1.2})
+    assert np.array_equal(view_of(load_pair(engine)[1]).see(picture), view.see(picture))
+
+
+@pytest.mark.parametrize("entry", ["mask", "reference", "canvas"])
+def test_a_view_that_was_changed_or_lost_is_refused(tmp_path: Path, entry: str) -> None:
+    engine = toy_pair(tmp_path, roi=PART, view=full_view().to_json())
+    raw = json.loads(recipe_path(engine).read_text())
+    del raw["view"][entry]
+    recipe_path(engine).write_text(json.dumps(raw))
+    with pytest.raises(RecipeError, match="changed by hand"):
+        load_pair(engine)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [{"mask": "AAAA"}, {"mask": "!"}, {"canvas": [3]}, {"zoom": 2}, {"reference": {"box": [0, 0, 9, 9]}}],
+)
+def test_a_sealed_view_that_makes_no_sense_never_runs(tmp_path: Path, view: dict[str, object]) -> None:
+    engine, recipe, _ = load_pair(toy_pair(tmp_path, view=view))
+    with pytest.raises(RecipeError, match="view cannot be read"):
+        open_backend(engine, recipe)
+
+
+def test_a_shown_recipe_is_readable_the_file_is_whole(tmp_path: Path) -> None:
+    engine = toy_pair(tmp_path, roi=PART, view=full_view().to_json())
+    shown = json.loads(change_recipe(engine, {}))
+    assert shown["view"]["mask"].endswith("characters") and max(map(len, str(shown).split())) < 100
+    assert load_recipe(recipe_path(engine)).view["mask"] == full_view().to_json()["mask"]
+
+
+def test_what_the_mask_ignores_is_not_seen_at_all() -> None:
+    """Not a single bit: the grey is laid before the resize, so nothing from outside is mixed in."""
+    view, picture = View((SIDE, SIDE), mask=ring()), render_part(5, 0)
+    spoilt = np.where(ring()[..., None] > 0, picture, np.uint8(255 - picture))
+    assert not np.array_equal(picture, spoilt)
+    assert np.array_equal(view.see(picture), view.see(spoilt))
+    assert tuple(view.see(picture)[0, 0]) == IGNORED
+    assert not np.array_equal(view.see(picture), view.see(255 - picture))
+
+
+def test_the_map_is_calm_outside_the_mask_and_untouched_inside(tmp_path: Path) -> None:
+    view = View((SIDE, SIDE), mask=ring())
+    plain = open_backend(toy_pair(tmp_path), load_recipe(recipe_path(toy_pair(tmp_path))))
+    masked = open_backend(*load_pair(toy_pair(tmp_path, "masked", view=view.to_json()))[:2])
+    seen = view.see(render_part(5, 0))
+    (whole, score), (shown, same) = plain.infer(seen), masked.infer(seen)
+    inside = cv2.resize(ring(), (SIDE, SIDE), interpolation=cv2.INTER_AREA) > 0
+    assert same == score
+    assert np.array_equal(shown[inside], whole[inside])
+    assert 0 < inside.sum() < inside.size and not shown[~inside].any()
+
+
+def test_tiles_that_see_nothing_are_left_out_and_cost_nothing() -> None:
+    mask = np.zeros((640, 640), np.uint8)
+    mask[300:340, 60:600] = 255  # a strip
+    view = View((SIDE, SIDE), mask=mask, canvas=(320, 320))
+    assert view.tiling is not None and view.chosen_tiles is not None
+    assert 0 < len(view.chosen_tiles) < len(view.tiling.corners) / 2
+    covered = view.tiling.join(np.ones((len(view.chosen_tiles), SIDE, SIDE), np.float32), view.chosen_tiles)
+    assert view.looked_at is not None and (covered[view.looked_at] == 1).all()
+
+
+def test_pixels_that_are_ignored_are_neither_miss_nor_false_alarm(tmp_path: Path) -> None:
+    """Half of the defect and a false alarm lie where the mask says "ignore": the figures are perfect."""
+    mask = np.full((64, 64), 255, np.uint8)
+    mask[:, :32] = 0
+    truth, hot = np.zeros((64, 64), np.uint8), np.zeros((64, 64), np.float32)
+    truth[20:30, 20:44] = 255
+    hot[20:30, 32:44], hot[50:60, 5:15] = 1, 2
+    cv2.imwrite(str(tmp_path / "truth.png"), truth)
+    image, pixels = (
+        LabelledImage(tmp_path / "x.png", "scratch", (tmp_path / "truth.png",)),
+        np.zeros((64, 64, 3)),
+    )
+    figures = {}
+    for name, view in {"masked": View((64, 64), mask=mask), "whole": View((64, 64))}.items():
+        localisation = Localisation(None, view)
+        localisation.add(image, hot, pixels.astype(np.uint8))
+        figures[name] = localisation.pixel_auroc(), localisation.au_pro()
+    assert figures["masked"] == (1.0, pytest.approx(1.0))
+    assert max(figures["whole"]) < 0.9
+
+
+def test_ground_truth_is_laid_onto_the_reference_as_its_picture_is(tmp_path: Path) -> None:
+    view = View((SIDE, SIDE), PART, reference=take_reference(render_part(5, 0), LABEL))
+    truth = np.zeros((320, 320), np.uint8)
+    truth[150:170, 150:190] = 255
+    picture, pose = moved(render_part(5, 0), 14, -10, 4)
+    cv2.imwrite(str(tmp_path / "t.png"), cv2.warpAffine(truth, pose, (320, 320), flags=cv2.INTER_NEAREST))
+    localisation = Localisation(None, view)
+    hot = view.window(truth, None).astype(np.float32)
+    localisation.add(LabelledImage(tmp_path / "x.png", "dent", (tmp_path / "t.png",)), hot, picture)
+    assert localisation.pixel_auroc() > 0.93  # 2 pixels of 20 at the edge are rounding
+
+
+def good_and_lost() -> Iterator[tuple[Pixels, Reason]]:
+    part = render_part(5, 1)
+    yield part, Reason.WITHIN_LIMITS
+    yield moved(part, 12, -8, 4)[0], Reason.WITHIN_LIMITS
+    yield moved(part, 45, 0, 0)[0], Reason.PART_NOT_FOUND  # too far
+    yield moved(part, 0, 0, 180)[0], Reason.PART_NOT_FOUND  # upside down
+    yield np.ascontiguousarray(belt()[:320, :320].astype(np.uint8)), Reason.PART_NOT_FOUND  # no part
+    yield part[:300], Reason.RECIPE_MISMATCH  # the camera was set to another size
+    yield render_part(5, 2), Reason.WITHIN_LIMITS
+
+
+@pytest.mark.parametrize("on_fault", ["fail", "review"])
+def test_a_part_that_is_not_found_never_passes_and_the_next_one_is_judged(
+    tmp_path: Path, on_fault: str
+) -> None:
+    view = View((SIDE, SIDE), reference=take_reference(render_part(5, 0), LABEL))
+    pictures, reasons = zip(*good_and_lost(), strict=True)
+    changes = {"view": view.to_json(), "on_fault": on_fault, "review": 2.0, "fail": 2.5}
+    with running(tmp_path, [Shot(p.copy()) for p in pictures], **changes) as (station, _, verdicts):
+        station.run()
+    assert [v.reason for v in verdicts] == list(reasons)
+    for verdict in verdicts:
+        expected = Outcome.PASS if verdict.reason is Reason.WITHIN_LIMITS else Outcome(on_fault)
+        assert verdict.outcome is expected and (verdict.score is None) == verdict.reason.is_fault
+
+
+def test_a_region_that_was_not_wholly_seen_is_not_judged() -> None:
+    view = View((SIDE, SIDE), (5, 5, 310, 310), reference=take_reference(render_part(5, 0), LABEL))
+    view.see(render_part(5, 0))
+    with pytest.raises(PartNotFound, match="leaves the picture"):
+        view.see(moved(render_part(5, 0), 20, 0, 0)[0])
+
+
+def test_the_heat_map_is_laid_over_the_aligned_picture(tmp_path: Path) -> None:
+    """The story: the map is of the aligned part; over the picture as it came it would mark another place."""
+    view = View((SIDE, SIDE), reference=take_reference(render_part(5, 0), LABEL))
+    picture = moved(render_part(5, 1), 15, 12, 0)[0]
+    changes = {"view": view.to_json(), "review": 0.0, "fail": 5.0}
+    writer = EvidenceWriter(tmp_path / "heat", load_pair(toy_pair(tmp_path, **changes))[1], map_limit=1e9)
+    with running(tmp_path, [Shot(picture.copy())], observers=[writer], **changes) as (station, _, _):
+        station.run()
+    writer.close()
+    (saved,) = (cv2.imread(str(path)).astype(int) for path in (tmp_path / "heat").iterdir())
+    assert np.abs(saved - view.aligned(picture)).mean() < 4 < np.abs(saved - picture).mean()
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts that do not lie still, as a data set; one test part is upside down."""
+    root = tmp_path_factory.mktemp("loose")
+    rng = np.random.default_rng(0)
+    for folder, count in (("train/good", 16), ("test/good", 3), ("test/missing", 3)):
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            part = render_part(8, i, "missing" if folder.endswith("missing") else None)
+            cv2.imwrite(
+                str(root / folder / f"{i:03}.png"),
+                moved(part, *rng.uniform(-14, 14, 2), rng.uniform(-4, 4))[0],
+            )
+    cv2.imwrite(str(root / "test" / "missing" / "upside.png"), moved(render_part(8, 99), 0, 0, 180)[0])
+    return root
+
+
+def first_label(root: Path) -> tuple[int, int, int, int]:
+    """Where the label lies in the first picture: what a person would draw a box round."""
+    first = cv2.imread(str(root / "train" / "good" / "000.png"))
+    x, y = find_pose(first, take_reference(render_part(5, 0), LABEL)) @ (LABEL[0], LABEL[1], 1)
+    return round(float(x)), round(float(y)), LABEL[2], LABEL[3]
+
+
+def test_from_loose_parts_to_a_report_through_one_view(loose: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), ring())
+    options = ViewOptions(None, tmp_path / "mask.png", first_label(loose))
+    learn(loose, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=20), options=options)
+    (built,) = build_engines(tmp_path / "m", 0.003, int8=False, say=lambda text: None)
+    recipe = load_pair(tmp_path / "m")[1]
+    assert recipe.view.keys() == {"mask", "reference"} and built.recipe == recipe
+    held_out = load_model(tmp_path / "m")[2]
+    assert all((image[0, 0] == IGNORED).all() for image in held_out)
+    result = evaluate(open_backend(built.engine, recipe), recipe, open_dataset(loose))
+    (upside,) = (image for image in result.images if image.path.name == "upside.png")
+    assert upside.outcome is Outcome.FAIL and not np.isfinite(upside.score)
+    assert any("show no part" in note for note in result.notes)
+    assert all(np.isfinite(image.score) for image in result.images if image is not upside)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large pictures: seven parts side by side, 1120 x 160."""
+    root = tmp_path_factory.mktemp("wide")
+    for i in range(12):
+        row = np.hstack([cv2.resize(render_part(4, i * 7 + k), (160, 160)) for k in range(7)])
+        cv2.imwrite(str(root / f"{i:03}.png"), row)
+    return root
+
+
+def test_from_large_pictures_to_limits_through_tiles(wide: Path, tmp_path: Path) -> None:
+    watcher = Quiet()
+    learn(wide, tmp_path / "m", watcher, SMALL, TrainConfig(steps=20), options=ViewOptions(tile=True))
+    assert any("tiles of 20 a picture" in text for text in watcher.said)
+    _, about, held_out = load_model(tmp_path / "m")
+    assert (about.trained_on, about.held_out) == (10, 2) and held_out.shape == (2, 80, 560, 3)
+    (built,) = build_engines(tmp_path / "m", 0.003, int8=False, say=lambda text: None)
+    backend = open_backend(built.engine, built.recipe)
+    images = load_images(sorted(wide.iterdir()), view_of(built.recipe))
+    scores = [backend.infer(image)[1] for image in images]
+    assert built.recipe.review > min(scores)  # limits are of whole pictures: the largest of twenty tiles
+    assert built.recipe.expected_false_rejects["pictures"] == 2
+    spoilt = images[0].copy()
+    spoilt[30:50, 270:290] = (0, 0, 255)
+    anomaly_map, score = backend.infer(spoilt)
+    y, x = np.unravel_index(anomaly_map.argmax(), anomaly_map.shape)
+    assert score > scores[0] and abs(y - 40) < 24 and abs(x - 280) < 24
+
+
+def test_pictures_without_the_patch_are_named_when_training(loose: Path, tmp_path: Path) -> None:
+    for path in (loose / "train" / "good").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name in ("x-empty.png", "y-upside.png"):
+        cv2.imwrite(str(tmp_path / name), belt()[:320, :320].astype(np.uint8))
+    with pytest.raises(PartNotFound, match=r"in 2 of 18 pictures .*x-empty.png, y-upside.png") as caught:
+        view = make_view(tmp_path / "000.png", (SIDE, SIDE), ViewOptions(align=first_label(loose)))
+        load_images(sorted(tmp_path.iterdir()), view)
+    assert "--align" in caught.value.next_step
+
+
+def test_a_picture_of_another_size_than_the_mask_is_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "small.png"), render_part(5, 0)[:300])
+    with pytest.raises(DataError, match="does not fit the mask") as caught:
+        load_images([tmp_path / "small.png"], View((SIDE, SIDE), mask=ring()))
+    assert "small.png" in caught.value.where
+
+
+def test_a_mask_may_be_of_the_picture_or_of_the_region(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "part.png"), render_part(5, 0))
+    x, y, width, height = PART
+    cv2.imwrite(str(tmp_path / "picture.png"), ring())
+    cv2.imwrite(str(tmp_path / "region.png"), ring()[y : y + height, x : x + width])
+    views = [
+        make_view(tmp_path / "part.png", (SIDE, SIDE), ViewOptions(PART, tmp_path / name))
+        for name in ("picture.png", "region.png")
+    ]
+    assert views[0].mask is not None and np.array_equal(views[0].mask, views[1].mask)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--mask", "nowhere.png"), "no file of this name"),
+        (("--mask", "{mask}"), "the mask is 50x40, not 320x320"),
+        (("--mask", "{black}"), "nothing to look at"),
+        (("--align", "1,2,3"), "is not a region"),
+        (("--align", "300,300,60,60"), "leaves the picture"),
+        (("--align", "0,0,8,8"), "too small"),
+        (("--tile",), "not enough for tiles"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_in_words(
+    loose: Path, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), ring(40, 50))
+    cv2.imwrite(str(tmp_path / "black.png"), ring() * 0)
+    named = [w.format(mask=tmp_path / "mask.png", black=tmp_path / "black.png") for w in words]
+    result = CliRunner().invoke(
+        app, ["train", str(loose), "--out", str(tmp_path / "m"), "--size", "64", *named]
+    )
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split()) and "Traceback" not in result.output
+    assert words[0] in result.output and not (tmp_path / "m").exists()
+
+
+def test_a_recipe_of_before_views_keeps_its_seal() -> None:
+    assert load_pair(ENGINE)[1].view == {}
+
+
+def test_the_view_is_part_of_the_recipes_identity(tmp_path: Path) -> None:
+    recipe = load_pair(toy_pair(tmp_path))[1]
+    assert replace(recipe, view=View((SIDE, SIDE), mask=ring()).to_json()).digest != recipe.digest
+
+
+def test_every_error_of_a_patch_names_the_option() -> None:
+    with pytest.raises(InspectError) as caught:
+        take_reference(np.zeros((320, 320, 3), np.uint8), LABEL)
+    assert caught.value.where == "--align"
