@@ -22,14 +22,13 @@ import judging
 import numpy as np
 from benchset import BenchSet, console
 from curves import log_curves
-from jobs import Jobs, linked_set
+from jobs import Jobs, errors_in_words, linked_set
 from quality import find_sets
 from record import RESULTS, save_result
 from rich.table import Table
 
 from calibration.dataset import MIN_GOOD_IMAGES
 from distillation.train import TrainConfig
-from edge.cli import plain_errors
 
 COUNTS = (8, 10, 20, 50, 100, 200)
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "few.svg"
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     arguments = parser.parse_args()
     counts = [int(count) for count in arguments.counts.split(",")]
-    with plain_errors():
+    with errors_in_words():
         jobs = Jobs(arguments.work, done_only=arguments.table)
         sets = [BenchSet(root, jobs, arguments.steps) for root in find_sets(arguments.data, arguments.sets)]
         results = {bench.name: summary(curve(bench, counts, arguments.draws)) for bench in sets}

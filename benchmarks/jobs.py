@@ -5,12 +5,14 @@ A run that was killed goes on where it stopped; what rests on other code, data o
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calibration.dataset import Dataset, dataset_digest
+from edge.errors import InspectError
 from edge.recipe import write_atomically
 
 Facts = Mapping[str, Any]  # what JSON can hold
@@ -78,6 +80,15 @@ def linked_set(folder: Path, parts: Mapping[str, Sequence[Path]]) -> Path:
             link.unlink(missing_ok=True)
             link.symlink_to(picture.resolve())
     return folder
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """What is wrong, where, what to do next; tracebacks are for programmers' mistakes."""
+    try:
+        yield
+    except InspectError as error:
+        raise SystemExit(str(error)) from None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

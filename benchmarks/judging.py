@@ -16,9 +16,10 @@ from benchset import OURS, BenchSet, built, train_ours
 from jobs import JUDGING_CODE, Facts, code_digest
 
 from build_engines.export import export_onnx, write_onnx
-from calibration.dataset import load_images
+from calibration.dataset import LOGICAL, STRUCTURAL, load_images
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation
+from calibration.metrics import auroc_of
 from calibration.report import write_report
 from calibration.thresholds import fit_thresholds
 from distillation.detector import DetectorConfig
@@ -98,11 +99,24 @@ def recipe_for(kind: str, backend: Backend, held: list[Path]) -> Recipe:
 def figures_of(result: Evaluation) -> dict[str, Any]:
     """What `evaluate` tells, what the recipe promised, and recall at 1 % false rejects."""
     recall = recall_at(result, FALSE_REJECTS_ALLOWED)
-    return json.loads(result.to_json()) | {
+    figures = json.loads(result.to_json())
+    return figures | {
+        "per_type": figures["per_type"] | per_name(result),
         "recall_at_1_percent": recall if math.isfinite(recall) else None,
         "expected_false_rejects": dict(result.recipe.expected_false_rejects),
         "false_rejects": round(result.false_reject_rate * len(result.good)) if result.good else 0,
     }
+
+
+def per_name(result: Evaluation) -> dict[str, float]:
+    """AUROC of what file names tell apart within LOCO's two types: logical_anomalies/count_003.png."""
+    good = np.array([image.score for image in result.good])
+    groups: dict[str, list[float]] = {}
+    for image in result.images:
+        name = image.path.stem.rstrip("0123456789").strip("_-")
+        if image.kind in (LOGICAL, STRUCTURAL) and name:
+            groups.setdefault(f"{image.kind}: {name}", []).append(image.score)
+    return {key: auroc_of(good, np.array(groups[key])) for key in sorted(groups)} if good.size else {}
 
 
 def recall_at(result: Evaluation, allowed: float) -> float:

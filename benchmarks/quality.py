@@ -18,12 +18,11 @@ from typing import Any
 import judging
 from baselines import BASELINES
 from benchset import OURS, BenchSet, console
-from jobs import Facts, Jobs, code_digest
+from jobs import Facts, Jobs, code_digest, errors_in_words
 from quality_table import markdown, rich_tables, summary
 from record import RESULTS, quantiles_ms, save_result
 
 from distillation.train import TrainConfig
-from edge.cli import plain_errors
 from edge.errors import DataError
 from edge.recipe import find_engine
 
@@ -126,7 +125,7 @@ def arguments_of() -> argparse.Namespace:
 
 def main() -> None:
     arguments = arguments_of()
-    with plain_errors():
+    with errors_in_words():
         arguments.work.mkdir(parents=True, exist_ok=True)
         roots = find_sets(arguments.data, arguments.sets)
         roots += [procedural_set(arguments.work)] if arguments.procedural else []

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from benchset import BenchSet, built, console, train_ours
-from jobs import Facts, Jobs, code_digest, linked_set
+from jobs import Facts, Jobs, code_digest, errors_in_words, linked_set
 from quality import find_sets
 from record import RESULTS, save_result
 from rich.table import Table
@@ -36,7 +36,6 @@ from calibration.dataset import load_images
 from calibration.thresholds import COVERAGE, FALSE_REJECT_RATE, Thresholds, fit_thresholds
 from distillation.train import TrainConfig
 from edge.backends.ort import OnnxRuntimeBackend
-from edge.cli import plain_errors
 
 WANTED = 0.9  # share of splits within: 18 of 20
 TAIL = (1 - COVERAGE) / 2  # each bound's own chance to be wrong, and the count's
@@ -176,7 +175,7 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="for trying; is recorded")
     arguments = parser.parse_args()
-    with plain_errors():
+    with errors_in_words():
         jobs = Jobs(arguments.work)
         roots = find_sets(arguments.data, arguments.sets)
         sets = [BenchSet(root, jobs, arguments.steps) for root in roots]
