@@ -42,7 +42,6 @@ def run_set(bench: BenchSet, seed: int, baselines: bool, figures: Figures) -> No
     for detector, result in found.items():
         if result is not None:
             figures.setdefault(detector, {})[seed] = result
-    bench.forget_features()
 
 
 def race_set(bench: BenchSet, seed: int, detectors: list[str]) -> dict[str, Any]:
@@ -70,6 +69,7 @@ def run(sets: list[BenchSet], seeds: list[int], baselines: bool) -> dict[str, An
             run_set(bench, seed, baselines, figures[bench.name])
     results = {}
     for bench in sets:
+        bench.forget_features()
         of_set = {detector: by_seed for detector, by_seed in figures[bench.name].items() if by_seed}
         raced = [detector for detector, by_seed in of_set.items() if seeds[0] in by_seed]
         times = race_set(bench, seeds[0], raced) if OURS in raced else {}
