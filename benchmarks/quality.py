@@ -1,80 +1,145 @@
-"""How good is the detector on real sets, from one fixed configuration?
+"""How good is the detector on real sets, from one fixed configuration, and beside known methods?
 
-    python benchmarks/quality.py DATA --work DIR [--sets a,b] [--seed 0]
+    python benchmarks/quality.py DATA --work DIR [--sets a,b] [--seeds 0,1,2] [--no-baselines] [--procedural]
 
-Trains, builds and evaluates every data set under DATA exactly as the commands do, with the defaults; test
-pictures are looked at once, at the end. Writes benchmarks/results/quality.json.
+Trains, builds and evaluates every data set under DATA exactly as the commands do, with the defaults, and four
+baselines on the same teacher (benchmarks/baselines.py); test pictures are looked at in the end and choose
+nothing. Each result is kept in DIR/results as it comes: a run that was killed goes on where it stopped,
+`--table` shows what is there. Writes results/quality.json and results/quality.md; with `--steps`, for trying,
+both go to DIR instead.
 """
 
 import argparse
-import json
-import time
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from record import save_result
-from rich.console import Console
-from rich.table import Table
+import judging
+from baselines import BASELINES
+from benchset import OURS, BenchSet, console
+from jobs import Facts, Jobs, code_digest, errors_in_words
+from quality_table import markdown, rich_tables, summary
+from record import RESULTS, quantiles_ms, save_result
 
-from build_engines.build import build_engines
-from calibration.dataset import open_dataset
-from calibration.evaluate import evaluate
-from calibration.report import write_report
-from calibration.thresholds import FALSE_REJECT_RATE
-from distillation.detector import DetectorConfig
-from distillation.learn import learn
-from distillation.progress import ProgressBars
 from distillation.train import TrainConfig
-from edge.backends import open_backend
-from edge.recipe import load_pair
+from edge.errors import DataError
+from edge.recipe import find_engine
 
-console = Console(stderr=True)
+TRAYS = Path(__file__).with_name("trays.py")
+RACE_ROUNDS = 60
 
-
-def run_set(data: Path, work: Path, seed: int) -> dict[str, Any]:
-    """Train, build, evaluate one set; minutes and figures."""
-    folder = work / data.name
-    begun = time.monotonic()
-    with ProgressBars(console) as bars:
-        learned = learn(data, folder, bars, DetectorConfig(), TrainConfig(seed=seed))
-    minutes = (time.monotonic() - begun) / 60
-    (built,) = build_engines(folder, FALSE_REJECT_RATE, int8=False, say=lambda text: None)
-    engine, recipe, _ = load_pair(folder)
-    result = evaluate(open_backend(engine, recipe), recipe, open_dataset(data))
-    write_report(result, folder / "report.html")
-    return {
-        "trained_on": learned.trained_on, "held_out": learned.held_out, "best_step": learned.best_step,
-        "training_minutes": round(minutes, 2), "export": built.agreement,
-        "expected_false_rejects": recipe.expected_false_rejects, **json.loads(result.to_json()),
-    }  # fmt: skip
+Figures = dict[str, dict[int, dict[str, Any]]]  # detector -> seed -> figures
 
 
-def table_of(results: dict[str, Any]) -> Table:
-    """One row per set."""
-    table = Table("set", "image AUROC", "per type", "pixel", "AU-PRO", "false rejects", "minutes")
-    for name, r in results.items():
-        types = ", ".join(f"{kind} {auroc:.3f}" for kind, auroc in r["per_type"].items())
-        pixel = [f"{r[key]:.3f}" if r[key] is not None else "-" for key in ("pixel_auroc", "au_pro")]
-        rejects = f"{r['false_reject_rate']:.3f} of {r['n_good']}"
-        table.add_row(name, f"{r['image_auroc']:.4f}", types, *pixel, rejects, f"{r['training_minutes']:.1f}")
-    return table
+def run_set(bench: BenchSet, seed: int, baselines: bool, figures: Figures) -> None:
+    """Ours and the baselines on one set with one seed, added to `figures`."""
+    ours = judging.judge_ours(bench, seed)
+    found = {OURS: ours}
+    for kind in BASELINES if baselines else ():
+        console.print(f"{bench.name}, seed {seed}: {kind}", highlight=False)
+        found[kind] = judging.judge_baseline(bench, kind, seed)
+    for detector, result in found.items():
+        if result is not None:
+            figures.setdefault(detector, {})[seed] = result
 
 
-def main() -> None:
+def race_set(bench: BenchSet, seed: int, detectors: list[str]) -> dict[str, Any]:
+    """Milliseconds a picture of all detectors in one run, and how many times ours each needs."""
+    engines = {name: find_engine(judging.folder_of(bench, name, seed)) for name in detectors}
+
+    def work() -> Facts:
+        times = {name: quantiles_ms(t[3:]) for name, t in judging.race(bench, engines, RACE_ROUNDS).items()}
+        ours = times[OURS]
+        return {
+            name: t | {f"of_ours_{q}": round(t[q] / ours[q], 2) for q in ("median", "p99")}
+            for name, t in times.items()
+        }
+
+    rests_on = {"engines": {name: path.parent.name for name, path in engines.items()},
+                "judging": code_digest("benchmarks/judging.py")}  # fmt: skip
+    return bench.jobs.once(f"results/{bench.name}-race-seed{seed}", rests_on, work) or {}
+
+
+def run(sets: list[BenchSet], seeds: list[int], baselines: bool) -> dict[str, Any]:
+    """Everything; seeds outside, so that a run that was cut short has all sets with the first seed."""
+    figures: dict[str, Figures] = {bench.name: {} for bench in sets}
+    for seed in seeds:
+        for bench in sets:
+            run_set(bench, seed, baselines, figures[bench.name])
+    results = {}
+    for bench in sets:
+        bench.forget_features()
+        of_set = {detector: by_seed for detector, by_seed in figures[bench.name].items() if by_seed}
+        raced = [detector for detector, by_seed in of_set.items() if seeds[0] in by_seed]
+        times = race_set(bench, seeds[0], raced) if OURS in raced else {}
+        results[bench.name] = {
+            detector: {"summary": summary(by_seed), "infer_ms": times.get(detector), "seeds": by_seed}
+            for detector, by_seed in of_set.items()
+        }
+    return results
+
+
+def find_sets(data: Path, names: str) -> list[Path]:
+    """The data sets under `data`, or those named. Raises DataError where one is not there."""
+    if not data.is_dir():
+        raise DataError("the folder does not exist", str(data), "Give the folder that holds the data sets.")
+    wanted = names.split(",") if names else sorted(p.name for p in data.iterdir() if p.is_dir())
+    missing = [name for name in wanted if not (data / name).is_dir()]
+    if missing or not wanted:
+        raise DataError(f"no such data set: {', '.join(missing) or 'none'}", str(data), "Check --sets.")
+    return [data / name for name in wanted]
+
+
+def procedural_set(work: Path) -> Path:
+    """The rendered set with logical and structural defects, made once. Raises DataError."""
+    folder = work / "trays"
+    if not TRAYS.is_file():
+        raise DataError("the script that draws the set is not there", str(TRAYS), "Leave out --procedural.")
+    if not (folder / "made").exists():
+        subprocess.run([sys.executable, str(TRAYS), str(folder), "--good", "200", "--seed", "0"], check=True)
+        (folder / "made").touch()
+    return folder
+
+
+def arguments_of() -> argparse.Namespace:
+    """The command line; the other benches of quality take the same first options."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder with one data set per subfolder")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the trained models")
+    parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--sets", default="", help="names with commas; default: all")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    root = arguments.data
-    names = arguments.sets.split(",") if arguments.sets else sorted(p.name for p in root.iterdir())
-    sets = [root / name for name in names if (root / name).is_dir()]
-    results = {data.name: run_set(data, arguments.work, arguments.seed) for data in sets}
-    save_result("quality", {"seed": arguments.seed, "sets": results})
-    console.print(table_of(results))
+    parser.add_argument("--seeds", default="0,1,2", help="seeds of training and division")
+    parser.add_argument("--no-baselines", action="store_true", help="our detector only")
+    parser.add_argument(
+        "--procedural", action="store_true", help="also the set that benchmarks/trays.py draws"
+    )
+    parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="for trying; is recorded")
+    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
+    parser.add_argument(
+        "--peer-json", type=Path, help="figures of benchmarks/anomalib_peer.py to show beside"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = arguments_of()
+    with errors_in_words():
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        roots = find_sets(arguments.data, arguments.sets)
+        roots += [procedural_set(arguments.work)] if arguments.procedural else []
+        jobs = Jobs(arguments.work, done_only=arguments.table)
+        sets = [BenchSet(root, jobs, arguments.steps) for root in roots]
+        seeds = [int(seed) for seed in arguments.seeds.split(",")]
+        results = run(sets, seeds, not arguments.no_baselines)
+    content = {"seeds": seeds, "steps": arguments.steps, "sets": results}
+    target = RESULTS if arguments.steps == TrainConfig.steps else arguments.work
+    save_result("quality", content, target)
+    text = markdown(results, arguments.peer_json)
+    (target / "quality.md").write_text(text)
+    for table in rich_tables(results):
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("edge-inspect", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "pymodbus")
 
 
-def save_result(name: str, figures: dict[str, Any]) -> Path:
-    """Write `results/NAME.json`: date, command, hardware, versions, figures."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def save_result(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write `NAME.json`: date, command, hardware, versions, figures. Trials go to a folder of their own."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     content = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(_short, sys.argv[1:])]),

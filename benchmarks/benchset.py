@@ -1,0 +1,110 @@
+"""A data set under the bench: pictures, division, cached features, and our model trained on it."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jobs import TRAINING_CODE, Facts, Jobs, code_digest, data_digest, digest_of
+from rich.console import Console
+
+from build_engines.build import build_engines
+from calibration.dataset import Dataset, load_images, open_dataset, split_held_out
+from calibration.thresholds import FALSE_REJECT_RATE
+from distillation.detector import DetectorConfig
+from distillation.features import FeatureCache
+from distillation.learn import learn
+from distillation.progress import ProgressBars
+from distillation.train import TrainConfig
+from distillation.weights import load_teacher
+from edge.recipe import Recipe, load_pair
+
+OURS = "ours"
+
+console = Console(stderr=True)
+
+
+@dataclass
+class BenchSet:
+    """A data set with what is computed once for it; `steps` other than the default is for trying out."""
+
+    root: Path
+    jobs: Jobs
+    steps: int = TrainConfig.steps
+    name: str = ""
+    _cache: FeatureCache | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.root.resolve().name
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return open_dataset(self.root)
+
+    @cached_property
+    def data(self) -> str:
+        return data_digest(self.dataset)
+
+    def training(self, seed: int) -> TrainConfig:
+        """The fixed configuration."""
+        return TrainConfig(seed=seed, steps=self.steps)
+
+    def rests_on(self, seed: int) -> dict[str, Any]:
+        """What a model of ours is made of."""
+        return {
+            "data": self.data, "code": code_digest(*TRAINING_CODE), "detector": asdict(DetectorConfig()),
+            "training": asdict(self.training(seed)),
+        }  # fmt: skip
+
+    def folder(self, detector: str, seed: int, rests_on: Facts) -> Path:
+        """Where the model of this detector and seed lies: never that of other code or data."""
+        name = detector.replace(" ", "-")
+        return self.jobs.folder / "models" / f"{self.name}-{name}-seed{seed}-{digest_of(rests_on)}"
+
+    def features(self) -> FeatureCache:
+        """Teacher features of all good pictures to learn from, in the order of train, then validation."""
+        if self._cache is None:
+            config = DetectorConfig()
+            images = load_images([*self.dataset.train, *self.dataset.validation], config.input_size)
+            teacher, folder = load_teacher(config.teacher), self.jobs.folder / "features" / self.name
+            self._cache = FeatureCache(folder, teacher, images, "cpu", lambda done, total: None)
+        return self._cache
+
+    def forget_features(self) -> None:
+        """Free the disk (a third of a megabyte a picture)."""
+        if self._cache is not None:
+            self._cache.delete()
+            self._cache = None
+
+    def split(self, seed: int) -> tuple[list[Path], list[Path]]:
+        """The product's own division of the good pictures into (train, held out)."""
+        return split_held_out(self.dataset.train, self.dataset.validation, seed)
+
+
+def train_ours(bench: BenchSet, seed: int) -> tuple[Path, dict[str, Any]] | None:
+    """Model folder and how the training went; None where it has not been done and may not be."""
+    rests_on = bench.rests_on(seed)
+    folder = bench.folder(OURS, seed, rests_on)
+
+    def work() -> Facts:
+        resumed = (folder / "checkpoint.pt").exists()
+        begun = time.monotonic()
+        with ProgressBars(console) as bars:
+            learned = learn(bench.root, folder, bars, DetectorConfig(), bench.training(seed))
+        minutes = None if resumed else round((time.monotonic() - begun) / 60, 2)
+        return {
+            "trained_on": learned.trained_on, "held_out": learned.held_out, "best_step": learned.best_step,
+            "training_minutes": minutes,
+        }  # fmt: skip
+
+    place = folder.relative_to(bench.jobs.folder)
+    trained = bench.jobs.once(f"{place}/training", rests_on, work)
+    return None if trained is None else (folder, trained)
+
+
+def built(folder: Path) -> tuple[Path, Recipe]:
+    """Engine and recipe of a model folder, built with today's code."""
+    list(build_engines(folder, FALSE_REJECT_RATE, int8=False, say=lambda text: None))
+    engine, recipe, _ = load_pair(folder)
+    return engine, recipe
