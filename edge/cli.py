@@ -31,6 +31,9 @@ CameraOption = Annotated[
     str,
     typer.Option("--camera", help="0, /dev/v4l/by-id/NAME, FOLDER, VIDEO.mp4, rtsp://HOST/PATH, conveyor:"),
 ]
+PicturesArgument = Annotated[
+    Path, typer.Argument(help="Folder of good parts; or one product of MVTec AD, LOCO AD, VisA or BTAD.")
+]
 EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
 
@@ -75,7 +78,7 @@ def collect(
 
 @app.command()
 def train(
-    pictures: Annotated[Path, typer.Argument(help="MVTec AD or LOCO AD layout, or a folder of good parts.")],
+    pictures: PicturesArgument,
     out: Annotated[Path, typer.Option(help="Model folder.")],
     teacher: Annotated[str, typer.Option(help="efficientnet-lite0, resnet18, resnet34, wide_resnet50_2")]
     = "efficientnet-lite0",
