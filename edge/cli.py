@@ -114,6 +114,21 @@ def train(
     console.print(f"best step {result.best_step}. Next: build-engines {out}")
 
 
+@app.command("check-data")
+def check_data(
+    pictures: PicturesArgument,
+    out: Annotated[Path | None, typer.Option(help="report.html: the pictures, worst first.")] = None,
+    roi: RoiOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Before training: copies, odd ones out, wrong sizes, bad light. Exit code 1 when something was found."""
+    with plain_errors():
+        from distillation import check
+
+        code = check.check_data(pictures, out, parse_roi(roi), as_json, console)
+    raise typer.Exit(code)
+
+
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder or engine.")],
