@@ -17,7 +17,7 @@ DIM = 64.0  # grey levels: three quarters of the range above are unused
 PALE = 191.0  # grey levels: three quarters of the range below are unused
 OTHER_LEVEL = 15.0  # grey levels from the others' mean: more than twice what a lamp does in a shift
 OTHER_SATURATED = 0.05  # share of the picture that is white here and not in the others
-BLURRED = 0.25  # of the others' sharpness: parts of one kind differ by less, half a pixel of blur does more
+BLURRED = 0.25  # of the others' sharpness: parts of one kind differ by less, strong blur does more
 OTHER_ASPECT = 0.1  # of the usual width to height: seen as a distortion, for all are resized to one shape
 
 Groups = tuple[tuple[Path, ...], ...]
@@ -68,7 +68,11 @@ def sizes(looks: Sequence[Look]) -> list[Finding]:
         ]
     aspects = np.array([look.size[1] / look.size[0] for look in looks])
     odd = _where(looks, np.abs(aspects / np.median(aspects) - 1) > OTHER_ASPECT)
-    what = f"{len(counts)} different picture sizes; {_pictures(len(odd))} of another shape than most"
+    what = f"{len(counts)} different picture sizes"
+    if 2 * len(odd) > len(looks):
+        what, odd = f"{what}, and no shape that most of them have", []
+    elif odd:
+        what = f"{what}; {_pictures(len(odd))} of another shape than most"
     hint = "All are resized to one shape: use one camera setting, or cut the part out with --roi."
     return [_finding("size", what, hint, odd)]
 

@@ -1,10 +1,12 @@
 """Are the pictures different enough to learn from? Pure judgements on small grey pictures."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
-from calibration.dataset import Images
 from calibration.look import Thumbnails, differences, thumbnails
+from edge.frame import Pixels
 
 # Grey levels. A picture saved again, or the same part taken again, stays below 1.5 with the noise of a
 # plain camera; different parts of all sets measured are 3.5 and more apart, most of them 17 to 22.
@@ -42,8 +44,8 @@ def is_uniform(small: Thumbnails) -> bool:
     return len(small) > 1 and usual_difference(small) < ALIKE
 
 
-def advice(pictures: Images) -> str:
-    """One line for who trains on these pictures (N, h, w, 3); empty where there is nothing to say."""
+def advice(pictures: Iterable[Pixels]) -> str:
+    """One line for who trains on these pictures, uint8 (h, w, 3); empty where there is nothing to say."""
     small = thumbnails(pictures)
     if is_uniform(small):
         return (

@@ -31,7 +31,7 @@ class Look:
     darkest: float  # grey level of the darkest hundredth
     brightest: float  # grey level of the brightest hundredth
     saturated: float  # share of pixels at the upper end of all three channels
-    sharpness: float  # variance of the Laplacian, grey levels squared
+    sharpness: float  # variance of the Laplacian over that of the grey levels: the light cancels out
     small: npt.NDArray[np.float32]  # (SMALL * SMALL,), grey levels
 
 
@@ -51,7 +51,7 @@ def look_at(path: Path, roi: Roi | None = None) -> Look:
         darkest=float(darkest),
         brightest=float(brightest),
         saturated=float((part.min(axis=2) >= BRIGHT).mean()),
-        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).var()),
+        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).var() / max(float(grey.var()), 1.0)),
         small=thumbnails([part])[0],
     )
 

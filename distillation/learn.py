@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
+from calibration.likeness import advice
 from calibration.normalisation import fit_gaussian, fit_score_scale, leave_one_out_distances, map_quantiles
 from distillation.affinity import MEASURES
 from distillation.augment import with_variants
@@ -73,6 +74,8 @@ def learn(
     train = load_images(train_paths, detector_config.input_size, roi, sizes)
     held = load_images(held_paths, detector_config.input_size, roi, sizes)
     watcher.say(_describe(len(train), len(held), sizes))
+    if warning := advice([*train, *held]):
+        watcher.say(f"warning: {warning}. See: edge-inspect check-data {data}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)
