@@ -16,6 +16,7 @@ from calibration.gallery import gallery
 from calibration.metrics import roc_curve
 from calibration.style import page
 from calibration.thresholds import describe_rate
+from calibration.tradeoff import tradeoff_section
 from edge.recipe import write_atomically
 from edge.verdict import Outcome
 
@@ -40,6 +41,7 @@ def render_report(evaluation: Evaluation) -> str:
         _notes(evaluation),
         _answers(evaluation),
         _distributions(evaluation),
+        tradeoff_section(evaluation),
         _types(evaluation),
         gallery(evaluation, worst_misses(evaluation.images), *MISSES),
         gallery(evaluation, worst_false_rejects(evaluation.images), *FALSE_REJECTS),

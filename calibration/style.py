@@ -62,6 +62,8 @@ svg .limit-name.review { fill: var(--review); } svg .limit-name.fail { fill: var
 .zone.fail { fill: var(--fail-zone); }
 .limit { stroke-width: 1.5; } .limit.review { stroke: var(--review); } .limit.fail { stroke: var(--fail); }
 .curve { fill: none; stroke: var(--good); stroke-width: 2.5; stroke-linejoin: round; }
+.curve.bad-curve { stroke: var(--bad); } .key { font-weight: 650; }
+.key.good { color: var(--good); } .key.bad { color: var(--bad); }
 .dot { fill: var(--review); stroke: var(--card); stroke-width: 2; }
 .roc { display: grid; grid-template-columns: 1fr minmax(0, 400px); gap: 32px; align-items: center; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 16px;
