@@ -19,6 +19,7 @@ from distillation.progress import ProgressBars
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher
 from edge.recipe import Recipe, load_pair
+from edge.view import View
 
 OURS = "ours"
 
@@ -66,7 +67,7 @@ class BenchSet:
         """Teacher features of all good pictures to learn from, in the order of train, then validation."""
         if self._cache is None:
             config = DetectorConfig()
-            images = load_images([*self.dataset.train, *self.dataset.validation], config.input_size)
+            images = load_images([*self.dataset.train, *self.dataset.validation], View(config.input_size))
             teacher, folder = load_teacher(config.teacher), self.jobs.folder / "features" / self.name
             self._cache = FeatureCache(folder, teacher, images, "cpu", lambda done, total: None)
         return self._cache

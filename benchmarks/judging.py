@@ -16,9 +16,10 @@ from benchset import OURS, BenchSet, built, train_ours
 from jobs import JUDGING_CODE, Facts, code_digest
 
 from build_engines.export import export_onnx, write_onnx
-from calibration.dataset import LOGICAL, STRUCTURAL, load_images
+from calibration.dataset import load_images
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation
+from calibration.layouts import LOGICAL, STRUCTURAL
 from calibration.metrics import auroc_of
 from calibration.report import write_report
 from calibration.thresholds import fit_thresholds
@@ -27,6 +28,7 @@ from distillation.weights import load_teacher
 from edge.backends import Backend
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.recipe import Recipe
+from edge.view import View
 
 FALSE_REJECTS_ALLOWED = 0.01  # of the good test pictures, for "recall at 1 % false rejects"
 PLACE_FIGURES = ("pixel_auroc", "au_pro", "au_spro")
@@ -92,7 +94,7 @@ def fit_baseline(bench: BenchSet, kind: str, seed: int, folder: Path) -> OnnxRun
 def recipe_for(kind: str, backend: Backend, held: list[Path]) -> Recipe:
     """Limits from held-out good pictures, as ours are set."""
     size = DetectorConfig().input_size
-    limits = fit_thresholds([backend.infer(image)[1] for image in load_images(held, size)])
+    limits = fit_thresholds([backend.infer(image)[1] for image in load_images(held, View(size))])
     return Recipe(kind, size, limits.review, limits.fail, expected_false_rejects=limits.to_recipe())
 
 
@@ -136,7 +138,7 @@ def race(bench: BenchSet, engines: dict[str, Path], rounds: int) -> dict[str, li
     size = DetectorConfig().input_size
     runs = {name: OnnxRuntimeBackend(path, size).infer for name, path in engines.items()}
     pictures = load_images(
-        [image.path for image in bench.dataset.test[:20]] or bench.dataset.train[:20], size
+        [image.path for image in bench.dataset.test[:20]] or bench.dataset.train[:20], View(size)
     )
     times: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds):

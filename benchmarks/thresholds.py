@@ -36,6 +36,7 @@ from calibration.dataset import load_images
 from calibration.thresholds import COVERAGE, FALSE_REJECT_RATE, Thresholds, fit_thresholds
 from distillation.train import TrainConfig
 from edge.backends.ort import OnnxRuntimeBackend
+from edge.view import view_of
 
 WANTED = 0.9  # share of splits within: 18 of 20
 TAIL = (1 - COVERAGE) / 2  # each bound's own chance to be wrong, and the count's
@@ -82,8 +83,7 @@ def good_scores(bench: BenchSet, seed: int) -> tuple[np.ndarray, np.ndarray]:  #
     test = [image.path for image in bench.dataset.test if image.kind == "good"]
     parts = (bench.split(seed)[1], test)
     held, fresh = (
-        np.array([backend.infer(image)[1] for image in load_images(part, recipe.input_size)])
-        for part in parts
+        np.array([backend.infer(image)[1] for image in load_images(part, view_of(recipe))]) for part in parts
     )
     return held, fresh
 

@@ -1,4 +1,4 @@
-"""Two small charts as inline SVG: no library, no script, colours from the page's style sheet."""
+"""Small charts as inline SVG: no library, no script, colours from the page's style sheet."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +59,48 @@ def roc_chart(false_rejects: Scores, caught: Scores, at_limit: tuple[float, floa
     return _svg(
         size, SIDE + 2 * MARGIN - 22, "Detection rate against false reject rate", [*parts, *_roc_labels(size)]
     )
+
+
+def errors_chart(good: Scores, bad: Scores, review: float, fail: float) -> str:
+    """Good parts stopped and bad parts let through, in per cent, against the limit below which parts pass.
+
+    Either may be empty; then its curve is left out.
+    """
+    low, high = score_range(np.concatenate([good, bad]), review, fail)
+    bottom = TOP + SIDE / 2
+
+    def x(limit: float) -> float:
+        return LEFT / 2 + (WIDTH - LEFT / 2 - 16) * (min(max(limit, low), high) - low) / (high - low)
+
+    parts = [_per_cent_line(TOP + SIDE / 2 * (1 - share), share) for share in (0, 0.25, 0.5, 0.75, 1)]
+    for scores, kind, sign in ((bad, "bad", 1), (good, "good", -1)):
+        if scores.size:
+            parts.append(_error_curve(scores, kind, sign, (low, high), x))
+    parts += [
+        _limit(x(review), bottom, review, "review", TOP - 16),
+        _limit(x(fail), bottom, fail, "fail", TOP - 34),
+    ]
+    parts += [_text(x(tick), bottom + 20, f"{tick:g}", "tick") for tick in nice_ticks(low, high)]
+    return _svg(WIDTH, int(bottom) + 30, "Both errors against the limit", parts)
+
+
+def _error_curve(scores: Scores, kind: str, sign: int, ends: tuple[float, float], x: Axis) -> str:
+    """A step at each score: at a limit equal to a score, its part is still stopped."""
+    inside = np.unique(scores[(scores > ends[0]) & (scores < ends[1])])
+    places = np.concatenate([[ends[0]], np.repeat(inside, 2), [ends[1]]])
+    before = np.searchsorted(np.sort(scores), places, side="left")
+    before[2:-1:2] = np.searchsorted(np.sort(scores), inside, side="right")
+    shares = before / scores.size if sign > 0 else 1 - before / scores.size
+    points = " ".join(
+        f"{x(place):.1f},{TOP + SIDE / 2 * (1 - share):.1f}"
+        for place, share in zip(places, shares, strict=True)
+    )
+    return f'<polyline class="curve {kind}-curve" points="{points}"/>'
+
+
+def _per_cent_line(y: float, share: float) -> str:
+    line = f'<path class="grid" d="M{LEFT / 2:.1f},{y:.1f} H{WIDTH - 16}"/>'
+    return line + _text(LEFT / 2 - 12, y + 5, f"{share:.0%}", "name")
 
 
 def score_range(scores: Scores, review: float, fail: float) -> tuple[float, float]:

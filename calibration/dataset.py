@@ -1,27 +1,17 @@
-"""Where pictures lie on disk: MVTec AD, MVTec LOCO AD, or just a folder of good parts.
-
-    train/good  validation/good (optional)  test/good       good parts
-    test/<type>                                             anomalous parts
-    ground_truth/<type>/NAME.png or NAME_mask.png           MVTec AD: one mask, non-zero = anomalous
-    ground_truth/<type>/NAME/*.png                          MVTec LOCO AD: one file per anomaly
-
-A plain folder holds its pictures directly (as `edge-inspect collect` writes them) or in `good/`. Files that
-are not pictures are passed over. Layouts: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO AD).
-"""
+"""Good and test pictures of a data set: found, divided, read. Layouts: calibration/layouts.py."""
 
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from calibration.layouts import LAYOUTS, Dataset, find_pictures, good_folder, sets_inside
 from edge.errors import DataError, PartNotFound
-from edge.images import list_images, read_image
+from edge.images import read_image
 from edge.view import View
 
 # Below this the spread of good scores cannot be told at all: two are held out, six are left to learn from.
@@ -32,36 +22,7 @@ MIN_HELD_OUT = 2
 
 NAMED = 10  # files in one error
 
-LOGICAL, STRUCTURAL = "logical_anomalies", "structural_anomalies"  # the two types of LOCO AD
-LAYOUTS = "train/good and test/<type>, or a folder of pictures of good parts"
-
-Layout = Literal["mvtec", "loco", "plain"]
 Images = npt.NDArray[np.uint8]  # (N, h, w, 3), BGR
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledImage:
-    """One test picture; `kind` is "good" or the anomaly's type, `masks` is empty where there are none."""
-
-    path: Path
-    kind: str
-    masks: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """What was found under `root`; every list is sorted by name, nothing has been decoded yet."""
-
-    root: Path
-    layout: Layout
-    train: list[Path]
-    validation: list[Path] = field(default_factory=list)
-    test: list[LabelledImage] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The folder's name, for reports."""
-        return self.root.resolve().name
 
 
 def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
@@ -73,7 +34,7 @@ def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
     if not root.is_dir():
         what = "this is a file, not a folder" if root.exists() else "the folder does not exist"
         raise DataError(what, str(root), f"Give a folder with {LAYOUTS}.")
-    dataset = _find_mvtec(root) if _has_mvtec_folders(root) else _find_plain(root)
+    dataset = find_pictures(root)
     if not dataset.train and (minimum > 0 or not dataset.test):
         raise _no_good_pictures(root)
     if len(dataset.train) < minimum:
@@ -148,58 +109,6 @@ def _content_digest(path: Path) -> str:
         raise DataError(f"the picture cannot be read: {error}", str(path), "Remove or replace it.") from error
 
 
-def _has_mvtec_folders(root: Path) -> bool:
-    return (root / "train").is_dir() or (root / "test").is_dir()
-
-
-def _find_mvtec(root: Path) -> Dataset:
-    test = [image for folder in _subfolders(root / "test") for image in _labelled(root, folder)]
-    kinds = {image.kind for image in test}
-    is_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (root / "defects_config.json").is_file()
-    return Dataset(
-        root,
-        "loco" if is_loco else "mvtec",
-        _images(root / "train" / "good") or _plain_images(root),
-        _images(root / "validation" / "good"),
-        test,
-    )
-
-
-def _find_plain(root: Path) -> Dataset:
-    return Dataset(root, "plain", _plain_images(root))
-
-
-def _plain_images(root: Path) -> list[Path]:
-    """What `collect` left in the folder itself, also where test pictures were put beside it later."""
-    return _images(root) or _images(root / "good")
-
-
-def _labelled(root: Path, folder: Path) -> list[LabelledImage]:
-    kind = folder.name
-    return [LabelledImage(path, kind, _masks(root / "ground_truth" / kind, path)) for path in _images(folder)]
-
-
-def _masks(folder: Path, image: Path) -> tuple[Path, ...]:
-    """The mask files of a picture; a good part has none."""
-    if (folder / image.stem).is_dir():
-        return tuple(_images(folder / image.stem))
-    candidates = (folder / f"{image.stem}.png", folder / f"{image.stem}_mask.png")
-    return tuple(path for path in candidates if path.is_file())[:1]
-
-
-def _images(folder: Path) -> list[Path]:
-    try:
-        return list_images(folder) if folder.is_dir() else []
-    except OSError as error:
-        raise DataError(
-            f"the folder cannot be read: {error}", str(folder), "Check its permissions."
-        ) from error
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-
-
 def _parts_not_found(lost: Sequence[tuple[Path, PartNotFound]], count: int) -> PartNotFound:
     names = ", ".join(path.name for path, _ in lost[:NAMED]) + (", ..." if len(lost) > NAMED else "")
     what = f"in {len(lost)} of {count} pictures the part cannot be aligned: {names}"
@@ -209,9 +118,7 @@ def _parts_not_found(lost: Sequence[tuple[Path, PartNotFound]], count: int) -> P
 
 
 def _no_good_pictures(root: Path) -> DataError:
-    sets = [folder.name for folder in _subfolders(root) if _has_mvtec_folders(folder)]
-    if sets:
+    if sets := sets_inside(root):
         what = f"this folder holds {len(sets)} data sets, not one"
         return DataError(what, str(root), f"Choose one of: {', '.join(sets[:15])}.")
-    where = root / "train" / "good" if _has_mvtec_folders(root) else root
-    return DataError("there are no pictures of good parts", str(where), f"Expected: {LAYOUTS}.")
+    return DataError("there are no pictures of good parts", str(good_folder(root)), f"Expected: {LAYOUTS}.")

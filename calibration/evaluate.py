@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.dataset import LOGICAL, STRUCTURAL, Dataset, LabelledImage, load_image
+from calibration.dataset import load_image
 from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_misses
+from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
 from calibration.localisation import Localisation, mean_of_kinds, open_localisation
 from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend

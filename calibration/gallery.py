@@ -1,4 +1,4 @@
-"""Pictures inside the report: the worst mistakes, each beside its heat map."""
+"""Pictures inside a report, as large as they need to be; the worst mistakes, each beside its heat map."""
 
 import base64
 from html import escape
@@ -32,7 +32,7 @@ def _figure(e: Evaluation, image: Judged) -> str:
     hot = heatmap_overlay(pixels, e.maps[image.path], e.map_limit, e.recipe.roi)
     wrong = image.is_good != (image.outcome is Outcome.PASS)
     name = f"{image.kind}/{image.path.name}"
-    pair = _img(pixels, name) + _img(hot, f"{name}, heat map")
+    pair = thumbnail(pixels, name) + thumbnail(hot, f"{name}, heat map")
     tag = f"<span class='tag {image.outcome.value}'>{image.outcome.value}</span>"
     caption = f"<b>{escape(image.kind)}</b> {escape(image.path.name)}<br>score {image.score:.3g} {tag}"
     kind = "wrong" if wrong else ""
@@ -47,7 +47,7 @@ def _aligned(e: Evaluation, pixels: Pixels) -> Pixels:
         return pixels
 
 
-def _img(pixels: Pixels, name: str) -> str:
+def thumbnail(pixels: Pixels, name: str) -> str:
     """The picture itself inside the page, shrunk to THUMBNAIL."""
     scale = min(1.0, THUMBNAIL / max(pixels.shape[:2]))
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from calibration.dataset import LOGICAL, STRUCTURAL, Dataset, LabelledImage
+from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
 from calibration.pixel_metrics import Mask, PixelCounts, Region, connected_regions
 from edge.align import Pose
 from edge.errors import DataError

@@ -14,8 +14,9 @@ from calibration.charts import histogram_chart, roc_chart
 from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_misses
 from calibration.gallery import gallery
 from calibration.metrics import roc_curve
-from calibration.style import CSS
+from calibration.style import page
 from calibration.thresholds import describe_rate
+from calibration.tradeoff import tradeoff_section
 from edge.recipe import write_atomically
 from edge.verdict import Outcome
 
@@ -34,23 +35,18 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
 
 def render_report(evaluation: Evaluation) -> str:
     """The page's HTML."""
-    title = escape(f"{evaluation.recipe.name} on {evaluation.dataset}")
     sections = [
         _header(evaluation),
         _headline(evaluation),
         _notes(evaluation),
         _answers(evaluation),
         _distributions(evaluation),
+        tradeoff_section(evaluation),
         _types(evaluation),
         gallery(evaluation, worst_misses(evaluation.images), *MISSES),
         gallery(evaluation, worst_false_rejects(evaluation.images), *FALSE_REJECTS),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{CSS}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
+    return page(f"{evaluation.recipe.name} on {evaluation.dataset}", sections)
 
 
 def _header(e: Evaluation) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from calibration.dataset import open_dataset
 from calibration.evaluate import Evaluation, evaluate
 from calibration.report import write_report
+from calibration.tradeoff import at_the_review_limit
 from edge.backends import open_backend
 from edge.recipe import load_pair, stale_note
 
@@ -34,6 +35,7 @@ def evaluate_and_report(
         print(result.to_json())
     else:
         console.print(figures_table(result))
+        console.print(at_the_review_limit(result), highlight=False, markup=False, soft_wrap=True)
         for note in result.notes:
             console.print(f"note: {note}", highlight=False)
     console.print(f"pictures and curves: {path}", highlight=False, soft_wrap=True)

@@ -1,4 +1,7 @@
-"""The report's style sheet: light and dark, screen and paper; no fonts or files to load."""
+"""The frame of every report: light and dark, screen and paper; no scripts, fonts or files to load."""
+
+from collections.abc import Sequence
+from html import escape
 
 CSS = """
 :root {
@@ -59,6 +62,8 @@ svg .limit-name.review { fill: var(--review); } svg .limit-name.fail { fill: var
 .zone.fail { fill: var(--fail-zone); }
 .limit { stroke-width: 1.5; } .limit.review { stroke: var(--review); } .limit.fail { stroke: var(--fail); }
 .curve { fill: none; stroke: var(--good); stroke-width: 2.5; stroke-linejoin: round; }
+.curve.bad-curve { stroke: var(--bad); } .key { font-weight: 650; }
+.key.good { color: var(--good); } .key.bad { color: var(--bad); }
 .dot { fill: var(--review); stroke: var(--card); stroke-width: 2; }
 .roc { display: grid; grid-template-columns: 1fr minmax(0, 400px); gap: 32px; align-items: center; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 16px;
@@ -67,6 +72,8 @@ figure { margin: 0; border: 1px solid var(--line); border-radius: 8px; overflow:
 figure.wrong { border: 2px solid var(--error); }
 figure div { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; background: var(--grid); }
 figure img { width: 100%; height: 150px; object-fit: contain; display: block; }
+.single figure div { grid-template-columns: 1fr; }
+.single { grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); }
 figcaption { padding: 8px 12px; font-size: 13px; overflow-wrap: anywhere; }
 .tag { border: 1px solid currentColor; border-radius: 10px; padding: 0 8px; font-size: 12px;
   font-weight: 600; }
@@ -78,3 +85,13 @@ figcaption { padding: 8px 12px; font-size: 13px; overflow-wrap: anywhere; }
 }
 @media print { body { background: #fff; } section, .card, figure { break-inside: avoid; } }
 """
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """A whole page; `title` is plain text, the sections are HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head>"
+        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
+from calibration.likeness import advice
 from calibration.normalisation import fit_gaussian, fit_score_scale, leave_one_out_distances, map_quantiles
 from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
@@ -81,6 +82,8 @@ def learn(
         watcher.say(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
         )
+    elif warning := advice([*train, *held]):
+        watcher.say(f"warning: {warning}. See: edge-inspect check-data {data}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)

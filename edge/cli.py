@@ -31,6 +31,9 @@ CameraOption = Annotated[
     str,
     typer.Option("--camera", help="0, /dev/v4l/by-id/NAME, FOLDER, VIDEO.mp4, rtsp://HOST/PATH, conveyor:"),
 ]
+PicturesArgument = Annotated[
+    Path, typer.Argument(help="Folder of good parts; or one product of MVTec AD, LOCO AD, VisA or BTAD.")
+]
 EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
 
@@ -75,7 +78,7 @@ def collect(
 
 @app.command()
 def train(
-    pictures: Annotated[Path, typer.Argument(help="MVTec AD or LOCO AD layout, or a folder of good parts.")],
+    pictures: PicturesArgument,
     out: Annotated[Path, typer.Option(help="Model folder.")],
     teacher: Annotated[str, typer.Option(help="efficientnet-lite0, resnet18, resnet34, wide_resnet50_2")]
     = "efficientnet-lite0",
@@ -115,6 +118,21 @@ def train(
             result = learn(pictures, out, bars, config, training, teacher_weights, options)
     console.print(f"[green]trained[/] {out} in {(time.monotonic() - begun) / 60:.1f} min")
     console.print(f"best step {result.best_step}. Next: build-engines {out}")
+
+
+@app.command("check-data")
+def check_data(
+    pictures: PicturesArgument,
+    out: Annotated[Path | None, typer.Option(help="report.html: the pictures, worst first.")] = None,
+    roi: RoiOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Before training: copies, odd ones out, wrong sizes, bad light. Exit code 1 when something was found."""
+    with plain_errors():
+        from distillation import check
+
+        code = check.check_data(pictures, out, parse_roi(roi), as_json, console)
+    raise typer.Exit(code)
 
 
 @app.command()

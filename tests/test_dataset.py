@@ -268,3 +268,88 @@ def test_test_pictures_beside_collected_ones_do_not_hide_them(tmp_path: Path) ->
     dataset = open_dataset(tmp_path)
     assert len(dataset.train) == 8
     assert [image.kind for image in dataset.test] == ["good", "scratch"]
+
+
+def visa(root: Path, good: int = 20) -> tuple[list[Path], list[Path]]:
+    """One product as VisA is downloaded: good pictures, two bad ones of which the first has a mask."""
+    normal = fill(root / "Data" / "Images" / "Normal", good)
+    bad = [write(root / "Data" / "Images" / "Anomaly" / f"{i:03}.JPG") for i in range(2)]
+    write(root / "Data" / "Masks" / "Anomaly" / "000.png")
+    return normal, bad
+
+
+def visa_list(root: Path, text: str) -> Path:
+    path = root / "split_csv" / "1cls.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_visa_as_downloaded_follows_its_own_split(tmp_path: Path) -> None:
+    normal, bad = visa(tmp_path / "candle")
+    rows = ["object,split,label,image,mask"]
+    rows += [f"candle,{'test' if i in (3, 5) else 'train'},normal,candle/Data/Images/Normal/{p.name},"
+             for i, p in enumerate(normal)]  # fmt: skip
+    rows += ["pcb1,test,normal,pcb1/Data/Images/Normal/000.png,"]  # another product's picture of that name
+    rows += [f"candle,test,anomaly,candle/Data/Images/Anomaly/{p.name},x.png" for p in bad]
+    visa_list(tmp_path, "\n".join(rows))
+
+    dataset = open_dataset(tmp_path / "candle")
+
+    assert (dataset.layout, dataset.name) == ("visa", "candle")
+    assert dataset.train == [p for i, p in enumerate(normal) if i not in (3, 5)]
+    mask = tmp_path / "candle" / "Data" / "Masks" / "Anomaly" / "000.png"
+    assert [(t.path, t.kind, t.masks) for t in dataset.test] == [
+        (normal[3], "good", ()),
+        (normal[5], "good", ()),
+        (bad[0], "anomaly", (mask,)),
+        (bad[1], "anomaly", ()),
+    ]
+
+
+def test_visa_without_its_list_keeps_the_same_tenth_for_the_test(tmp_path: Path) -> None:
+    normal, _ = visa(tmp_path / "candle", 40)
+    first, second = open_dataset(tmp_path / "candle"), open_dataset(tmp_path / "candle")
+    good = [t.path for t in first.test if t.kind == "good"]
+    assert (len(first.train), len(good)) == (36, 4)
+    assert sorted(first.train + good) == normal
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "text", ["split,label\ntrain,normal", "object,split,label,image\ncandle,test,normal"]
+)
+def test_visa_with_a_broken_list_names_it(tmp_path: Path, text: str) -> None:
+    visa(tmp_path / "candle")
+    path = visa_list(tmp_path, text)
+    assert_speaks(refused(tmp_path / "candle"), "list of pictures cannot be read", path)
+
+
+def test_visa_prepared_for_one_class_is_read_as_mvtec(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "good")
+    write(tmp_path / "test" / "good" / "0001.JPG")
+    write(tmp_path / "test" / "bad" / "000.JPG")
+    mask = write(tmp_path / "ground_truth" / "bad" / "000.png")
+    assert [(t.kind, t.masks) for t in open_dataset(tmp_path).test] == [("bad", (mask,)), ("good", ())]
+
+
+@pytest.mark.parametrize(("picture", "mask"), [("0000.bmp", "0000.png"), ("0000.bmp", "0000.bmp")])
+def test_btad_calls_good_parts_ok(tmp_path: Path, picture: str, mask: str) -> None:
+    train = fill(tmp_path / "01" / "train" / "ok")
+    good = write(tmp_path / "01" / "test" / "ok" / picture)
+    bad = write(tmp_path / "01" / "test" / "ko" / picture)
+    truth = write(tmp_path / "01" / "ground_truth" / "ko" / mask)
+
+    dataset = open_dataset(tmp_path / "01")
+
+    assert (dataset.layout, dataset.train, dataset.validation) == ("btad", train, [])
+    assert [(t.path, t.kind, t.masks) for t in dataset.test] == [(good, "good", ()), (bad, "ko", (truth,))]
+
+
+def test_downloads_of_several_products_name_them(tmp_path: Path) -> None:
+    visa(tmp_path / "visa" / "candle")
+    visa_list(tmp_path / "visa", "object,split,label,image,mask\n")
+    assert "Choose one of: candle." in refused(tmp_path / "visa").next_step
+    for product in ("01", "02", "03"):
+        fill(tmp_path / "btad" / product / "train" / "ok")
+    assert "Choose one of: 01, 02, 03." in refused(tmp_path / "btad").next_step

@@ -147,7 +147,14 @@ ROW = re.compile(r"^\| `([\w.]+)` \| ([\w/]+\.py) \| `(.+?)` \| .+ \|$", re.M)
 CONSTANTS = ROW.findall((ROOT / "docs/method.md").read_text("utf-8"))
 COMPLETE = {  # files whose every number must be in the table
     f"distillation/{name}.py" for name in ("affinity", "augment", "detector", "learn", "students", "train")
-} | {"calibration/normalisation.py", "calibration/thresholds.py", "build_engines/quantise.py"}
+} | {
+    "calibration/normalisation.py",
+    "calibration/thresholds.py",
+    "calibration/check.py",
+    "calibration/likeness.py",
+    "calibration/unusual.py",
+    "build_engines/quantise.py",
+}
 SPELT = {"linspace": np.linspace, "__builtins__": {}}
 
 

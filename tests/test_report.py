@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.charts import histogram_chart, nice_ticks, roc_chart, score_range
+from calibration.charts import errors_chart, histogram_chart, nice_ticks, roc_chart, score_range
 from calibration.figures import Evaluation, Judged
 from calibration.report import percent, render_report, summary, write_report
+from calibration.tradeoff import at_the_review_limit, errors_at, errors_table
 from edge.recipe import Recipe
 from edge.verdict import Outcome
 
@@ -192,6 +193,57 @@ def test_roc_chart_is_well_formed() -> None:
     page = Page(chart)
     assert {"polyline", "circle"} <= set(page.tags)
     assert "10.0% false rejects, 90.0% caught" in chart
+
+
+def test_both_errors_against_the_limit_are_counted(evaluation: Evaluation) -> None:
+    rows = {row.name: (row.limit, row.stopped, dict(row.through)) for row in errors_table(evaluation)}
+    assert rows["review limit"] == (0.5, 1, {"scratch": 1})
+    assert rows["fail limit"] == (0.8, 0, {"scratch": 1, "bent & broken": 1})
+    assert rows["no bad part gets through"] == (0.3, 1, {})
+    assert rows["no good part is stopped"] == (pytest.approx(0.6), 0, {"scratch": 1})
+    assert [row.limit for row in errors_table(evaluation)] == sorted(limit for limit, _, _ in rows.values())
+    words = Page(render_report(evaluation)).words
+    assert "review limit 0.5 1 of 10 1 of 6 (1 scratch)" in words
+    assert "fail limit 0.8 0 of 10 2 of 6 (1 bent & broken, 1 scratch)" in words
+
+
+def test_a_score_at_the_limit_is_stopped_and_a_broken_answer_never_passes(evaluation: Evaluation) -> None:
+    """As the station judges: counts at the review limit are those of the verdicts."""
+    at = errors_at(evaluation, 0.6)
+    assert (at.stopped, at.through.total()) == (1, 1)
+    broken = [replace(image, peak=math.inf) for image in evaluation.images]
+    at = errors_at(replace(evaluation, images=broken), 0.6)
+    assert (at.stopped, at.through.total()) == (10, 0)
+
+
+def test_the_terminal_line_says_only_what_the_set_can_tell(evaluation: Evaluation) -> None:
+    both = "of 6 bad parts, 1 would get through (1 scratch); of 10 good parts, 1 would be stopped"
+    assert at_the_review_limit(evaluation) == f"at the review limit 0.5: {both}"
+    only_good = replace(evaluation, images=evaluation.good, per_type={})
+    assert at_the_review_limit(only_good) == "at the review limit 0.5: of 10 good parts, 1 would be stopped"
+    assert "If the limit were another" not in render_report(only_good)
+    only_bad = replace(evaluation, images=[i for i in evaluation.images if not i.is_good])
+    assert at_the_review_limit(only_bad).endswith("1 would get through (1 scratch)")
+    assert "1 of 6" in Page(render_report(only_bad)).words
+
+
+def heights(chart: str, kind: str) -> list[float]:
+    """The curve's shares, 0..1, from left to right."""
+    points = re.search(rf'<polyline class="curve {kind}-curve" points="([^"]+)"', chart)
+    assert points is not None
+    xs, ys = zip(*(map(float, point.split(",")) for point in points.group(1).split()), strict=True)
+    assert list(xs) == sorted(xs)
+    return [round((216 - y) / 160, 3) for y in ys]
+
+
+def test_error_curves_step_at_every_score() -> None:
+    chart = errors_chart(np.array([0.1, 0.2, 0.2, 0.6]), np.array([0.3, 0.9, math.inf, 0.7]), 0.5, 0.8)
+    assert heights(chart, "good") == [1, 1, 0.75, 0.75, 0.25, 0.25, 0, 0]
+    assert heights(chart, "bad") == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    assert "review 0.5" in chart and "fail 0.8" in chart
+    assert "nan" not in chart and "inf" not in chart
+    Page(chart)
+    assert "good-curve" not in errors_chart(np.empty(0), np.array([1.0]), 0.5, 0.8)
 
 
 def test_page_renders_in_a_real_browser(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Where pictures lie on disk: one finder for each layout.
+
+    MVTec AD      train/good  validation/good (optional)  test/good  test/<type>
+                  ground_truth/<type>/NAME.png or NAME_mask.png; non-zero = anomalous
+    MVTec LOCO    the same, but ground_truth/<type>/NAME/*.png: one file per anomaly
+    VisA          Data/Images/Normal  Data/Images/Anomaly  Data/Masks/Anomaly/NAME.png, as downloaded;
+                  ../split_csv/1cls.csv says what is for training (prepared for "1cls": as MVTec AD)
+    BTAD          train/ok  test/ok  test/ko  ground_truth/ko/NAME.png or NAME.bmp
+    plain folder  the pictures directly (as `edge-inspect collect` writes them) or in good/
+
+Files that are not pictures are passed over. Sources: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO);
+Zou et al., ECCV 2022 (VisA); Mishra et al., ISIE 2021 (BTAD).
+"""
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edge.errors import DataError
+from edge.images import list_images
+
+LOGICAL, STRUCTURAL = "logical_anomalies", "structural_anomalies"  # the two types of LOCO AD
+LAYOUTS = (
+    "train/good and test/<type> (MVTec AD, LOCO AD, VisA), Data/Images/Normal (VisA), train/ok (BTAD), "
+    "or a folder of pictures of good parts"
+)
+
+VISA_TEST_SHARE = 0.1  # of the good pictures, where VisA's own split is not there: as in its own split
+VISA_SEED = 0  # the same pictures every time: what was learnt from must never be judged
+
+Layout = Literal["mvtec", "loco", "visa", "btad", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One test picture; `kind` is "good" or the anomaly's type, `masks` is empty where there are none."""
+
+    path: Path
+    kind: str
+    masks: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What was found under `root`; every list is sorted by name, nothing has been decoded yet."""
+
+    root: Path
+    layout: Layout
+    train: list[Path]
+    validation: list[Path] = field(default_factory=list)
+    test: list[LabelledImage] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for reports."""
+        return self.root.resolve().name
+
+
+def find_pictures(root: Path) -> Dataset:
+    """The data set under the folder `root`, by the first layout that fits; its lists may be empty.
+
+    Raises DataError for a folder or a list of VisA's that cannot be read.
+    """
+    if (root / "Data" / "Images").is_dir():
+        return _find_visa(root)
+    if any((root / part).is_dir() for part in ("train/ok", "test/ok", "test/ko")):
+        return _find_btad(root)
+    return _find_mvtec(root) if _has_mvtec_folders(root) else Dataset(root, "plain", _plain_images(root))
+
+
+def sets_inside(root: Path) -> list[str]:
+    """Names of the folders in `root` that are data sets of their own."""
+    return [f.name for f in _subfolders(root) if find_pictures(f).layout != "plain"]
+
+
+def good_folder(root: Path) -> Path:
+    """Where the good pictures of a set without any are missed."""
+    return root / "train" / "good" if _has_mvtec_folders(root) else root
+
+
+def _has_mvtec_folders(root: Path) -> bool:
+    return (root / "train").is_dir() or (root / "test").is_dir()
+
+
+def _find_mvtec(root: Path) -> Dataset:
+    test = [image for folder in _subfolders(root / "test") for image in _labelled(root, folder)]
+    kinds = {image.kind for image in test}
+    is_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (root / "defects_config.json").is_file()
+    return Dataset(
+        root,
+        "loco" if is_loco else "mvtec",
+        _images(root / "train" / "good") or _plain_images(root),
+        _images(root / "validation" / "good"),
+        test,
+    )
+
+
+def _find_btad(root: Path) -> Dataset:
+    good = [LabelledImage(path, "good") for path in _images(root / "test" / "ok")]
+    bad = _labelled(root, root / "test" / "ko")
+    return Dataset(root, "btad", _images(root / "train" / "ok"), test=good + bad)
+
+
+def _find_visa(root: Path) -> Dataset:
+    images, masks = root / "Data" / "Images", root / "Data" / "Masks" / "Anomaly"
+    normal = _images(images / "Normal")
+    held = _visa_test_pictures(root) or _seeded_share(normal)
+    test = [LabelledImage(path, "good") for path in normal if path.name in held]
+    test += [LabelledImage(path, "anomaly", _masks(masks, path)) for path in _images(images / "Anomaly")]
+    return Dataset(root, "visa", [path for path in normal if path.name not in held], test=test)
+
+
+def _visa_test_pictures(root: Path) -> set[str]:
+    """Names of the good pictures that VisA's own split keeps for the test; empty where there is no split."""
+    path = root.resolve().parent / "split_csv" / "1cls.csv"
+    if not path.is_file():
+        return set()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["object"] == root.resolve().name]
+            return {Path(r["image"]).name for r in rows if (r["split"], r["label"]) == ("test", "normal")}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        hint = "Take it from VisA's download, or remove it: a tenth is then kept for the test."
+        raise DataError(f"VisA's list of pictures cannot be read: {error!r}", str(path), hint) from error
+
+
+def _seeded_share(normal: list[Path]) -> set[str]:
+    order = np.random.default_rng(VISA_SEED).permutation(len(normal))
+    return {normal[i].name for i in order[: round(len(normal) * VISA_TEST_SHARE)]}
+
+
+def _plain_images(root: Path) -> list[Path]:
+    """What `collect` left in the folder itself, also where test pictures were put beside it later."""
+    return _images(root) or _images(root / "good")
+
+
+def _labelled(root: Path, folder: Path) -> list[LabelledImage]:
+    kind = folder.name
+    return [LabelledImage(path, kind, _masks(root / "ground_truth" / kind, path)) for path in _images(folder)]
+
+
+def _masks(folder: Path, image: Path) -> tuple[Path, ...]:
+    """The mask files of a picture; a good part has none."""
+    if (folder / image.stem).is_dir():
+        return tuple(_images(folder / image.stem))
+    names = (f"{image.stem}.png", f"{image.stem}_mask.png", f"{image.stem}.bmp")
+    return tuple(folder / name for name in names if (folder / name).is_file())[:1]
+
+
+def _images(folder: Path) -> list[Path]:
+    try:
+        return list_images(folder) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(
+            f"the folder cannot be read: {error}", str(folder), "Check its permissions."
+        ) from error
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []

@@ -1,0 +1,58 @@
+"""Are the pictures different enough to learn from? Pure judgements on small grey pictures."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.look import Thumbnails, differences, thumbnails
+from edge.frame import Pixels
+
+# Grey levels. A picture saved again, or the same part taken again, stays below 1.5 with the noise of a
+# plain camera; different parts of all sets measured are 3.5 and more apart, most of them 17 to 22.
+ALIKE = 2.0
+ALIKE_SHARE = 0.25  # and of what two pictures of this set usually differ: plain parts are alike by nature
+
+# Different pictures that give a usable model; below it training goes on, with a warning.
+ENOUGH_PICTURES = 50
+
+BLOCK = 512  # rows compared at once: memory, no effect on the result
+TYPICAL_PAIRS = 300  # pictures whose distances from each other tell the usual one
+
+
+def usual_difference(small: Thumbnails) -> float:
+    """Root mean square in grey levels between two pictures of the set, the median; 0 for fewer than two."""
+    some = small[:: max(1, len(small) // TYPICAL_PAIRS)]
+    pairs = differences(some, some)[np.triu_indices(len(some), 1)]
+    return float(np.median(pairs)) if pairs.size else 0.0
+
+
+def first_alike(small: Thumbnails) -> npt.NDArray[np.int64]:
+    """For each picture the index of the first one it is nearly identical to; its own where there is none."""
+    first = np.arange(len(small))
+    limit = min(ALIKE, ALIKE_SHARE * usual_difference(small))
+    for start in range(0, len(small), BLOCK):
+        rows = slice(start, start + BLOCK)
+        for i, near in enumerate(differences(small[rows], small) < limit, start):
+            if first[i] == i:  # a picture that is itself a copy stands for nobody
+                first[(near) & (first == np.arange(len(small))) & (np.arange(len(small)) > i)] = i
+    return first
+
+
+def is_uniform(small: Thumbnails) -> bool:
+    """All pictures nearly identical: a burst of one part, or a camera that stands still."""
+    return len(small) > 1 and usual_difference(small) < ALIKE
+
+
+def advice(pictures: Iterable[Pixels]) -> str:
+    """One line for who trains on these pictures, uint8 (h, w, 3); empty where there is nothing to say."""
+    small = thumbnails(pictures)
+    if is_uniform(small):
+        return (
+            f"the pictures are nearly identical (usually {usual_difference(small):.1f} of 256 grey levels "
+            "apart). Show many different parts, not one part many times"
+        )
+    distinct = len(np.unique(first_alike(small)))
+    if distinct < ENOUGH_PICTURES:
+        return f"only {distinct} different pictures; {ENOUGH_PICTURES} or more work well"
+    return ""

@@ -1,0 +1,75 @@
+"""What one picture's pixels say before any network has seen them: size, light, sharpness, likeness."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.frame import Pixels
+from edge.health import BRIGHT, is_blank
+from edge.images import read_image
+from edge.preprocess import Roi, preprocess
+
+SMALL = 64  # pixels a side: noise and compression are averaged away, another part is still another picture
+
+Thumbnails = npt.NDArray[np.float32]  # (N, SMALL * SMALL), grey levels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One readable picture. Sizes are the file's; all else is of the region of interest."""
+
+    path: Path
+    size: tuple[int, int]  # height, width in pixels
+    digest: bytes  # sha256 of the file
+    blank: bool  # nothing to see: edge.health.is_blank
+    level: float  # mean grey level, 0..255
+    darkest: float  # grey level of the darkest hundredth
+    brightest: float  # grey level of the brightest hundredth
+    saturated: float  # share of pixels at the upper end of all three channels
+    sharpness: float  # variance of the Laplacian over that of the grey levels: the light cancels out
+    small: npt.NDArray[np.float32]  # (SMALL * SMALL,), grey levels
+
+
+def look_at(path: Path, roi: Roi | None = None) -> Look:
+    """Read and measure one picture. Raises DataError where it cannot be read or the ROI leaves it."""
+    pixels = read_image(path)
+    whole = (pixels.shape[0], pixels.shape[1])
+    part = preprocess(pixels, (roi[3], roi[2]) if roi else whole, roi)
+    grey = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
+    darkest, brightest = np.quantile(grey, [0.01, 0.99])
+    return Look(
+        path=path,
+        size=(pixels.shape[0], pixels.shape[1]),
+        digest=_digest(path),
+        blank=is_blank(part),
+        level=float(grey.mean()),
+        darkest=float(darkest),
+        brightest=float(brightest),
+        saturated=float((part.min(axis=2) >= BRIGHT).mean()),
+        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).var() / max(float(grey.var()), 1.0)),
+        small=thumbnails([part])[0],
+    )
+
+
+def thumbnails(pictures: Iterable[Pixels]) -> Thumbnails:
+    """Pictures uint8 (H, W, 3), of any sizes -> small grey ones, each with its own mean taken off."""
+    rows = [cv2.cvtColor(preprocess(p, (SMALL, SMALL)), cv2.COLOR_BGR2GRAY).ravel() for p in pictures]
+    grey = np.array(rows, np.float32).reshape(-1, SMALL * SMALL)
+    centred: Thumbnails = grey - grey.mean(axis=1, keepdims=True)
+    return centred
+
+
+def differences(small: Thumbnails, others: Thumbnails) -> npt.NDArray[np.float32]:
+    """How far pictures are apart: root mean square in grey levels, (N, d) and (M, d) -> (N, M)."""
+    squares = (small**2).sum(1)[:, None] + (others**2).sum(1) - 2 * small @ others.T
+    apart: npt.NDArray[np.float32] = np.sqrt(np.maximum(squares, 0) / small.shape[1])
+    return apart
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
