@@ -1,4 +1,4 @@
-"""Both errors against the threshold: good parts stopped, bad parts let through, in counts and as a section of the report."""
+"""Good parts stopped and bad parts let through, against the limit: counts, and a section of the report."""
 
 import math
 from collections import Counter

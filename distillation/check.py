@@ -57,7 +57,9 @@ def check(name: str, paths: Sequence[Path], roi: Roi | None, console: Console) -
     if len(shown) < MIN_GOOD_IMAGES:  # too few to tell what is usual
         return Checked(name, len(paths), findings, [])
     with _bar(console, "teacher features", len(shown)) as done:
-        steps = unusualness(pooled_features(shown, roi, done))
+        features = pooled_features(shown, roi, done)
+    with console.status("comparing each with all others"):  # most of a minute for 600 pictures
+        steps = unusualness(features)
     order = np.argsort(-steps)
     unusual = [(shown[i], float(steps[i])) for i in order]
     return Checked(name, len(paths), [*findings, *outliers(shown, steps)], unusual)
