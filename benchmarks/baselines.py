@@ -24,6 +24,7 @@ from distillation.learn import set_channel_statistics
 from distillation.students import LOCAL_STUDENTS
 from distillation.teacher import Teacher
 from distillation.train import TrainConfig
+from distillation.wholes import pooled
 
 Rows = npt.NDArray[np.int64]  # of the feature cache
 
@@ -180,13 +181,13 @@ class PooledMahalanobis(Baseline):
 
     @torch.inference_mode()
     def fit_maps(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
-        pooled = torch.cat([self.detector.pooled(maps) for maps in self.batches(cache, rows)])
-        gaussian = fit_gaussian(pooled.double().numpy())
+        features = torch.cat([pooled(maps) for maps in self.batches(cache, rows)])
+        gaussian = fit_gaussian(features.double().numpy())
         self.register_buffer("mean", torch.from_numpy(gaussian.mean).float())
         self.register_buffer("whiten", torch.from_numpy(gaussian.whiten).float())
 
     def judge(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        score = ((self.detector.pooled(maps) - self.mean) @ self.whiten.T).square().sum(dim=1).sqrt()
+        score = ((pooled(maps) - self.mean) @ self.whiten.T).square().sum(dim=1).sqrt()
         return score.view(-1, 1, 1).expand(-1, 2, 2), score
 
 

@@ -3,6 +3,7 @@
 They end up inside the engine as constants: the runtime never normalises anything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,20 @@ def leave_one_out_distances(x: Floats) -> Floats:
     return np.array([fit_gaussian(x[row]).distance(x[i : i + 1])[0] for i, row in enumerate(keep)])
 
 
+def cross_distances(x: Floats, pictures: int, folds: int = 8) -> Floats:
+    """Each picture's distance from the Gaussian of the other folds: (V * pictures, D) -> (pictures,).
+
+    Rows are the pictures, then `V - 1` times the same pictures in light variations; a picture's variations
+    leave with it. As `leave_one_out_distances`, for many pictures or long rows.
+    """
+    fold = np.arange(len(x)) % pictures % folds
+    distances = np.empty(pictures)
+    for i in range(min(folds, pictures)):
+        out = np.flatnonzero(fold[:pictures] == i)
+        distances[out] = fit_gaussian(x[fold != i]).distance(x[out])
+    return distances
+
+
 def _ledoit_wolf(z: Floats) -> Floats:
     """Shrunk covariance of centred rows z (N, D)."""
     n, d = z.shape
@@ -70,23 +85,13 @@ def _ledoit_wolf(z: Floats) -> Floats:
     return shrunk
 
 
-@dataclass(frozen=True)
-class ScoreScale:
-    """score = map_weight * map_score + distance_weight * distance; 1.0 is a typical good picture."""
+def score_weights(parts: Sequence[Floats], map_sd: float | None = None) -> list[float]:
+    """Weights that make all parts of the score equally wide on good pictures, and a typical score 1.0.
 
-    map_weight: float
-    distance_weight: float
-
-
-def fit_score_scale(map_scores: Floats, distances: Floats | None, map_sd: float | None = None) -> ScoreScale:
-    """Bring map score and pooled distance to one scale: each divided by its spread on good pictures.
-
-    map_scores (N,), distances (M,) or None. Raises nothing; a spread of zero counts as a small one.
+    parts: the map scores (N,), then distances (M,) each; `map_sd` replaces the map scores' own spread.
     """
-    sd = max(map_sd if map_sd is not None else float(map_scores.std()), 1e-6)
-    parts = [(float(map_scores.mean()), sd)]
-    if distances is not None:
-        parts.append((float(distances.mean()), max(float(distances.std()), 1e-6)))
-    typical = sum(mean / spread for mean, spread in parts)
-    weights = [1 / (spread * max(typical, 1e-6)) for _, spread in parts]
-    return ScoreScale(weights[0], weights[1] if distances is not None else 0.0)
+    spreads = [max(float(part.std()), 1e-6) for part in parts]
+    if map_sd is not None:
+        spreads[0] = max(map_sd, 1e-6)
+    typical = sum(float(part.mean()) / spread for part, spread in zip(parts, spreads, strict=True))
+    return [1 / (spread * max(typical, 1e-6)) for spread in spreads]

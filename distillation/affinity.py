@@ -26,7 +26,12 @@ def cosine_error(teacher: Tensor, student: Tensor) -> Tensor:
     return 1 - dot / (_norm(teacher) * _norm(student)).clamp_min(1e-6)
 
 
-MEASURES = {"squared": squared_error, "cosine": cosine_error}
+def both_errors(teacher: Tensor, student: Tensor) -> Tensor:
+    """Squared error plus cosine error, per place."""
+    return squared_error(teacher, student) + cosine_error(teacher, student)
+
+
+MEASURES = {"squared": squared_error, "cosine": cosine_error, "both": both_errors}
 
 
 def context_places(x: Tensor, grid: int) -> Tensor:

@@ -20,6 +20,7 @@ from calibration.unusual import unusualness
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import BATCH
 from distillation.weights import load_teacher
+from distillation.wholes import pooled
 from edge.errors import DataError
 from edge.preprocess import Roi
 from edge.view import View
@@ -73,7 +74,7 @@ def pooled_features(paths: Sequence[Path], roi: Roi | None, done: Done) -> npt.N
     rows = []
     for start in range(0, len(paths), BATCH):
         pixels = load_images(paths[start : start + BATCH], View(config.input_size, roi))
-        rows.append(detector.pooled(detector.teacher(torch.from_numpy(pixels))).double().numpy())
+        rows.append(pooled(detector.teacher(torch.from_numpy(pixels))).double().numpy())
         for _ in pixels:
             done()
     return np.concatenate(rows)

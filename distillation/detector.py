@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillation.affinity import MEASURES, affinity_error
+from distillation.mapfusion import MapFusion
 from distillation.students import LOCAL_STUDENTS, GlobalStudent
 from distillation.teacher import Teacher
+from distillation.wholes import Distance, WordHistogram, pooled
 
 BRANCHES = ("local", "global", "affinity")
 
@@ -23,9 +25,15 @@ class DetectorConfig:
     local_student: str = "forward"
     measure: str = "squared"
     width: int = 256  # channels at stride 32 of fusion and decoder
+    bottleneck: str = "convolution"  # how the GCCB condenses
     context: int = 256  # length of the GCCB's context vector
+    heads: int = 8  # of a GCCB with attention
     context_grid: int = 8  # affinity against grid x grid context places
+    branches: tuple[str, ...] = BRANCHES  # whose maps count
+    normalisation: str = "place"  # of the maps: place, quantile, deviation
+    fusion: str = "max"  # of scales and branches: max, sum, reliability
     pooled_distance: bool = True  # Mahalanobis distance of pooled teacher features, added to the score
+    word_distance: bool = True  # the same of the word histogram
     smoothing: float = 1.0  # standard deviation in places of the finest map
     top_share: float = 0.005  # the score is the mean of this share of the map's places
 
@@ -33,7 +41,7 @@ class DetectorConfig:
 class Detector(nn.Module):
     """Teacher, both students, map normalisation, fusion and score.
 
-    The buffers below are fitted after training (`distillation/train.py`); until then the map is raw.
+    The buffers are fitted after training (`distillation/fit.py`); until then the map is raw.
     """
 
     def __init__(self, teacher: Teacher, config: DetectorConfig):
@@ -43,26 +51,29 @@ class Detector(nn.Module):
         self.error = MEASURES[config.measure]
         self.local = LOCAL_STUDENTS[config.local_student](teacher.channels)
         self.globl = GlobalStudent(
-            teacher.channels, (height // 32, width // 32), config.width, config.context
-        )
+            teacher.channels, (height // 32, width // 32), config.width, config.context,
+            config.bottleneck, config.heads,
+        )  # fmt: skip
         for k, c in enumerate(teacher.channels):
             self.register_buffer(f"mean{k}", torch.zeros(1, c, 1, 1))
             self.register_buffer(f"std{k}", torch.ones(1, c, 1, 1))
-        self.register_buffer("low", torch.zeros(len(BRANCHES)))
-        self.register_buffer("high", torch.ones(len(BRANCHES)))
-        pooled = 2 * sum(teacher.channels)
-        self.register_buffer("pooled_mean", torch.zeros(pooled))
-        self.register_buffer("pooled_whiten", torch.eye(pooled))
-        self.register_buffer("score_weights", torch.tensor([1.0, 0.0]))
-        self.register_buffer("blur", _gaussian_kernel(config.smoothing))
+        sheets = [(branch, k) for branch in config.branches for k in self._targets(branch)]
+        sizes = [(height // teacher.strides[k], width // teacher.strides[k]) for _, k in sheets]
+        self.fusion = MapFusion([branch for branch, _ in sheets], sizes, config)
+        self.words = WordHistogram(teacher.channels[0], (height // 4, width // 4))
+        self.pooled_gaussian = Distance(2 * sum(teacher.channels))
+        self.word_gaussian = Distance(self.words.length)
+        self.register_buffer("score_weights", torch.tensor([1.0, 0.0, 0.0]))  # map, pooled, words
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, H, W, 3) BGR -> anomaly_map (B, H, W) float, score (B,) float."""
         maps = self.standardise(self.teacher(pixels))
-        places = self.fuse(self.branch_errors(maps))  # (B, H/4, W/4)
+        places = self.fusion(self.errors(maps))  # (B, H/4, W/4)
         score = self.map_score(places) * self.score_weights[0]
         if self.config.pooled_distance:
-            score = score + self.pooled_distance(maps) * self.score_weights[1]
+            score = score + self.pooled_gaussian(pooled(maps)) * self.score_weights[1]
+        if self.config.word_distance:
+            score = score + self.word_gaussian(self.words(maps[0])) * self.score_weights[2]
         anomaly_map = F.interpolate(places.unsqueeze(1), self.config.input_size, mode="bilinear")
         return anomaly_map.squeeze(1), score
 
@@ -70,52 +81,22 @@ class Detector(nn.Module):
         """Every channel to mean 0 and standard deviation 1 over the training pictures."""
         return [(m - getattr(self, f"mean{k}")) / getattr(self, f"std{k}") for k, m in enumerate(maps)]
 
-    def branch_errors(self, maps: Sequence[Tensor]) -> Tensor:
-        """Standardised teacher maps -> raw error maps (B, branches, H/4, W/4) in the order of BRANCHES."""
-        size = maps[0].shape[2:]
-        local, globl = self.local(maps), self.globl(maps)
+    def errors(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Standardised teacher maps -> raw error maps (B, h_k, w_k), branch by branch, scale by scale."""
+        students = {"local": self.local(maps), "global": self.globl(maps)}
+        students["affinity"] = students["global"]
         grid = self.config.context_grid
-        errors = [
-            [self.error(maps[k], y) for k, y in zip(self.local.targets, local, strict=True)],
-            [self.error(maps[k], y) for k, y in zip(self.globl.targets, globl, strict=True)],
-            [affinity_error(maps[k], y, grid) for k, y in zip(self.globl.targets, globl, strict=True)],
-        ]
-        return torch.stack([_mean_over_scales(e, size) for e in errors], dim=1)
-
-    def fuse(self, errors: Tensor) -> Tensor:
-        """Normalise each branch by its quantiles on good pictures, add, smooth: -> (B, H/4, W/4)."""
-        low, high = self.low.view(1, -1, 1, 1), self.high.view(1, -1, 1, 1)
-        fused = ((errors - low) / (high - low)).mean(dim=1, keepdim=True)
-        pad = self.blur.shape[-1] // 2
-        fused = F.pad(fused, (pad, pad, pad, pad), mode="replicate")
-        return F.conv2d(fused, self.blur).squeeze(1)
+        sheets = []
+        for branch in self.config.branches:
+            for k, y in zip(self._targets(branch), students[branch], strict=True):
+                affine = branch == "affinity"
+                sheets.append(affinity_error(maps[k], y, grid) if affine else self.error(maps[k], y))
+        return sheets
 
     def map_score(self, places: Tensor) -> Tensor:
         """Mean of the largest share of places: (B, h, w) -> (B,). One noisy place alone decides nothing."""
         flat = places.flatten(1)
         return flat.topk(max(1, int(flat.shape[1] * self.config.top_share)), dim=1).values.mean(dim=1)
 
-    def pooled(self, maps: Sequence[Tensor]) -> Tensor:
-        """Mean and standard deviation over all places of every channel: -> (B, 2 * sum of channels)."""
-        means = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
-        squares = torch.cat([m.square().mean(dim=(2, 3)) for m in maps], dim=1)
-        return torch.cat([means, (squares - means.square()).clamp_min(1e-6).sqrt()], dim=1)
-
-    def pooled_distance(self, maps: Sequence[Tensor]) -> Tensor:
-        """Mahalanobis distance of the pooled features (PUAD, ICIP 2024): -> (B,)."""
-        z = (self.pooled(maps) - self.pooled_mean) @ self.pooled_whiten.T
-        return z.square().sum(dim=1).sqrt()
-
-
-def _mean_over_scales(errors: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Errors (B, h_k, w_k) of several scales -> their mean at `size`: (B, H, W)."""
-    up = [F.interpolate(e.unsqueeze(1), tuple(size), mode="bilinear").squeeze(1) for e in errors]
-    return torch.stack(up).mean(dim=0)
-
-
-def _gaussian_kernel(sigma: float) -> Tensor:
-    radius = max(1, round(2 * sigma))
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    line = torch.exp(-0.5 * (x / sigma) ** 2)
-    line = line / line.sum()
-    return (line[:, None] * line[None, :]).view(1, 1, len(x), len(x))
+    def _targets(self, branch: str) -> tuple[int, ...]:
+        return self.local.targets if branch == "local" else self.globl.targets

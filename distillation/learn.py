@@ -5,7 +5,6 @@ pictures -> teacher features (cached) -> students -> constants on held-out good 
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,24 +14,23 @@ import torch
 
 from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
 from calibration.likeness import advice
-from calibration.normalisation import fit_gaussian, fit_score_scale, leave_one_out_distances, map_quantiles
 from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
 from distillation.augment import with_variants
-from distillation.detector import BRANCHES, Detector, DetectorConfig
+from distillation.detector import Detector, DetectorConfig
 from distillation.features import FeatureCache
+from distillation.fit import fit_constants
+from distillation.mapfusion import FUSIONS, NORMALISATIONS
 from distillation.model import About, save_model
-from distillation.students import LOCAL_STUDENTS
+from distillation.students import BOTTLENECKS, LOCAL_STUDENTS
 from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import TEACHERS, load_teacher
 from edge.errors import InspectError
 
-BATCH = 8
 CACHE = ".edge-inspect-features"  # a name that nobody else uses: --restart deletes it
 MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that
 MOST_TILES_LEARNT = 1000  # 0.7 GB of features while it trains, and a minute for the pooled distances
 MOST_TILES_HELD_OUT = 200  # looked at twenty times in a run
-FEW_HELD_OUT = 20  # below this, spreads come from all good pictures together
 
 
 class Watcher(Protocol):
@@ -99,7 +97,7 @@ def learn(
     if trainer.resume():
         watcher.say(f"resumed at step {trainer.state.step} of {config.steps}")
     best = trainer.run(watcher.step)
-    normalisation = fit_constants(detector, cache, range(len(train)), held_rows, device)
+    normalisation = fit_constants(detector, cache, len(train), rows, held_rows, held, device)
 
     about = About(
         name=out.resolve().name, trained_on=len(train_paths), held_out=len(held_paths),
@@ -119,52 +117,6 @@ def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: int) -
         getattr(detector, f"std{k}").copy_(std)
 
 
-@torch.inference_mode()
-def fit_constants(
-    detector: Detector, cache: FeatureCache, train: Sequence[int], held: Sequence[int], device: str = "cpu"
-) -> dict[str, float]:
-    """Fit map quantiles, pooled Gaussian and score weights on good pictures, into the detector's buffers.
-
-    Returns the constants for the recipe, so that a person can read them.
-    """
-    detector.eval()
-    held_errors, _ = _errors_and_pooled(detector, cache, held, device)
-    low, high = zip(*(map_quantiles(held_errors[:, b].numpy()) for b in range(len(BRANCHES))), strict=True)
-    detector.low.copy_(torch.tensor(low))
-    detector.high.copy_(torch.tensor(high))
-    train_errors, pooled = _errors_and_pooled(detector, cache, train, device)
-    train_scores = detector.map_score(detector.fuse(train_errors.to(device))).cpu().numpy()
-    held_places = detector.fuse(held_errors.to(device))
-    held_scores = detector.map_score(held_places).cpu().numpy()
-    gaussian = fit_gaussian(pooled)
-    detector.pooled_mean.copy_(torch.from_numpy(gaussian.mean))
-    detector.pooled_whiten.copy_(torch.from_numpy(gaussian.whiten))
-    distances = leave_one_out_distances(pooled) if detector.config.pooled_distance else None
-    centred = [held_scores - held_scores.mean()]
-    if len(held) < FEW_HELD_OUT:
-        centred.append(train_scores - train_scores.mean())
-    scale = fit_score_scale(held_scores, distances, float(np.concatenate(centred).std()))
-    detector.score_weights.copy_(torch.tensor([scale.map_weight, scale.distance_weight]))
-    return {
-        **{f"{name}_q90": value for name, value in zip(BRANCHES, low, strict=True)},
-        **{f"{name}_q995": value for name, value in zip(BRANCHES, high, strict=True)},
-        "map_weight": scale.map_weight,
-        "distance_weight": scale.distance_weight,
-        "map_limit": max(1.0, float(held_places.max())),  # good parts stay below: where heat maps turn orange
-    }
-
-
-def _errors_and_pooled(
-    detector: Detector, cache: FeatureCache, rows: Sequence[int], device: str
-) -> tuple[torch.Tensor, np.ndarray]:  # type: ignore[type-arg]
-    errors, pooled = [], []
-    for start in range(0, len(rows), BATCH):
-        maps = detector.standardise([m.to(device) for m in cache[list(rows[start : start + BATCH])]])
-        errors.append(detector.branch_errors(maps).cpu())
-        pooled.append(detector.pooled(maps).cpu().double().numpy())
-    return torch.cat(errors), np.concatenate(pooled)
-
-
 def _good_pictures(data: Path, seed: int) -> tuple[list[Path], list[Path]]:
     dataset = open_dataset(data)
     return split_held_out(dataset.train, dataset.validation, seed)
@@ -175,6 +127,9 @@ def _check_config(config: DetectorConfig) -> None:
         (config.teacher, TEACHERS, "--teacher"),
         (config.local_student, LOCAL_STUDENTS, "--local-student"),
         (config.measure, MEASURES, "--measure"),
+        (config.bottleneck, BOTTLENECKS, "--bottleneck"),
+        (config.normalisation, NORMALISATIONS, "--normalisation"),
+        (config.fusion, FUSIONS, "--fusion"),
     ):
         if value not in known:
             raise InspectError(f"{value!r} is not known", option, f"Known: {', '.join(known)}.")

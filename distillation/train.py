@@ -63,7 +63,10 @@ class _State:
 
 def student_loss(detector: Detector, maps: Sequence[Tensor], config: TrainConfig) -> Tensor:
     """Local error + global error + contextual affinity, each summed over its scales: () scalar."""
-    local, globl = detector.local(maps), detector.globl(maps)
+    device, dtype = maps[0].device.type, mixed_precision(maps[0].device.type)
+    with torch.autocast(device, dtype, enabled=dtype is not None):
+        local, globl = detector.local(maps), detector.globl(maps)
+    local, globl = [y.float() for y in local], [y.float() for y in globl]  # errors keep their digits
     terms = [detector.error(maps[k], y) for k, y in zip(detector.local.targets, local, strict=True)]
     terms += [detector.error(maps[k], y) for k, y in zip(detector.globl.targets, globl, strict=True)]
     loss = sum(hard_mean(t, config.hard_share, config.hard_weight) for t in terms)
@@ -72,6 +75,14 @@ def student_loss(detector: Detector, maps: Sequence[Tensor], config: TrainConfig
         pairs = zip(detector.globl.targets, globl, strict=True)
         loss = loss + config.affinity_weight * sum(affinity_error(maps[k], y, grid).mean() for k, y in pairs)
     return loss  # type: ignore[return-value]
+
+
+def mixed_precision(device: str) -> torch.dtype | None:
+    """What the students may be computed in while they learn; None: nothing but float32 is fast there."""
+    if device == "cuda":
+        return torch.float16
+    fast = device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast and torch.cpu.get_capabilities().get("avx512_bf16") else None
 
 
 class Trainer:
@@ -85,6 +96,7 @@ class Trainer:
         self.rows, self.held_out = np.asarray(train), np.asarray(held_out)
         self.checkpoint, self.device = checkpoint, device
         self.students = torch.nn.ModuleList([detector.local, detector.globl])
+        self.students.to(memory_format=torch.channels_last)  # twice as fast on a CPU
         parameters = self.students.parameters()
         self.optimiser = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -123,8 +135,7 @@ class Trainer:
         """One optimiser step on the next batch; returns its loss."""
         self.students.train()
         maps = self._maps(self._batch_rows(self.state.step))
-        with torch.autocast(self.device, enabled=self.device == "cuda"):
-            loss = student_loss(self.detector, maps, self.config)
+        loss = student_loss(self.detector, maps, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
@@ -153,7 +164,8 @@ class Trainer:
         )
 
     def _maps(self, rows: np.ndarray) -> list[Tensor]:  # type: ignore[type-arg]
-        return self.detector.standardise([m.to(self.device) for m in self.cache[rows]])
+        maps = self.detector.standardise([m.to(self.device) for m in self.cache[rows]])
+        return [m.contiguous(memory_format=torch.channels_last) for m in maps]
 
     def _batch_rows(self, step: int) -> np.ndarray:  # type: ignore[type-arg]
         """Rows of this step: a new seeded order each epoch, the same after a resume as without one."""

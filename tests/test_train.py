@@ -74,7 +74,7 @@ def test_the_held_out_loss_falls_and_the_model_is_loaded_as_saved(parts: Path, t
     assert result.trained_on + result.held_out == 16
     detector, about, held_out = load_model(tmp_path / "m")
     assert held_out.shape == (result.held_out, *SIZE, 3)
-    assert about.normalisation["local_q995"] > about.normalisation["local_q90"]
+    assert about.normalisation["words_weight"] > 0
     anomaly_map, score = detector(torch.from_numpy(held_out))
     assert anomaly_map.shape == held_out.shape[:3]
     assert score.mean() == pytest.approx(1.0, rel=0.5)  # 1.0 is a typical good part
@@ -187,7 +187,16 @@ def test_an_input_size_that_does_not_fit_the_network_is_refused(parts: Path, tmp
 
 
 @pytest.mark.parametrize(
-    "changes", [{"local_student": "reverse"}, {"measure": "cosine"}, {"pooled_distance": False}]
+    "changes",
+    [
+        {"local_student": "reverse"},
+        {"measure": "cosine"},
+        {"measure": "both", "pooled_distance": False},
+        {"bottleneck": "attention", "word_distance": False},
+        {"bottleneck": "none", "branches": ("local", "global")},
+        {"normalisation": "quantile", "fusion": "sum"},
+        {"normalisation": "deviation", "fusion": "reliability"},
+    ],
 )
 def test_the_alternatives_train_too(parts: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     config = DetectorConfig(input_size=SIZE, width=64, context=32, **changes)  # type: ignore[arg-type]

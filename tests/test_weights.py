@@ -18,7 +18,7 @@ from distillation.resnet import ResNet18
 from distillation.weights import PUBLISHED, TEACHERS, load_teacher
 from edge.errors import InspectError
 
-RESNETS = list(TEACHERS)[1:]
+RESNETS = [name for name in TEACHERS if "resnet" in name]
 
 
 # --- weights the user brings

@@ -1,0 +1,132 @@
+"""What is fitted after training, on good pictures only: the maps' constants, Gaussians, weights."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibration.metrics import auroc_of
+from calibration.normalisation import Floats, cross_distances, score_weights
+from calibration.selfmade import make_anomalies
+from distillation.detector import Detector
+from distillation.features import FeatureCache
+from distillation.wholes import WORD_PLACES, pooled
+from edge.frame import Pixels
+
+BATCH = 8
+FEW_HELD_OUT = 20  # below this, spreads come from all good pictures together
+
+Rows = Sequence[int]  # of the feature cache
+
+
+@torch.inference_mode()
+def fit_constants(
+    detector: Detector, cache: FeatureCache, pictures: int, learnt: Rows, held: Rows, held_pixels: Pixels,
+    device: str = "cpu",
+) -> dict[str, float]:  # fmt: skip
+    """Fit the detector's buffers; the students are trained.
+
+    learnt: rows of the cache that it learnt from, first the `pictures` themselves, then their variations;
+    held: rows that it has not seen, `held_pixels` their pictures. Returns the constants for the recipe, so
+    that a person can read them.
+    """
+    detector.eval()
+    train_sheets = sheets_of(detector, cache, learnt[:pictures], device)
+    held_sheets = sheets_of(detector, cache, held, device)
+    detector.fusion.fit(train_sheets, held_sheets)
+    if detector.config.fusion == "reliability":
+        fit_reliability(detector, held_pixels, device)
+    train_scores, _ = _map_scores(detector, train_sheets, device)
+    scores, highest = _map_scores(detector, held_sheets, device)
+    parts = [scores, *fit_distances(detector, cache, pictures, learnt, device)]
+    centred = [scores - scores.mean()]
+    if len(held) < FEW_HELD_OUT:
+        centred.append(train_scores - train_scores.mean())
+    weights = dict(
+        zip(_part_names(detector), score_weights(parts, float(np.concatenate(centred).std())), strict=True)
+    )
+    named = [weights.get(name, 0.0) for name in ("map", "pooled", "words")]
+    detector.score_weights.copy_(torch.tensor(named))
+    return {
+        **{f"{name}_weight": weight for name, weight in weights.items()},
+        "map_limit": max(1.0, highest),  # good parts stay below: where heat maps turn orange
+    }
+
+
+def fit_distances(
+    detector: Detector, cache: FeatureCache, pictures: int, learnt: Rows, device: str
+) -> list[Floats]:
+    """Fit the Gaussians that are switched on; what they say of good pictures left out of them."""
+    distances = []
+    if detector.config.pooled_distance:
+        x = _rows_of(pooled(maps) for maps in standardised(detector, cache, learnt[:pictures], device))
+        detector.pooled_gaussian.fit(x)
+        distances.append(cross_distances(x, pictures))
+    if detector.config.word_distance:
+        _fit_words(detector, cache, learnt[:pictures], device)
+        x = _rows_of(detector.words(maps[0]) for maps in standardised(detector, cache, learnt, device))
+        detector.word_gaussian.fit(x)
+        distances.append(cross_distances(x, pictures))
+    return distances
+
+
+def fit_reliability(detector: Detector, held: Pixels, device: str = "cpu") -> None:
+    """Weigh the branches by how well each tells self-made anomalies from the good pictures under them."""
+    good, bad = (_branch_scores(detector, pixels, device) for pixels in (held, make_anomalies(held)))
+    gains = [max(auroc_of(good[:, b], bad[:, b]) - 0.5, 0.0) for b in range(good.shape[1])]
+    weights = torch.tensor(gains) if sum(gains) > 0 else torch.ones(len(gains))
+    detector.fusion.weights.copy_(weights / weights.sum())
+
+
+def standardised(detector: Detector, cache: FeatureCache, rows: Rows, device: str) -> Iterator[list[Tensor]]:
+    """Standardised maps, a few pictures at a time."""
+    for start in range(0, len(rows), BATCH):
+        yield detector.standardise([m.to(device) for m in cache[list(rows[start : start + BATCH])]])
+
+
+def sheets_of(detector: Detector, cache: FeatureCache, rows: Rows, device: str) -> list[Tensor]:
+    """Raw error maps of all rows: per sheet (N, h, w)."""
+    batches = [
+        [e.cpu() for e in detector.errors(maps)] for maps in standardised(detector, cache, rows, device)
+    ]
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+
+def _map_scores(detector: Detector, sheets: Sequence[Tensor], device: str) -> tuple[Floats, float]:
+    """Scores (N,) of the fused maps, and their highest value."""
+    scores, highest = [], 0.0
+    for start in range(0, len(sheets[0]), BATCH):
+        places = detector.fusion([s[start : start + BATCH].to(device) for s in sheets])
+        scores.append(detector.map_score(places).cpu().numpy())
+        highest = max(highest, float(places.max()))
+    return np.concatenate(scores), highest
+
+
+def _fit_words(detector: Detector, cache: FeatureCache, rows: Rows, device: str) -> None:
+    share = -(-WORD_PLACES // len(rows))  # of each picture
+    drawn = []
+    for maps in standardised(detector, cache, rows, device):
+        for places in maps[0].flatten(2).transpose(1, 2):  # (H * W, C)
+            drawn.append(places[torch.randperm(len(places), device=places.device)[:share]])
+    detector.words.fit(torch.cat(drawn))
+
+
+def _branch_scores(detector: Detector, pixels: Pixels, device: str) -> Floats:
+    scores = []
+    for start in range(0, len(pixels), BATCH):
+        maps = detector.standardise(
+            detector.teacher(torch.from_numpy(pixels[start : start + BATCH]).to(device))
+        )
+        branches = detector.fusion.normalised(detector.fusion.branches(detector.errors(maps)))
+        scores.append(torch.stack([detector.map_score(b) for b in branches.unbind(1)], dim=1).cpu().numpy())
+    return np.concatenate(scores)
+
+
+def _part_names(detector: Detector) -> list[str]:
+    switched = [("pooled", detector.config.pooled_distance), ("words", detector.config.word_distance)]
+    return ["map", *(name for name, on in switched if on)]
+
+
+def _rows_of(batches: Iterator[Tensor]) -> Floats:
+    return torch.cat([b.cpu() for b in batches]).double().numpy()

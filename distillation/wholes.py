@@ -1,0 +1,106 @@
+"""The picture as a whole: pooled features and word histograms, and how far they lie from those of good parts.
+
+Students judge places; what is wrong with a count, a sum or a mixture of colours may show at no single place.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from calibration.normalisation import Floats, fit_gaussian
+
+WORDS = 64  # of the finest map; on top of the pyramid a vector of 64 * 14
+PYRAMID = (1, 2, 3)  # the whole picture, quarters, ninths
+SOFTNESS = 8.0  # in typical squared distances of a place to its word: every word takes part, smoothly
+WORD_PLACES = 20_000  # places that the words are learnt from
+WORD_ROUNDS = 12  # of k-means; the words need not be exact
+
+
+class Distance(nn.Module):
+    """Mahalanobis distance to good pictures: x (B, D) -> (B,). `fit` first."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("whiten", torch.eye(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B,)."""
+        return ((x - self.mean) @ self.whiten.T).square().sum(dim=1).sqrt()
+
+    def fit(self, x: Floats) -> None:
+        """Mean and Ledoit-Wolf covariance of good pictures' x (N, D)."""
+        gaussian = fit_gaussian(x)
+        self.mean.copy_(torch.from_numpy(gaussian.mean))
+        self.whiten.copy_(torch.from_numpy(gaussian.whiten))
+
+
+def pooled(maps: Sequence[Tensor]) -> Tensor:
+    """Mean and standard deviation over all places of every channel: -> (B, 2 * sum of channels)."""
+    means = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
+    squares = torch.cat([(m * m).mean(dim=(2, 3)) for m in maps], dim=1)
+    return torch.cat([means, (squares - means * means).clamp_min(1e-6).sqrt()], dim=1)
+
+
+class WordHistogram(nn.Module):
+    """How often each of WORDS typical places of the finest map comes, in the cells of a pyramid.
+
+    CSAD's patch histogram (BMVC 2024) without its segmenter: words by k-means, soft assignment, spatial
+    pyramid (Lazebnik et al., CVPR 2006). Things may move in their cell, not out of it.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int]):
+        """`size` is (height, width) of the map."""
+        super().__init__()
+        self.register_buffer("words", torch.zeros(WORDS, channels))
+        self.register_buffer("softness", torch.ones(()))
+        self.register_buffer("rows", _cells(size[0]))  # (6, H)
+        self.register_buffer("columns", _cells(size[1]))  # (6, W)
+        self.length = WORDS * sum(n * n for n in PYRAMID)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardised map (B, C, H, W) -> (B, length)."""
+        weights = 2 * self.words / self.softness
+        bias = -(self.words * self.words).sum(dim=1) / self.softness
+        near = nn.functional.conv2d(x, weights[:, :, None, None], bias).softmax(dim=1)  # (B, K, H, W)
+        cells = self.rows @ near @ self.columns.T  # (B, K, 6, 6)
+        parts, start = [], 0
+        for n in PYRAMID:
+            parts.append(cells[:, :, start : start + n, start : start + n].flatten(1))
+            start += n
+        return torch.cat(parts, dim=1)
+
+    def fit(self, places: Tensor) -> None:
+        """Words and softness from places (N, C) of good pictures."""
+        words = k_means(places, WORDS, WORD_ROUNDS)
+        distances = torch.cdist(places, words).square().amin(dim=1)
+        self.words.copy_(words)
+        self.softness.copy_(SOFTNESS * distances.median().clamp_min(1e-6))
+
+
+def k_means(x: Tensor, count: int, rounds: int) -> Tensor:
+    """Lloyd's algorithm from `count` rows of x (N, C), drawn with torch's seed -> (count, C)."""
+    centres = x[torch.randperm(len(x))[:count]].clone()
+    if len(centres) < count:  # tiny sets: the same word twice does no harm
+        centres = centres[torch.arange(count) % len(centres)]
+    for _ in range(rounds):
+        nearest = torch.cdist(x, centres).argmin(dim=1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, x)
+        sizes = torch.bincount(nearest, minlength=count).unsqueeze(1)
+        centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
+    return centres
+
+
+def _cells(side: int) -> Tensor:
+    """Means over the pyramid's strips of one side: (sum of PYRAMID, side). A matrix, because adaptive pooling
+    does not export where the cells are not equal."""
+    strips = np.zeros((sum(PYRAMID), side), np.float32)
+    row = 0
+    for n in PYRAMID:
+        for i in range(n):
+            begin, end = side * i // n, -(-side * (i + 1) // n)
+            strips[row, begin:end] = 1 / (end - begin)
+            row += 1
+    return torch.from_numpy(strips)
