@@ -18,7 +18,7 @@ from calibration.dataset import MIN_GOOD_IMAGES, load_images, open_dataset
 from calibration.look import Look, look_at
 from calibration.unusual import unusualness
 from distillation.detector import Detector, DetectorConfig
-from distillation.learn import BATCH
+from distillation.fit import BATCH
 from distillation.weights import load_teacher
 from distillation.wholes import pooled
 from edge.errors import DataError

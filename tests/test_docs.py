@@ -146,7 +146,18 @@ def test_the_readme_picture_is_small_enough() -> None:
 ROW = re.compile(r"^\| `([\w.]+)` \| ([\w/]+\.py) \| `(.+?)` \| .+ \|$", re.M)
 CONSTANTS = ROW.findall((ROOT / "docs/method.md").read_text("utf-8"))
 COMPLETE = {  # files whose every number must be in the table
-    f"distillation/{name}.py" for name in ("affinity", "augment", "detector", "learn", "students", "train")
+    f"distillation/{name}.py"
+    for name in (
+        "affinity",
+        "augment",
+        "detector",
+        "fit",
+        "learn",
+        "mapfusion",
+        "students",
+        "train",
+        "wholes",
+    )
 } | {
     "calibration/normalisation.py",
     "calibration/thresholds.py",
@@ -171,7 +182,7 @@ def constants_in(file: str) -> dict[str, Any]:
             found |= {f"{name}.{f.name}": f.default for f in fields(thing)}
         elif inspect.isclass(thing) and file.endswith("students.py") and name != "Conv":
             found |= _defaults(name, thing.__init__)
-        elif name == "split_held_out":
+        elif name in ("split_held_out", "cross_distances"):
             found |= _defaults(name, thing)
     return found
 
