@@ -38,6 +38,23 @@ EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with lo
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from edge import __version__
+
+        print(f"edge-inspect {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Visual inspection on the production line: learns from good parts, answers the PLC, shows why."""
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """One line for the engineer and the documented exit code; tracebacks are for programmers' mistakes."""
@@ -54,8 +71,8 @@ def plain_errors() -> Iterator[None]:
         console.print("[bold red]error[/]", escape(f"{what}. {hint}"), highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
-        extra = "edge-inspect\\[train]"
-        console.print(f"[bold red]error[/] {error.name} is not installed. Install: pip install '{extra}'")
+        extra = ".\\[train]"
+        console.print(f"[bold red]error[/] {error.name} is not installed. Install: pip install -e '{extra}'")
         raise typer.Exit(2) from error
 
 
@@ -244,6 +261,8 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
 
     if note := stale_note(find_engine(options.engine)):
         console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+    if not options.outputs and not as_json:
+        console.print("[bold yellow]note[/] no --plc: the verdicts are shown here and go nowhere else")
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])
     with watched(options, console, quiet=as_json) as running:

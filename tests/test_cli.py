@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,3 +187,14 @@ def test_a_standard_error_that_nobody_reads_does_not_stop_the_line(engine: Path,
         time.sleep(0.05)
     os.close(read_end)  # the reader goes; the summary has nowhere to go and the process must end all the same
     process.wait(timeout=20)
+
+
+def test_the_version_is_told() -> None:
+    result = inspect("--version")
+    assert result.returncode == 0 and re.fullmatch(r"edge-inspect \d+\.\d+\.\d+\n", result.stdout)
+
+
+def test_a_run_without_an_output_says_that_nobody_hears_it(engine: Path) -> None:
+    words = ("run", "--camera", "conveyor:?seed=9&fps=0", "--engine", engine, "--count", 1)
+    assert "no --plc" in inspect(*words).stderr
+    assert "no --plc" not in inspect(*words, "--plc", f"jsonl:{engine.parent / 'verdicts.jsonl'}").stderr
