@@ -8,9 +8,9 @@ not found without fault: there is room to see a loss. Image AUROC over five seed
 
 | defect    | five seeds                          | mean   | deviation |
 | scratch   | 1.0000 in all                       | 1.0000 | 0.0000    |
-| missing   | 0.9183 0.9300 0.9150 0.9150 0.9117  | 0.9180 | 0.0071    |
-| surplus   | 1.0000 in four, 0.9983              | 0.9997 | 0.0007    |
-| misplaced | 0.9733 0.9800 0.9750 0.9783 0.9850  | 0.9783 | 0.0046    |
+| missing   | 0.9317 0.9183 0.9183 0.9183 0.9450  | 0.9263 | 0.0119    |
+| surplus   | 1.0000 0.9967 0.9967 0.9950 1.0000  | 0.9977 | 0.0022    |
+| misplaced | 0.9867 0.9967 0.9933 0.9933 0.9850  | 0.9910 | 0.0049    |
 
 A bound is the mean less four deviations, and less 0.01 at least: what another processor's rounding or another
 seed does stays above it. Who makes the method better measures again and moves the bounds up.
@@ -37,7 +37,7 @@ from edge.preprocess import preprocess
 
 SIZE = (128, 128)
 TRAINING, JUDGED = 1, 2  # seeds of the drawn parts: none is in both
-BOUNDS = {"scratch": 0.99, "missing": 0.889, "surplus": 0.989, "misplaced": 0.960}
+BOUNDS = {"scratch": 0.99, "missing": 0.879, "surplus": 0.987, "misplaced": 0.971}
 
 
 class Silent:
