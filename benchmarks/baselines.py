@@ -2,7 +2,7 @@
 
 Each is a module with the contract of `distillation.detector.Detector` (uint8 pixels in, map and score out),
 so it is exported, given limits and judged by the very code that judges ours. `fit` sees the cached features
-of good pictures only. Features are standardised per channel over the good pictures, as ours are.
+of good pictures only. Features are standardised per channel over the good pictures, held-out ones included.
 
 Neighbourhood feature, shared by the first two: every map up to stride 16 averaged over 3 x 3 places
 (PatchCore) and brought to the stride-8 raster, concatenated: 176 channels with Lite0.

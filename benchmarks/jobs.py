@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 # What a trained model rests on, and what its figures rest on besides.
 TRAINING_CODE = ("distillation/*.py", "calibration/normalisation.py", "calibration/dataset.py",
                  "calibration/selfmade.py",
-                 "edge/preprocess.py", "edge/images.py")  # fmt: skip
+                 "calibration/layouts.py", "calibration/views.py", "edge/preprocess.py", "edge/images.py",
+                 "edge/view.py")  # fmt: skip
 JUDGING_CODE = ("build_engines/build.py", "build_engines/export.py", "calibration/evaluate.py",
                 "calibration/figures.py", "calibration/localisation.py", "calibration/*metrics.py",
                 "calibration/thresholds.py", "benchmarks/judging.py", "edge/backends/ort.py")  # fmt: skip

@@ -7,8 +7,8 @@ and without, all else the same:
 
     tile   2048x1536 trays of 24 parts, one part of a bad tray has a defect
     mask   parts before a background that is another one in every picture
-    align  parts that lie up to 5 % of the picture and 5 degrees off; once more with the tight region of
-           interest that only aligned parts can have
+    align  parts that lie up to 5 % of the picture and 5 degrees off, with the tight region of interest
+           that only aligned parts can have
 
 Cost is picture to score, both ways in turn on every frame in the same run; besides, what the view alone takes
 on larger pictures. Writes benchmarks/results/views.json. Fewer steps than a user trains: the two are to be
@@ -118,7 +118,7 @@ def variants_of(task: str, work: Path) -> dict[str, ViewOptions]:
     x, y, width, height = LABEL
     box = (x + MARGIN, y + MARGIN, width, height)
     return {
-        "plain": ViewOptions(), "align": ViewOptions(align=box), "align_roi": ViewOptions(ROI, align=box)
+        "plain": ViewOptions(), "align_roi": ViewOptions(ROI, align=box)
     }  # fmt: skip
 
 
@@ -188,7 +188,9 @@ def view_alone(first: Pixels, options: ViewOptions, frames: int, work: Path) -> 
             mask = work / "large_mask.png"
             cv2.imwrite(str(mask), cv2.resize(read_image(work / "mask.png"), (width, height)))
         box = options.align and tuple(round(v * factor) for v in options.align)
-        view = make_view(path, (256, 256), ViewOptions(mask=mask, align=box))  # type: ignore[arg-type]
+        region = options.roi and tuple(round(v * factor) for v in options.roi)
+        chosen = ViewOptions(region, mask, box)  # type: ignore[arg-type]
+        view = make_view(path, (256, 256), chosen)
         seconds: dict[str, list[float]] = {"plain": [], "option": []}
         for _ in range(frames):
             for name, seen in (("plain", View((256, 256))), ("option", view)):

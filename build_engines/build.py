@@ -25,6 +25,7 @@ from edge.view import View
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
 MAX_LIMIT = 100.0  # of the pass limit; trained models have 1.2 to 2, and a limit up there passes everything
+MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1
 PARITY_BATCHES = (1, 2, 5)
 MOST_TILES = 64  # of large held-out pictures: for the comparison with torch and for INT8
 
@@ -58,9 +59,12 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
     view = View.from_json(detector.config.input_size, about.roi, about.view)
     pieces = view.pieces(images, MOST_TILES)
     say(f"comparing with torch on {len(images)} good pictures")
-    map_error, _ = compare_with_torch(detector, model, pieces)
-    if map_error > MAX_MAP_ERROR:
-        what = f"the exported graph is off by {map_error:.1e} (allowed {MAX_MAP_ERROR:.0e})"
+    map_error, score_error = compare_with_torch(detector, model, pieces)
+    if map_error > MAX_MAP_ERROR or score_error > MAX_SCORE_ERROR:
+        what = (
+            f"the exported graph is off by {map_error:.1e} on the map (allowed {MAX_MAP_ERROR:.0e}) and "
+            f"{score_error:.1e} on the score (allowed {MAX_SCORE_ERROR:.0e})"
+        )
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
     sealer = _Sealer(folder, detector.config, about, view, images, false_reject_rate)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")

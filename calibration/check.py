@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.likeness import ENOUGH_PICTURES, first_alike, is_uniform, usual_difference
-from calibration.look import Look, Thumbnails
+from calibration.look import SMALL, Look, Thumbnails
 from calibration.unusual import FAR, Steps, robust_steps
 from edge.errors import DataError
 
@@ -172,7 +172,7 @@ def _spare(groups: Groups) -> int:
 
 
 def _small(looks: Sequence[Look]) -> Thumbnails:
-    return np.array([look.small for look in looks], np.float32).reshape(len(looks), -1)
+    return np.array([look.small for look in looks], np.float32).reshape(len(looks), SMALL * SMALL)
 
 
 def _pictures(count: int) -> str:

@@ -66,7 +66,7 @@ def _judge(
     try:
         window = view.see(pixels)
     except PartNotFound:
-        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), 0.0)
+        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan)
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
     took = time.perf_counter_ns() - start

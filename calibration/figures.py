@@ -25,7 +25,7 @@ class Judged:
     score: float  # infinity where the model gave no number: it would not pass
     peak: float  # largest value of the anomaly map
     outcome: Outcome
-    infer_ms: float
+    infer_ms: float  # NaN where the part was not found
 
     @property
     def is_good(self) -> bool:
@@ -75,7 +75,7 @@ class Evaluation:
 
     def latency_ms(self, quantile: float) -> float:
         """Of the inference alone, on this machine."""
-        return float(np.quantile([image.infer_ms for image in self.images], quantile))
+        return float(np.nanquantile([image.infer_ms for image in self.images], quantile))
 
     def to_json(self) -> str:
         """One JSON object; null where a figure cannot be told."""

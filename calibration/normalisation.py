@@ -64,9 +64,11 @@ def cross_distances(x: Floats, pictures: int, folds: int = 8) -> Floats:
     Rows are the pictures, then `V - 1` times the same pictures in light variations; a picture's variations
     leave with it. As `leave_one_out_distances`, for many pictures or long rows.
     """
-    fold = np.arange(len(x)) % pictures % folds
+    folds = min(folds, pictures)
+    # Neighbours, such as the tiles of one picture, stay together.
+    fold = np.arange(len(x)) % pictures * folds // pictures
     distances = np.empty(pictures)
-    for i in range(min(folds, pictures)):
+    for i in range(folds):
         out = np.flatnonzero(fold[:pictures] == i)
         distances[out] = fit_gaussian(x[fold != i]).distance(x[out])
     return distances

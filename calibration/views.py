@@ -33,6 +33,9 @@ def make_view(first: Path, input_size: tuple[int, int], options: ViewOptions) ->
 
     `first` is the reference picture. Raises InspectError naming the option that does not fit it.
     """
+    if options.align and not options.roi and not options.mask:
+        what = "without a region, a defect on what has moved out of the picture would not be seen"
+        raise InspectError(what, "--align", "Give --roi x,y,width,height or --mask too: the part itself.")
     pixels = read_image(first)
     for option, region in (("--roi", options.roi), ("--align", options.align)):
         _check_region(pixels, region, f"{option}, {first}")

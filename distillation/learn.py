@@ -26,6 +26,7 @@ from distillation.students import BOTTLENECKS, LOCAL_STUDENTS
 from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import TEACHERS, load_teacher
 from edge.errors import InspectError
+from edge.view import IGNORED
 
 CACHE = ".edge-inspect-features"  # a name that nobody else uses: --restart deletes it
 MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that
@@ -72,7 +73,8 @@ def learn(
     train_paths, held_paths = _good_pictures(data, config.seed)
     sizes: Counter[tuple[int, int]] = Counter()
     view = make_view(min(train_paths + held_paths), detector_config.input_size, options)
-    train = view.pieces(load_images(train_paths, view, sizes), MOST_TILES_LEARNT, config.seed)
+    whole = load_images(train_paths, view, sizes)
+    train = view.pieces(whole, MOST_TILES_LEARNT, config.seed)
     held_out = load_images(held_paths, view, sizes)
     held = view.pieces(held_out, MOST_TILES_HELD_OUT, config.seed)
     watcher.say(_describe(len(train_paths), len(held_paths), sizes))
@@ -80,7 +82,7 @@ def learn(
         watcher.say(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
         )
-    elif warning := advice([*train, *held]):
+    if warning := advice([*whole, *held_out]):
         watcher.say(f"warning: {warning}. See: edge-inspect check-data {data}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
@@ -89,6 +91,8 @@ def learn(
     out.mkdir(parents=True, exist_ok=True)
 
     shown = with_variants(train, config.variants, config.seed, config.flips)
+    if view.looked_at is not None and view.tiling is None:
+        shown[:, ~view.looked_at] = IGNORED  # a variation may not move what the station never sees
     pictures = np.concatenate([shown, held])
     cache = FeatureCache(out / CACHE, teacher, pictures, device, watcher.features)
     set_channel_statistics(detector, cache, len(shown))

@@ -89,7 +89,7 @@ class MapFusion(nn.Module):
         """Constants from the sheets of good pictures: learnt ones tell how errors differ from place to place,
         held-out ones how large they are."""
         for i, (seen, unseen) in enumerate(zip(train, held, strict=True)):
-            mean, deviation = self._of_places(torch.cat([seen, unseen]))
+            mean, deviation = self._of_places(seen, unseen)
             low, high = self._range(((unseen - mean) / deviation).numpy())
             getattr(self, f"gain{i}").copy_((1 / (deviation * (high - low))).expand(1, *seen.shape[1:]))
             getattr(self, f"offset{i}").copy_(
@@ -105,14 +105,19 @@ class MapFusion(nn.Module):
             return float(errors.mean()), float(errors.mean() + max(errors.std(), 1e-6))
         return map_quantiles(errors)
 
-    def _of_places(self, errors: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each place's error over pictures: (N, h, w) -> two of (1, h, w)."""
+    def _of_places(self, seen: Tensor, unseen: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each place's error over pictures: (N, h, w) -> two of (1, h, w).
+
+        From learnt pictures, brought to the size of unseen errors by one factor. Held-out pictures must not
+        tell their own places: the limits are set on them, and would come out too tight for new parts.
+        """
         if self.normalisation != "place":
             return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-        kernel = gaussian_kernel(PLACE_SMOOTHING * errors.shape[1] / self.size[0])
-        mean = smooth(errors.mean(dim=0)[None, None], kernel)[0]
-        variance = smooth((errors - mean).square().mean(dim=0)[None, None], kernel)[0]
-        deviation = variance.sqrt()
+        kernel = gaussian_kernel(PLACE_SMOOTHING * seen.shape[1] / self.size[0])
+        mean = smooth(seen.mean(dim=0)[None, None], kernel)[0]
+        variance = smooth((seen - mean).square().mean(dim=0)[None, None], kernel)[0]
+        factor = float(unseen.mean() / seen.mean().clamp_min(1e-9))
+        mean, deviation = mean * factor, variance.sqrt() * factor
         return mean, deviation.clamp_min(max(PLACE_FLOOR * float(deviation.mean()), 1e-9))
 
 

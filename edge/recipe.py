@@ -224,6 +224,8 @@ def _from_json(raw: dict[str, Any]) -> Recipe:
     unknown = raw.keys() - {f.name for f in fields(Recipe)}
     if unknown:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+    if "view" in raw and (not isinstance(raw["view"], dict) or not raw["view"]):
+        raise ValueError("view is empty: a recipe without one leaves it out")
     raw["input_size"] = tuple(raw["input_size"])
     raw["roi"] = tuple(raw["roi"]) if raw.get("roi") else None
     raw["artefacts"] = tuple(Artefact(**a) for a in raw.get("artefacts", ()))

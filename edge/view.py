@@ -36,6 +36,13 @@ class View:
     reference: Reference | None = None
     canvas: tuple[int, int] | None = None  # with tiles: what is cut into them
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where the sizes do not fit each other."""
+        if self.canvas and any(c < s for c, s in zip(self.canvas, self.input_size, strict=True)):
+            raise ValueError(f"canvas {self.canvas} is smaller than a tile {self.input_size}")
+        if self.mask is not None and self.roi and self.mask.shape != self.roi[3:1:-1]:
+            raise ValueError(f"mask {self.mask.shape} does not fit the region of interest {self.roi}")
+
     @property
     def size(self) -> tuple[int, int]:
         """Of the picture that `see` gives."""
@@ -71,9 +78,17 @@ class View:
         if self.reference is None:
             return None
         pose = find_pose(pixels, self.reference)
-        if self.roi is not None:
-            check_in_sight(pose, self.roi, self.reference.picture)
+        if (region := self._region()) is not None:
+            check_in_sight(pose, region, self.reference.picture)
         return pose
+
+    def _region(self) -> Roi | None:
+        """What must be seen of an aligned part: the mask's white, or the region of interest; None: all."""
+        if self.mask is None:
+            return self.roi
+        left, above = self.roi[:2] if self.roi else (0, 0)
+        x, y, width, height = cv2.boundingRect(self.mask)
+        return left + x, above + y, width, height
 
     def window(self, pixels: Pixels, pose: Pose | None, labels: bool = False) -> Pixels:
         """The region of interest of a picture or of its ground truth (`labels`), laid onto the reference."""

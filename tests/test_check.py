@@ -239,3 +239,17 @@ def test_a_part_of_another_product_among_real_ones(tmp_path: Path) -> None:
     outlier = next(f for f in told["findings"] if f["kind"] == "outlier")
     assert Path(outlier["groups"][0][0]).stem == "stranger"
     assert len(outlier["groups"]) <= 2
+
+
+@pytest.mark.parametrize("content", ["black", "broken"])
+def test_a_folder_in_which_nothing_can_be_seen_is_told_in_words(tmp_path: Path, content: str) -> None:
+    """The story: the lens cap was on; and once, a folder of text files with the wrong ending."""
+    for i in range(9):
+        path = tmp_path / f"{i}.png"
+        if content == "black":
+            cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+        else:
+            path.write_text(f"not a picture {i}")
+    result = CliRunner().invoke(app, ["check-data", str(tmp_path)])
+    assert result.exit_code in (1, 2)
+    assert "Traceback" not in result.output and result.output

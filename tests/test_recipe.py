@@ -133,3 +133,14 @@ def test_no_other_engine_is_taken_than_the_one_named(pair: Path, monkeypatch: py
     (pair.parent / "loco.int8.onnx").write_bytes(b"int8")
     assert find_engine(Path("loco.int8.onnx")).name == "loco.int8.onnx"
     assert find_engine(Path("loco")).name == "loco.onnx"
+
+
+@pytest.mark.parametrize("value", [None, [], {}, 0, "", False])
+def test_an_empty_view_written_by_hand_is_refused_and_no_crash(pair: Path, value: object) -> None:
+    """An empty one has the seal of none at all; only what `View.to_json` writes may come so far."""
+    path = recipe_path(pair)
+    raw = json.loads(path.read_text())
+    raw["view"] = value
+    path.write_text(json.dumps(raw))
+    with pytest.raises(RecipeError, match="view is empty"):
+        load_recipe(path)

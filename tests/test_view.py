@@ -15,8 +15,9 @@ from toy import SIDE, toy_pair
 from typer.testing import CliRunner
 
 from build_engines.build import build_engines
-from calibration.dataset import LabelledImage, load_images, open_dataset
+from calibration.dataset import load_images, open_dataset
 from calibration.evaluate import evaluate
+from calibration.layouts import LabelledImage
 from calibration.localisation import Localisation
 from calibration.views import ViewOptions, make_view
 from distillation.learn import learn
@@ -172,6 +173,24 @@ def good_and_lost() -> Iterator[tuple[Pixels, Reason]]:
     yield render_part(5, 2), Reason.WITHIN_LIMITS
 
 
+def test_what_the_mask_looks_at_must_be_in_sight() -> None:
+    """The story: a part shifted by 30 pixels; its left edge with the scratch lay outside the picture, was
+    filled with a mirror image, and passed."""
+    white = np.zeros((320, 320), np.uint8)
+    white[46:274, 10:290] = 255
+    view = View((SIDE, SIDE), mask=white, reference=take_reference(render_part(5, 0), LABEL))
+    view.see(moved(render_part(5, 1), 3, 0, 0)[0])
+    with pytest.raises(PartNotFound, match="leaves the picture"):
+        view.see(moved(render_part(5, 1), -30, 0, 0)[0])
+
+
+def test_sizes_that_do_not_fit_each_other_are_no_view() -> None:
+    with pytest.raises(ValueError, match="smaller than a tile"):
+        View((SIDE, SIDE), canvas=(3, 3))
+    with pytest.raises(ValueError, match="does not fit"):
+        View((SIDE, SIDE), (0, 0, 20, 10), mask=np.full((20, 10), 255, np.uint8))
+
+
 @pytest.mark.parametrize("on_fault", ["fail", "review"])
 def test_a_part_that_is_not_found_never_passes_and_the_next_one_is_judged(
     tmp_path: Path, on_fault: str
@@ -282,7 +301,9 @@ def test_pictures_without_the_patch_are_named_when_training(loose: Path, tmp_pat
     for name in ("x-empty.png", "y-upside.png"):
         cv2.imwrite(str(tmp_path / name), belt()[:320, :320].astype(np.uint8))
     with pytest.raises(PartNotFound, match=r"in 2 of 18 pictures .*x-empty.png, y-upside.png") as caught:
-        view = make_view(tmp_path / "000.png", (SIDE, SIDE), ViewOptions(align=first_label(loose)))
+        view = make_view(
+            tmp_path / "000.png", (SIDE, SIDE), ViewOptions((120, 120, 80, 80), align=first_label(loose))
+        )
         load_images(sorted(tmp_path.iterdir()), view)
     assert "--align" in caught.value.next_step
 
@@ -313,8 +334,9 @@ def test_a_mask_may_be_of_the_picture_or_of_the_region(tmp_path: Path) -> None:
         (("--mask", "{mask}"), "the mask is 50x40, not 320x320"),
         (("--mask", "{black}"), "nothing to look at"),
         (("--align", "1,2,3"), "is not a region"),
-        (("--align", "300,300,60,60"), "leaves the picture"),
-        (("--align", "0,0,8,8"), "too small"),
+        (("--align", "300,300,60,60", "--roi", "40,40,240,240"), "leaves the picture"),
+        (("--align", "0,0,8,8", "--roi", "40,40,240,240"), "too small"),
+        (("--align", "40,40,60,60"), "would not be seen"),
         (("--tile",), "not enough for tiles"),
     ],
 )
