@@ -1,0 +1,89 @@
+"""What does each part of the detector bring? An ablation that may choose, since it sees no test picture.
+
+    python benchmarks/ablation.py DATA --work DIR [--sets a,b] [--rows name,name] [--steps 300] [--most 100]
+
+Good pictures of each set are divided in three: learnt from, fitted with, and judged. The figure is the image
+AUROC of the judged ones against self-made anomalies on them (benchmarks/anomalies.py), mean over the kinds;
+for a set that benchmarks/trays.py drew, also of logical and structural anomalies drawn with another seed.
+Few pictures and short trainings: differences count, not heights. Rows that differ only in what is fitted
+after training share one training. Each result is kept in DIR as it comes: a run that was killed goes on
+where it stopped, `--table` shows what is there. Writes results/ablation.json and results/ablation.md after
+every row; with other `--steps` or `--most`, for trying, both go to DIR instead.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ablation_judging import judge
+from ablation_rows import ROWS, Row
+from ablation_set import AblationSet
+from ablation_table import markdown, rich_table
+from benchset import console
+from jobs import Jobs, errors_in_words
+from quality import find_sets
+from record import RESULTS, save_result
+
+from edge.errors import InspectError
+
+STEPS, MOST = 300, 100
+
+Results = dict[str, dict[str, dict[str, Any]]]  # row -> set -> figures
+
+
+def run(sets: list[AblationSet], rows: list[Row], steps: int, target: Path) -> Results:
+    """Everything; rows outside, so that a run that was cut short has all sets for its rows."""
+    results: Results = {}
+    for row in rows:
+        for bench in sets:
+            if (found := judge(bench, row, steps)) is not None:
+                results.setdefault(row.name, {})[bench.name] = found
+                console.print(f"{row.name}: {bench.name} {found['image_auroc']:.4f}", highlight=False)
+        write(results, steps, sets[0].most, target)
+    return results
+
+
+def write(results: Results, steps: int, most: int, target: Path) -> None:
+    """What is there so far, for programs and for people."""
+    save_result("ablation", {"steps": steps, "most": most, "rows": results}, target)
+    (target / "ablation.md").write_text(markdown(results))
+
+
+def find_rows(names: str) -> list[Row]:
+    """The rows named, the default before them; all without names. Raises InspectError for an unknown one."""
+    wanted = [name.strip() for name in names.split(",")] if names else [row.name for row in ROWS]
+    known = {row.name: row for row in ROWS}
+    if unknown := [name for name in wanted if name not in known]:
+        raise InspectError(f"no such row: {', '.join(unknown)}", "--rows", f"Known: {', '.join(known)}.")
+    return [ROWS[0], *(known[name] for name in wanted if name != ROWS[0].name)]
+
+
+def arguments_of() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with one data set per subfolder")
+    parser.add_argument("--work", type=Path, required=True, help="folder for features, students and results")
+    parser.add_argument("--sets", default="", help="names with commas; default: all")
+    parser.add_argument("--rows", default="", help="names with commas; default: all")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
+    parser.add_argument("--most", type=int, default=MOST, help="good pictures to learn from")
+    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = arguments_of()
+    trial = (arguments.steps, arguments.most) != (STEPS, MOST)
+    with errors_in_words():
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        jobs = Jobs(arguments.work, done_only=arguments.table)
+        roots = find_sets(arguments.data, arguments.sets)
+        sets = [AblationSet(root, jobs, arguments.most) for root in roots]
+        target = arguments.work if trial else RESULTS
+        results = run(sets, find_rows(arguments.rows), arguments.steps, target)
+    console.print(rich_table(results))
+
+
+if __name__ == "__main__":
+    main()
