@@ -35,6 +35,9 @@ def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
         what = "this is a file, not a folder" if root.exists() else "the folder does not exist"
         raise DataError(what, str(root), f"Give a folder with {LAYOUTS}.")
     dataset = find_pictures(root)
+    if dataset.layout == "plain" and root.resolve().name == "test" and (root / "good").is_dir():
+        what = "these are test pictures, which must not be learnt from"
+        raise DataError(what, str(root), f"Give the folder above: {root.resolve().parent}")
     if not dataset.train and (minimum > 0 or not dataset.test):
         raise _no_good_pictures(root)
     if len(dataset.train) < minimum:

@@ -76,6 +76,11 @@ def sets_inside(root: Path) -> list[str]:
     return [f.name for f in _subfolders(root) if find_pictures(f).layout != "plain"]
 
 
+def folders_beside_good(root: Path) -> list[str]:
+    """Names of folders with pictures in a plain set that are neither its good ones nor read at all."""
+    return [f.name for f in _subfolders(root) if f.name != "good" and (_images(f) or _images(f / "good"))]
+
+
 def good_folder(root: Path) -> Path:
     """Where the good pictures of a set without any are missed."""
     return root / "train" / "good" if _has_mvtec_folders(root) else root

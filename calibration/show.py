@@ -9,9 +9,11 @@ from rich.table import Table
 
 from calibration.dataset import open_dataset
 from calibration.evaluate import Evaluation, evaluate
+from calibration.layouts import folders_beside_good
 from calibration.report import write_report
 from calibration.tradeoff import at_the_review_limit
 from edge.backends import open_backend
+from edge.errors import DataError
 from edge.recipe import load_pair, stale_note
 
 
@@ -23,6 +25,10 @@ def evaluate_and_report(
     if note := stale_note(engine):
         console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     dataset = open_dataset(pictures, minimum=0)
+    if dataset.layout == "plain" and (others := folders_beside_good(dataset.root)):
+        what = f"the folders {', '.join(others)} would not be looked at"
+        hint = f"Put what is to be judged into {pictures}/test/good and {pictures}/test/<defect>."
+        raise DataError(what, str(pictures), hint)
     backend = open_backend(engine, recipe, backend_name)
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("judging test pictures", total=None)

@@ -53,6 +53,8 @@ def check(name: str, paths: Sequence[Path], roi: Roi | None, console: Console) -
     """All findings about these files."""
     with _bar(console, "looking at pictures", len(paths)) as done:
         looks, errors = _look(paths, roi, done)
+    if roi is not None and not looks:  # a wrong region, not sixty wrong pictures
+        raise next(iter(errors.values()))
     findings = [*unreadable(errors), *judge(looks)]
     shown = [look.path for look in distinct_looks(looks)]
     if len(shown) < MIN_GOOD_IMAGES:  # too few to tell what is usual

@@ -85,12 +85,13 @@ def collect(
 ) -> None:
     """Take pictures of good parts to learn from. Stops at `--count` or with Ctrl-C."""
     from edge.collect import collect_pictures
+    from edge.images import list_images
 
     with plain_errors():
         saved = collect_pictures(camera, out, count, every, console)
-    console.print(f"{saved} pictures in {out}", highlight=False, soft_wrap=True)
+    console.print(f"{saved} new pictures, {len(list_images(out))} in {out}", highlight=False, soft_wrap=True)
     if "test" not in out.parts:
-        console.print(f"Next: edge-inspect train {out} --out MODEL", highlight=False, soft_wrap=True)
+        console.print(f"Next: edge-inspect check-data {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -138,8 +139,12 @@ def train(
             remove_leftovers(out)
         options = ViewOptions(parse_roi(roi), mask, parse_roi(align, "--align"), tile)
         begun = time.monotonic()
-        with ProgressBars(console) as bars:
-            result = learn(pictures, out, bars, config, training, teacher_weights, options)
+        try:
+            with ProgressBars(console) as bars:
+                result = learn(pictures, out, bars, config, training, teacher_weights, options)
+        except KeyboardInterrupt:
+            console.print("stopped. The same command goes on where it was.")
+            raise typer.Exit(130) from None
     console.print(f"[green]trained[/] {out} in {(time.monotonic() - begun) / 60:.1f} min")
     console.print(f"best step {result.best_step}. Next: build-engines {out}")
 
@@ -285,7 +290,8 @@ def parse_roi(text: str, option: str = "--roi") -> tuple[int, int, int, int] | N
             f"{text!r} is not a region", option, "Give x,y,width,height, e.g. 100,80,640,480."
         ) from error
     if min(x, y) < 0 or min(width, height) <= 0:
-        raise InspectError(f"{text!r} is an empty region", option, "Width and height must be above zero.")
+        hint = "x and y must not be below zero, width and height be above it."
+        raise InspectError(f"{text!r} is no region of a picture", option, hint)
     return x, y, width, height
 
 

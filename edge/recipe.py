@@ -67,6 +67,8 @@ class Recipe:
         limits = (self.review, self.fail, self.deadline_ms, self.max_frame_age_ms)
         if not all(math.isfinite(limit) for limit in limits):
             raise ValueError(f"limits and times must be finite, not {limits}")  # an infinite limit passes all
+        if self.review <= 0:
+            raise ValueError(f"review limit {self.review} is not above zero: no part would pass")
         if self.review > self.fail:
             raise ValueError(f"review limit {self.review} is above fail limit {self.fail}")
         if self.on_fault not in FAULT_OUTCOMES:

@@ -18,6 +18,7 @@ from calibration.dataset import (
     open_dataset,
     split_held_out,
 )
+from calibration.layouts import folders_beside_good
 from edge.errors import DataError, InspectError
 from edge.view import View
 
@@ -353,3 +354,21 @@ def test_downloads_of_several_products_name_them(tmp_path: Path) -> None:
     for product in ("01", "02", "03"):
         fill(tmp_path / "btad" / product / "train" / "ok")
     assert "Choose one of: 01, 02, 03." in refused(tmp_path / "btad").next_step
+
+
+def test_the_test_folder_of_a_set_is_not_learnt_from(tmp_path: Path) -> None:
+    """The story: `train parts/test` learnt the good test pictures, `evaluate parts/test` saw no defects."""
+    for kind in ("good", "scratch"):
+        for i in range(9):
+            write(tmp_path / "test" / kind / f"{i}.png")
+    with pytest.raises(DataError, match="test pictures") as caught:
+        open_dataset(tmp_path / "test")
+    assert str(tmp_path) in caught.value.next_step
+    assert {image.kind for image in open_dataset(tmp_path, minimum=0).test} == {"good", "scratch"}
+
+
+def test_folders_beside_good_are_named(tmp_path: Path) -> None:
+    for folder in ("good", "scratch", "Test/good"):
+        write(tmp_path / folder / "0.png")
+    (tmp_path / "notes").mkdir()
+    assert folders_beside_good(tmp_path) == ["Test", "scratch"]
