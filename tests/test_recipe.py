@@ -144,3 +144,8 @@ def test_an_empty_view_written_by_hand_is_refused_and_no_crash(pair: Path, value
     path.write_text(json.dumps(raw))
     with pytest.raises(RecipeError, match="view is empty"):
         load_recipe(path)
+
+
+def test_a_limit_below_which_no_score_lies_is_refused() -> None:
+    with pytest.raises(ValueError, match="no part would pass"):
+        Recipe("loco", (8, 8), review=0.0, fail=1.0)

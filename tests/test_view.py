@@ -217,7 +217,7 @@ def test_the_heat_map_is_laid_over_the_aligned_picture(tmp_path: Path) -> None:
     """The story: the map is of the aligned part; over the picture as it came it would mark another place."""
     view = View((SIDE, SIDE), reference=take_reference(render_part(5, 0), LABEL))
     picture = moved(render_part(5, 1), 15, 12, 0)[0]
-    changes = {"view": view.to_json(), "review": 0.0, "fail": 5.0}
+    changes = {"view": view.to_json(), "review": 1e-6, "fail": 5.0}
     writer = EvidenceWriter(tmp_path / "heat", load_pair(toy_pair(tmp_path, **changes))[1], map_limit=1e9)
     with running(tmp_path, [Shot(picture.copy())], observers=[writer], **changes) as (station, _, _):
         station.run()

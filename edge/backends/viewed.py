@@ -17,6 +17,7 @@ class ViewedBackend:
     def __init__(self, inner: Backend, view: View) -> None:
         self.name, self.input_size = inner.name, view.size
         self._inner, self._view = inner, view
+        self.infer(np.zeros((*view.size, 3), np.uint8))  # plans its batch and the seams: as ready as others
 
     def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
         """See `edge.backends.Backend`. NaN in any tile's score is NaN in the picture's: it is not judged."""
