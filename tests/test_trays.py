@@ -15,6 +15,7 @@ from trays import DEFECTS, parts_of, pixel_value, write_set
 from calibration.dataset import open_dataset
 from calibration.localisation import open_localisation, read_defects
 from edge.images import read_image
+from edge.view import View
 
 RULE = {  # the rule that a mistake breaks, as broken_rules says it
     "count": "contents of compartment",
@@ -101,10 +102,10 @@ def test_the_set_is_read_as_loco_and_its_masks_fit(tmp_path: Path) -> None:
     assert len(dataset.test) == 2 + 2 * (len(LOGICAL) + len(STRUCTURAL))
     defects = read_defects(tmp_path)
     assert {value: d.name for value, d in defects.items()} == {pixel_value(n): n for n in DEFECTS}
-    localisation = open_localisation(dataset, None)
+    localisation = open_localisation(dataset, View(SIZE))
     assert localisation is not None
     for image in dataset.test:
-        localisation.add(image, _map_of(image.masks), SIZE)
+        localisation.add(image, _map_of(image.masks), read_image(image.path))
         for mask in image.masks:
             value = int(read_image(mask).max())
             assert defects[value].name.startswith(image.path.stem.partition("_")[0])
