@@ -39,7 +39,7 @@ def fitted(bench: AblationSet, row: Row, steps: int, material: Material) -> Dete
     """The row's detector, its students taken from an earlier row where they are the same."""
     torch.manual_seed(SEED)
     detector = Detector(material.teacher, row.detector())
-    set_channel_statistics(detector, material.cache, len(material.learnt))
+    set_channel_statistics(detector, material.cache, material.learnt)
     students = nn.ModuleList([detector.local, detector.globl])
     facts = bench.rests_on() | row.learnt(steps)
     path = bench.jobs.folder / "students" / f"{bench.name}-{digest_of(facts)}.pt"

@@ -2,13 +2,17 @@
 
 Each is a module with the contract of `distillation.detector.Detector` (uint8 pixels in, map and score out),
 so it is exported, given limits and judged by the very code that judges ours. `fit` sees the cached features
-of good pictures only. Features are standardised per channel over the good pictures, held-out ones included.
+of good pictures only, `held` ones to tell how large errors are on parts never seen. Features are
+standardised per channel over the pictures learnt from.
 
 Neighbourhood feature, shared by the first two: every map up to stride 16 averaged over 3 x 3 places
 (PatchCore) and brought to the stride-8 raster, concatenated: 176 channels with Lite0.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from calibration.normalisation import fit_gaussian
-from distillation.affinity import hard_mean
 from distillation.detector import Detector, DetectorConfig
 from distillation.features import FeatureCache
+from distillation.fit import fit_constants
 from distillation.learn import set_channel_statistics
-from distillation.students import LOCAL_STUDENTS
 from distillation.teacher import Teacher
-from distillation.train import TrainConfig
+from distillation.train import TrainConfig, Trainer, local_loss
 from distillation.wholes import pooled
 
 Rows = npt.NDArray[np.int64]  # of the feature cache
@@ -36,6 +39,7 @@ PROJECTION = 128  # dimensions for choosing the coreset only, as in PatchCore's 
 PADIM_CHANNELS = 100  # drawn at random: PaDiM's number for its small network
 PADIM_FLOOR = 0.01  # added to the diagonal, PaDiM's epsilon
 BATCH = 8
+NO_PIXELS = np.empty((0, 0, 0, 3), np.uint8)  # only fusion by reliability looks at held-out pictures again
 
 
 class Baseline(nn.Module):
@@ -50,14 +54,14 @@ class Baseline(nn.Module):
         line = torch.tensor([tail, 1.0, tail]) / (1 + 2 * tail)
         self.register_buffer("blur", (line[:, None] * line[None, :]).view(1, 1, 3, 3))
 
-    def fit(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
+    def fit(self, cache: FeatureCache, rows: Rows, held: Rows, training: TrainConfig) -> None:
         """Learn from these rows of good pictures; random choices follow `training.seed`."""
-        set_channel_statistics(self.detector, cache, cache.count)
+        set_channel_statistics(self.detector, cache, rows)
         torch.manual_seed(training.seed)
-        self.fit_maps(cache, rows, training)
+        self.fit_maps(cache, rows, held, training)
         self.eval().requires_grad_(False)
 
-    def fit_maps(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
+    def fit_maps(self, cache: FeatureCache, rows: Rows, held: Rows, training: TrainConfig) -> None:
         """The baseline's own part of `fit`."""
         raise NotImplementedError
 
@@ -94,7 +98,7 @@ class NearestNeighbours(Baseline):
     """
 
     @torch.inference_mode()
-    def fit_maps(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
+    def fit_maps(self, cache: FeatureCache, rows: Rows, held: Rows, training: TrainConfig) -> None:
         quota = -(-CANDIDATES // len(rows))  # per picture
         drawn = []
         for maps in self.batches(cache, rows):
@@ -118,7 +122,7 @@ class PlaceGaussians(Baseline):
     """PaDiM (Defard et al., ICPR 2020): one Gaussian for each place of the raster, Mahalanobis distance."""
 
     @torch.inference_mode()
-    def fit_maps(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
+    def fit_maps(self, cache: FeatureCache, rows: Rows, held: Rows, training: TrainConfig) -> None:
         width = self.neighbourhoods(next(self.batches(cache, rows[:1]))).shape[1]
         self.register_buffer("chosen", torch.randperm(width)[:PADIM_CHANNELS])
         mean = sum(self._places(maps).sum(dim=0) for maps in self.batches(cache, rows)) / len(rows)
@@ -141,37 +145,28 @@ class PlaceGaussians(Baseline):
 
 
 class ReverseDistillation(Baseline):
-    """RD4AD (Deng & Li, CVPR 2022): our local student `reverse` alone, our error measure and optimiser."""
+    """RD4AD (Deng & Li, CVPR 2022): our local student `reverse` alone, trained as ours is (light variations,
+    error measure, early stop) and scored as ours is (mean of the map's largest places)."""
 
     def __init__(self, teacher: Teacher, config: DetectorConfig):
-        super().__init__(teacher, config)
-        self.student = LOCAL_STUDENTS["reverse"](teacher.channels)
+        alone = replace(
+            config, local_student="reverse", branches=("local",), normalisation="quantile", fusion="sum",
+            pooled_distance=False, word_distance=False,
+        )  # fmt: skip
+        super().__init__(teacher, alone)
 
-    def fit_maps(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
-        rate, rng = training.learning_rate, np.random.default_rng(training.seed)
-        optimiser = torch.optim.AdamW(self.student.parameters(), rate, weight_decay=training.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, rate, total_steps=training.steps, pct_start=0.15
-        )
-        self.student.train()
-        for _ in range(training.steps):
-            drawn = np.sort(rng.choice(rows, min(training.batch, len(rows)), replace=False))
-            errors = self._errors(self.detector.standardise(cache[drawn]))
-            loss = sum(hard_mean(e, training.hard_share, training.hard_weight) for e in errors)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[union-attr]
-            optimiser.step()
-            schedule.step()
-
-    def _errors(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        pairs = zip(self.student.targets, self.student(maps), strict=True)
-        return [self.detector.error(maps[k], y) for k, y in pairs]
+    def fit_maps(self, cache: FeatureCache, rows: Rows, held: Rows, training: TrainConfig) -> None:
+        shown = np.concatenate([rows, rows + cache.count // 2])  # the variations
+        with tempfile.TemporaryDirectory() as scratch:
+            checkpoint = Path(scratch) / "checkpoint.pt"
+            Trainer(
+                self.detector, cache, shown, held, training, checkpoint, loss=local_loss
+            ).run(lambda step: None)  # fmt: skip
+        fit_constants(self.detector, cache, len(rows), shown.tolist(), held.tolist(), NO_PIXELS)
 
     def judge(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        size = [side // STRIDE for side in self.config.input_size]
-        errors = [F.interpolate(e.unsqueeze(1), size, mode="bilinear") for e in self._errors(maps)]
-        places = self.smooth(torch.cat(errors, dim=1).mean(dim=1))
-        return places, places.amax(dim=(1, 2))
+        places = self.detector.fusion(self.detector.errors(maps))
+        return places, self.detector.map_score(places)
 
 
 class PooledMahalanobis(Baseline):
@@ -180,7 +175,7 @@ class PooledMahalanobis(Baseline):
     localises = False
 
     @torch.inference_mode()
-    def fit_maps(self, cache: FeatureCache, rows: Rows, training: TrainConfig) -> None:
+    def fit_maps(self, cache: FeatureCache, rows: Rows, held: Rows, training: TrainConfig) -> None:
         features = torch.cat([pooled(maps) for maps in self.batches(cache, rows)])
         gaussian = fit_gaussian(features.double().numpy())
         self.register_buffer("mean", torch.from_numpy(gaussian.mean).float())

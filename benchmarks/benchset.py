@@ -12,6 +12,7 @@ from rich.console import Console
 from build_engines.build import build_engines
 from calibration.dataset import Dataset, load_images, open_dataset, split_held_out
 from calibration.thresholds import FALSE_REJECT_RATE
+from distillation.augment import with_variants
 from distillation.detector import DetectorConfig
 from distillation.features import FeatureCache
 from distillation.learn import learn
@@ -63,13 +64,20 @@ class BenchSet:
         name = detector.replace(" ", "-")
         return self.jobs.folder / "models" / f"{self.name}-{name}-seed{seed}-{digest_of(rests_on)}"
 
+    @property
+    def good(self) -> list[Path]:
+        """All good pictures that may be learnt from."""
+        return [*self.dataset.train, *self.dataset.validation]
+
     def features(self) -> FeatureCache:
-        """Teacher features of all good pictures to learn from, in the order of train, then validation."""
+        """Teacher features of all good pictures to learn from: train, then validation, then a light variation
+        of each in the same order, as our own training has them."""
         if self._cache is None:
             config = DetectorConfig()
-            images = load_images([*self.dataset.train, *self.dataset.validation], View(config.input_size))
+            images = load_images(self.good, View(config.input_size))
+            shown = with_variants(images, TrainConfig.variants, TrainConfig.seed, TrainConfig.flips)
             teacher, folder = load_teacher(config.teacher), self.jobs.folder / "features" / self.name
-            self._cache = FeatureCache(folder, teacher, images, "cpu", lambda done, total: None)
+            self._cache = FeatureCache(folder, teacher, shown, "cpu", lambda done, total: None)
         return self._cache
 
     def forget_features(self) -> None:

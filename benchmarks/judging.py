@@ -82,10 +82,9 @@ def _rests_on(bench: BenchSet, detector: str, seed: int) -> dict[str, Any]:
 def fit_baseline(bench: BenchSet, kind: str, seed: int, folder: Path) -> OnnxRuntimeBackend:
     """Fit, export to `folder/engine.onnx`, open."""
     config, cache = DetectorConfig(), bench.features()
-    train, _ = bench.split(seed)
-    pool = [*bench.dataset.train, *bench.dataset.validation]
+    rows, held = (np.array([bench.good.index(path) for path in part]) for part in bench.split(seed))
     baseline = BASELINES[kind](load_teacher(config.teacher), config)
-    baseline.fit(cache, np.array([pool.index(path) for path in train]), bench.training(seed))
+    baseline.fit(cache, rows, held, bench.training(seed))
     folder.mkdir(parents=True, exist_ok=True)
     write_onnx(export_onnx(baseline), folder / "engine.onnx", "")  # type: ignore[arg-type]
     return OnnxRuntimeBackend(folder / "engine.onnx", config.input_size)

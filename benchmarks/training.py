@@ -48,7 +48,7 @@ def main() -> None:
         begun = time.perf_counter()
         cache = FeatureCache(Path(scratch) / "cache", detector.teacher, images, "cpu", lambda done, n: None)
         teacher_rate = PICTURES / (time.perf_counter() - begun)
-        set_channel_statistics(detector, cache, PICTURES)
+        set_channel_statistics(detector, cache, range(PICTURES))
         rows = range(PICTURES)
         trainer = Trainer(detector, cache, rows, rows[:8], training, Path(scratch) / "checkpoint.pt")
         maps = detector.standardise(cache[list(range(training.batch))])

@@ -83,11 +83,13 @@ class Detector(nn.Module):
 
     def errors(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Standardised teacher maps -> raw error maps (B, h_k, w_k), branch by branch, scale by scale."""
-        students = {"local": self.local(maps), "global": self.globl(maps)}
-        students["affinity"] = students["global"]
+        branches = self.config.branches
+        local = self.local(maps) if "local" in branches else []
+        globl = self.globl(maps) if {"global", "affinity"} & set(branches) else []
+        students = {"local": local, "global": globl, "affinity": globl}
         grid = self.config.context_grid
         sheets = []
-        for branch in self.config.branches:
+        for branch in branches:
             for k, y in zip(self._targets(branch), students[branch], strict=True):
                 affine = branch == "affinity"
                 sheets.append(affinity_error(maps[k], y, grid) if affine else self.error(maps[k], y))

@@ -16,6 +16,8 @@ from edge.frame import Pixels
 
 Progress = Callable[[int, int], None]  # done, total
 
+Rows = Sequence[int] | npt.NDArray[np.int64]
+
 
 class FeatureCache:
     """Maps of all pictures as float16 files (N, C_k, H_k, W_k), read through the page cache.
@@ -39,14 +41,14 @@ class FeatureCache:
             note.write_text(json.dumps(key))  # last: an interrupted fill leaves no key
         self.maps = [np.memmap(p, np.float16, "r", shape=s) for p, s in zip(self.paths, shapes, strict=True)]
 
-    def __getitem__(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[Tensor]:
+    def __getitem__(self, rows: Rows) -> list[Tensor]:
         """Float32 maps (B, C_k, H_k, W_k) of these rows."""
         return [torch.from_numpy(m[rows].astype(np.float32)) for m in self.maps]
 
-    def channel_statistics(self, rows: int) -> list[tuple[Tensor, Tensor]]:
-        """Per map the mean and standard deviation of each channel over the first `rows` pictures, shape
+    def channel_statistics(self, rows: Rows) -> list[tuple[Tensor, Tensor]]:
+        """Per map the mean and standard deviation of each channel over the pictures of `rows`, shape
         (1, C, 1, 1). A channel that never changes gets a deviation that leaves it quiet."""
-        return [_statistics(m[:rows]) for m in self.maps]
+        return [_statistics(m, np.asarray(rows)) for m in self.maps]
 
     def delete(self) -> None:
         """Remove the files."""
@@ -84,10 +86,10 @@ def _fill(
         file.flush()
 
 
-def _statistics(maps: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor]:
+def _statistics(maps: npt.NDArray[np.float16], rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     total, squares, count = 0.0, 0.0, 0
-    for start in range(0, len(maps), 16):  # float64 sums over float16 files without a copy of the whole
-        part = maps[start : start + 16].astype(np.float64)
+    for start in range(0, len(rows), 16):  # float64 sums over float16 files without a copy of the whole
+        part = maps[rows[start : start + 16]].astype(np.float64)
         total, squares = total + part.sum(axis=(0, 2, 3)), squares + (part**2).sum(axis=(0, 2, 3))
         count += part.shape[0] * part.shape[2] * part.shape[3]
     mean = total / count

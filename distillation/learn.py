@@ -18,7 +18,7 @@ from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
 from distillation.augment import with_variants
 from distillation.detector import Detector, DetectorConfig
-from distillation.features import FeatureCache
+from distillation.features import FeatureCache, Rows
 from distillation.fit import fit_constants
 from distillation.mapfusion import FUSIONS, NORMALISATIONS
 from distillation.model import About, save_model
@@ -95,8 +95,8 @@ def learn(
         shown[:, ~view.looked_at] = IGNORED  # a variation may not move what the station never sees
     pictures = np.concatenate([shown, held])
     cache = FeatureCache(out / CACHE, teacher, pictures, device, watcher.features)
-    set_channel_statistics(detector, cache, len(shown))
     rows, held_rows = range(len(shown)), range(len(shown), len(pictures))
+    set_channel_statistics(detector, cache, rows)
     trainer = Trainer(detector, cache, rows, held_rows, config, out / "checkpoint.pt", device)
     if trainer.resume():
         watcher.say(f"resumed at step {trainer.state.step} of {config.steps}")
@@ -114,8 +114,8 @@ def learn(
     return LearnResult(out, len(train_paths), len(held_paths), best)
 
 
-def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: int) -> None:
-    """Standardisation of the teacher's channels over the first `rows` cached pictures."""
+def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: Rows) -> None:
+    """Standardisation of the teacher's channels over these cached pictures."""
     for k, (mean, std) in enumerate(cache.channel_statistics(rows)):
         getattr(detector, f"mean{k}").copy_(mean)
         getattr(detector, f"std{k}").copy_(std)

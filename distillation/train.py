@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillation.affinity import affinity_error, hard_mean
 from distillation.detector import Detector
@@ -63,18 +63,42 @@ class _State:
 
 def student_loss(detector: Detector, maps: Sequence[Tensor], config: TrainConfig) -> Tensor:
     """Local error + global error + contextual affinity, each summed over its scales: () scalar."""
+    return local_loss(detector, maps, config) + global_loss(detector, maps, config)
+
+
+def local_loss(detector: Detector, maps: Sequence[Tensor], config: TrainConfig) -> Tensor:
+    """What the local student learns by: () scalar."""
+    return _error_loss(detector, detector.local, maps, _mixed(detector.local, maps), config)
+
+
+def global_loss(detector: Detector, maps: Sequence[Tensor], config: TrainConfig) -> Tensor:
+    """What the global student learns by, the contextual affinity included: () scalar."""
+    student, grid = detector.globl, detector.config.context_grid
+    found = _mixed(student, maps)
+    loss = _error_loss(detector, student, maps, found, config)
+    if config.affinity_weight:
+        pairs = zip(student.targets, found, strict=True)
+        loss = loss + config.affinity_weight * sum(affinity_error(maps[k], y, grid).mean() for k, y in pairs)
+    return loss
+
+
+def _mixed(student: nn.Module, maps: Sequence[Tensor]) -> list[Tensor]:
+    """A student's maps, computed in mixed precision; float, so that errors keep their digits."""
     device, dtype = maps[0].device.type, mixed_precision(maps[0].device.type)
     with torch.autocast(device, dtype, enabled=dtype is not None):
-        local, globl = detector.local(maps), detector.globl(maps)
-    local, globl = [y.float() for y in local], [y.float() for y in globl]  # errors keep their digits
-    terms = [detector.error(maps[k], y) for k, y in zip(detector.local.targets, local, strict=True)]
-    terms += [detector.error(maps[k], y) for k, y in zip(detector.globl.targets, globl, strict=True)]
-    loss = sum(hard_mean(t, config.hard_share, config.hard_weight) for t in terms)
-    if config.affinity_weight:
-        grid = detector.config.context_grid
-        pairs = zip(detector.globl.targets, globl, strict=True)
-        loss = loss + config.affinity_weight * sum(affinity_error(maps[k], y, grid).mean() for k, y in pairs)
-    return loss  # type: ignore[return-value]
+        found = student(maps)
+    return [y.float() for y in found]
+
+
+def _error_loss(
+    detector: Detector,
+    student: nn.Module,
+    maps: Sequence[Tensor],
+    found: Sequence[Tensor],
+    config: TrainConfig,
+) -> Tensor:
+    errors = [detector.error(maps[k], y) for k, y in zip(student.targets, found, strict=True)]
+    return sum(hard_mean(e, config.hard_share, config.hard_weight) for e in errors)  # type: ignore[return-value]
 
 
 def mixed_precision(device: str) -> torch.dtype | None:
@@ -85,17 +109,21 @@ def mixed_precision(device: str) -> torch.dtype | None:
     return torch.bfloat16 if fast and torch.cpu.get_capabilities().get("avx512_bf16") else None
 
 
+Loss = Callable[[Detector, Sequence[Tensor], TrainConfig], Tensor]
+
+
 class Trainer:
     """Trains the students of one detector; its teacher and channel statistics are already set."""
 
     def __init__(
         self, detector: Detector, cache: FeatureCache, train: Sequence[int], held_out: Sequence[int],
-        config: TrainConfig, checkpoint: Path, device: str = "cpu",
+        config: TrainConfig, checkpoint: Path, device: str = "cpu", loss: Loss = student_loss,
     ):  # fmt: skip
+        """`loss` other than the default trains a part of the students; the rest stays as it was drawn."""
         self.detector, self.cache, self.config = detector, cache, config
         self.rows, self.held_out = np.asarray(train), np.asarray(held_out)
-        self.checkpoint, self.device = checkpoint, device
-        self.students = torch.nn.ModuleList([detector.local, detector.globl])
+        self.checkpoint, self.device, self.loss = checkpoint, device, loss
+        self.students = nn.ModuleList([detector.local, detector.globl])
         self.students.to(memory_format=torch.channels_last)  # twice as fast on a CPU
         parameters = self.students.parameters()
         self.optimiser = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
@@ -135,7 +163,7 @@ class Trainer:
         """One optimiser step on the next batch; returns its loss."""
         self.students.train()
         maps = self._maps(self._batch_rows(self.state.step))
-        loss = student_loss(self.detector, maps, self.config)
+        loss = self.loss(self.detector, maps, self.config)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
@@ -149,7 +177,7 @@ class Trainer:
         """Mean loss over the held-out good pictures."""
         self.students.eval()
         batches = np.array_split(self.held_out, math.ceil(len(self.held_out) / self.config.batch))
-        losses = [float(student_loss(self.detector, self._maps(b), self.config)) * len(b) for b in batches]
+        losses = [float(self.loss(self.detector, self._maps(b), self.config)) * len(b) for b in batches]
         return sum(losses) / len(self.held_out)
 
     def _look(self) -> None:

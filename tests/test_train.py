@@ -58,7 +58,7 @@ def small_trainer(parts: Path, folder: Path, config: TrainConfig) -> Trainer:
     torch.manual_seed(config.seed)
     detector = Detector(load_teacher("efficientnet-lite0"), SMALL)
     cache = FeatureCache(folder / "cache", detector.teacher, images, "cpu", lambda done, total: None)
-    set_channel_statistics(detector, cache, 12)
+    set_channel_statistics(detector, cache, range(12))
     return Trainer(detector, cache, range(12), range(12, 16), config, folder / "checkpoint.pt")
 
 
