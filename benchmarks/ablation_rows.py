@@ -7,6 +7,7 @@ from typing import Any
 
 from distillation import affinity
 from distillation.detector import DetectorConfig
+from distillation.score import SCORE_FUSIONS
 from distillation.train import TrainConfig
 
 DEFAULT = "default"
@@ -62,9 +63,12 @@ _FITTED = [
                             "all branches": ("local", "global", "affinity")}),
     *_rows("normalisation", "normalisation", {name: name for name in ("place", "quantile", "deviation")}),
     *_rows("fusion", "fusion", {name: name for name in ("max", "sum", "reliability")}),
+    Row("local not apart", {"local_apart": False}),
+    *_rows("score", "score_fusion", {name: name for name in SCORE_FUSIONS}),
+    Row("score sum, local not apart", {"score_fusion": "sum", "local_apart": False}),
     Row("without pooled distance", {"pooled_distance": False}),
     Row("without words", {"word_distance": False}),
-    Row("map alone", {"pooled_distance": False, "word_distance": False}),
+    Row("map alone", {"local_apart": False, "pooled_distance": False, "word_distance": False}),
     *_rows("top share", "top_share", {"1 place": 0.0, "0.1 %": 0.001, "0.5 %": 0.005, "2 %": 0.02}),
     *_rows("smoothing", "smoothing", {str(sigma): sigma for sigma in (0.5, 1.0, 2.0)}),
 ]  # fmt: skip
@@ -77,7 +81,7 @@ _TRAINED = [
     Row("bottleneck attention 8 heads", {"bottleneck": "attention", "heads": 8}),
     *_rows("teacher", "teacher", {f"lite{n}": f"efficientnet-lite{n}" for n in (0, 1, 2)}),
     *_rows("input", "input_size", {str(side): (side, side) for side in (256, 384)}),
-    Row("steps x 2", steps_times=2),
+    Row("steps x 3", steps_times=3),
     Row("measure both", {"measure": "both"}),
     Row("norm floor 0", norm_floor=0.0),
     *_rows("context grid", "context_grid", {str(grid): grid for grid in (4, 8, 16)}),

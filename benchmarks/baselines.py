@@ -151,7 +151,7 @@ class ReverseDistillation(Baseline):
     def __init__(self, teacher: Teacher, config: DetectorConfig):
         alone = replace(
             config, local_student="reverse", branches=("local",), normalisation="quantile", fusion="sum",
-            pooled_distance=False, word_distance=False,
+            local_apart=False, pooled_distance=False, word_distance=False,
         )  # fmt: skip
         super().__init__(teacher, alone)
 
@@ -165,7 +165,7 @@ class ReverseDistillation(Baseline):
         fit_constants(self.detector, cache, len(rows), shown.tolist(), held.tolist(), NO_PIXELS)
 
     def judge(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        places = self.detector.fusion(self.detector.errors(maps))
+        places, _ = self.detector.fusion(self.detector.errors(maps))
         return places, self.detector.map_score(places)
 
 

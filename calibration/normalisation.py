@@ -14,6 +14,7 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 # EfficientAD's quantiles (arXiv 2303.14535, section 3.4): 0 is where the worst tenth of good places begins,
 # 1 is a place as bad as the worst half per cent of good ones.
 LOW_QUANTILE, HIGH_QUANTILE = 0.90, 0.995
+LEAST_SPREAD = 1e-6  # equal pictures have none
 
 
 def map_quantiles(maps: Floats) -> tuple[float, float]:
@@ -87,13 +88,11 @@ def _ledoit_wolf(z: Floats) -> Floats:
     return shrunk
 
 
-def score_weights(parts: Sequence[Floats], map_sd: float | None = None) -> list[float]:
-    """Weights that make all parts of the score equally wide on good pictures, and a typical score 1.0.
+def score_weights(means: Sequence[float], spreads: Sequence[float]) -> list[float]:
+    """Weights that make all parts of the score equally wide on good pictures, and a typical sum of them 1.0.
 
-    parts: the map scores (N,), then distances (M,) each; `map_sd` replaces the map scores' own spread.
+    means, spreads: mean and standard deviation of each part on good pictures.
     """
-    spreads = [max(float(part.std()), 1e-6) for part in parts]
-    if map_sd is not None:
-        spreads[0] = max(map_sd, 1e-6)
-    typical = sum(float(part.mean()) / spread for part, spread in zip(parts, spreads, strict=True))
-    return [1 / (spread * max(typical, 1e-6)) for spread in spreads]
+    spreads = [max(spread, LEAST_SPREAD) for spread in spreads]
+    typical = sum(mean / spread for mean, spread in zip(means, spreads, strict=True))
+    return [1 / (spread * max(typical, LEAST_SPREAD)) for spread in spreads]

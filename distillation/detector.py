@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distillation.affinity import MEASURES, affinity_error
 from distillation.mapfusion import MapFusion
+from distillation.score import SOFT_MAXIMUM, ScoreFusion
 from distillation.students import LOCAL_STUDENTS, GlobalStudent
 from distillation.teacher import Teacher
 from distillation.wholes import Distance, WordHistogram, pooled
@@ -32,8 +33,10 @@ class DetectorConfig:
     branches: tuple[str, ...] = BRANCHES  # whose maps count
     normalisation: str = "place"  # of the maps: place, quantile, deviation
     fusion: str = "max"  # of scales and branches: max, sum, reliability
-    pooled_distance: bool = True  # Mahalanobis distance of pooled teacher features, added to the score
-    word_distance: bool = True  # the same of the word histogram
+    local_apart: bool = True  # the local student's map has its own part in the score
+    pooled_distance: bool = True  # and the Mahalanobis distance of pooled teacher features
+    word_distance: bool = True  # and that of the word histogram
+    score_fusion: str = SOFT_MAXIMUM  # of the score's parts
     smoothing: float = 1.0  # standard deviation in places of the finest map
     top_share: float = 0.005  # the score is the mean of this share of the map's places
 
@@ -63,17 +66,16 @@ class Detector(nn.Module):
         self.words = WordHistogram(teacher.channels[0], (height // 4, width // 4))
         self.pooled_gaussian = Distance(2 * sum(teacher.channels))
         self.word_gaussian = Distance(self.words.length)
-        self.register_buffer("score_weights", torch.tensor([1.0, 0.0, 0.0]))  # map, pooled, words
+        switches = (("map", True), ("local", config.local_apart and "local" in config.branches),
+                    ("pooled", config.pooled_distance), ("words", config.word_distance))  # fmt: skip
+        self.score = ScoreFusion([name for name, on in switches if on], config.score_fusion)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, H, W, 3) BGR -> anomaly_map (B, H, W) float, score (B,) float."""
         maps = self.standardise(self.teacher(pixels))
-        places = self.fusion(self.errors(maps))  # (B, H/4, W/4)
-        score = self.map_score(places) * self.score_weights[0]
-        if self.config.pooled_distance:
-            score = score + self.pooled_gaussian(pooled(maps)) * self.score_weights[1]
-        if self.config.word_distance:
-            score = score + self.word_gaussian(self.words(maps[0])) * self.score_weights[2]
+        places, branches = self.fusion(self.errors(maps))
+        parts = {**self.map_parts(places, branches), **self.whole_parts(maps)}
+        score = self.score(torch.stack([parts[name] for name in self.score.names], dim=1))
         anomaly_map = F.interpolate(places.unsqueeze(1), self.config.input_size, mode="bilinear")
         return anomaly_map.squeeze(1), score
 
@@ -94,6 +96,22 @@ class Detector(nn.Module):
                 affine = branch == "affinity"
                 sheets.append(affinity_error(maps[k], y, grid) if affine else self.error(maps[k], y))
         return sheets
+
+    def map_parts(self, places: Tensor, branches: Tensor) -> dict[str, Tensor]:
+        """Parts of the score from the maps (B, h, w) and (B, branches, h, w): name -> (B,)."""
+        parts = {"map": self.map_score(places)}
+        if "local" in self.score.names:
+            parts["local"] = self.map_score(branches[:, self.fusion.names.index("local")])
+        return parts
+
+    def whole_parts(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Parts of the score from the standardised teacher maps as wholes: name -> (B,)."""
+        parts = {}
+        if self.config.pooled_distance:
+            parts["pooled"] = self.pooled_gaussian(pooled(maps))
+        if self.config.word_distance:
+            parts["words"] = self.word_gaussian(self.words(maps[0]))
+        return parts
 
     def map_score(self, places: Tensor) -> Tensor:
         """Mean of the largest share of places: (B, h, w) -> (B,). One noisy place alone decides nothing."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from calibration.metrics import auroc_of
-from calibration.normalisation import Floats, cross_distances, score_weights
+from calibration.normalisation import Floats, cross_distances
 from calibration.selfmade import make_anomalies
 from distillation.detector import Detector
 from distillation.features import FeatureCache
@@ -37,17 +37,13 @@ def fit_constants(
     detector.fusion.fit(train_sheets, held_sheets)
     if detector.config.fusion == "reliability":
         fit_reliability(detector, held_pixels, device)
-    train_scores, _ = _map_scores(detector, train_sheets, device)
-    scores, highest = _map_scores(detector, held_sheets, device)
-    parts = [scores, *fit_distances(detector, cache, pictures, learnt, device)]
-    centred = [scores - scores.mean()]
-    if len(held) < FEW_HELD_OUT:
-        centred.append(train_scores - train_scores.mean())
-    weights = dict(
-        zip(_part_names(detector), score_weights(parts, float(np.concatenate(centred).std())), strict=True)
-    )
-    named = [weights.get(name, 0.0) for name in ("map", "pooled", "words")]
-    detector.score_weights.copy_(torch.tensor(named))
+    parts, highest = _map_parts(detector, held_sheets, device)
+    seen = _map_parts(detector, train_sheets, device)[0] if len(held) < FEW_HELD_OUT else {}
+    spreads = {name: float(_pooled_deviation(x, seen.get(name))) for name, x in parts.items()}
+    for name, distances in fit_distances(detector, cache, pictures, learnt, device).items():
+        parts[name], spreads[name] = distances, float(distances.std())
+    names = detector.score.names
+    weights = detector.score.fit([float(parts[n].mean()) for n in names], [spreads[n] for n in names])
     return {
         **{f"{name}_weight": weight for name, weight in weights.items()},
         "map_limit": max(1.0, highest),  # good parts stay below: where heat maps turn orange
@@ -56,18 +52,18 @@ def fit_constants(
 
 def fit_distances(
     detector: Detector, cache: FeatureCache, pictures: int, learnt: Rows, device: str
-) -> list[Floats]:
-    """Fit the Gaussians that are switched on; what they say of good pictures left out of them."""
-    distances = []
+) -> dict[str, Floats]:
+    """Fit the Gaussians that are switched on; what they say of good pictures left out of them, by name."""
+    distances = {}
     if detector.config.pooled_distance:
         x = _rows_of(pooled(maps) for maps in standardised(detector, cache, learnt[:pictures], device))
         detector.pooled_gaussian.fit(x)
-        distances.append(cross_distances(x, pictures))
+        distances["pooled"] = cross_distances(x, pictures)
     if detector.config.word_distance:
         _fit_words(detector, cache, learnt[:pictures], device)
         x = _rows_of(detector.words(maps[0]) for maps in standardised(detector, cache, learnt, device))
         detector.word_gaussian.fit(x)
-        distances.append(cross_distances(x, pictures))
+        distances["words"] = cross_distances(x, pictures)
     return distances
 
 
@@ -93,14 +89,20 @@ def sheets_of(detector: Detector, cache: FeatureCache, rows: Rows, device: str) 
     return [torch.cat(parts) for parts in zip(*batches, strict=True)]
 
 
-def _map_scores(detector: Detector, sheets: Sequence[Tensor], device: str) -> tuple[Floats, float]:
-    """Scores (N,) of the fused maps, and their highest value."""
-    scores, highest = [], 0.0
+def _map_parts(detector: Detector, sheets: Sequence[Tensor], device: str) -> tuple[dict[str, Floats], float]:
+    """The parts (N,) of the score that come from the maps, and the fused map's highest value."""
+    batches, highest = [], 0.0
     for start in range(0, len(sheets[0]), BATCH):
-        places = detector.fusion([s[start : start + BATCH].to(device) for s in sheets])
-        scores.append(detector.map_score(places).cpu().numpy())
+        places, branches = detector.fusion([s[start : start + BATCH].to(device) for s in sheets])
+        batches.append(detector.map_parts(places, branches))
         highest = max(highest, float(places.max()))
-    return np.concatenate(scores), highest
+    return {name: torch.cat([b[name] for b in batches]).cpu().numpy() for name in batches[0]}, highest
+
+
+def _pooled_deviation(x: Floats, also: Floats | None) -> Floats:
+    """Standard deviation of x, with `also`, whose mean may be another."""
+    centred = [part - part.mean() for part in (x, also) if part is not None]
+    return np.concatenate(centred).std()
 
 
 def _fit_words(detector: Detector, cache: FeatureCache, rows: Rows, device: str) -> None:
@@ -121,11 +123,6 @@ def _branch_scores(detector: Detector, pixels: Pixels, device: str) -> Floats:
         branches = detector.fusion.normalised(detector.fusion.branches(detector.errors(maps)))
         scores.append(torch.stack([detector.map_score(b) for b in branches.unbind(1)], dim=1).cpu().numpy())
     return np.concatenate(scores)
-
-
-def _part_names(detector: Detector) -> list[str]:
-    switched = [("pooled", detector.config.pooled_distance), ("words", detector.config.word_distance)]
-    return ["map", *(name for name, on in switched if on)]
 
 
 def _rows_of(batches: Iterator[Tensor]) -> Floats:

@@ -33,7 +33,7 @@ class FusionConfig(Protocol):
 
 
 class MapFusion(nn.Module):
-    """Sheets (B, h_i, w_i) -> one map (B, H, W) at the size of the finest.
+    """Sheets (B, h_i, w_i) -> one map (B, H, W) at the size of the finest, and one of each branch.
 
     normalisation: "place" (z-score of the place's own errors, then quantiles), "quantile", "deviation" (mean
     and standard deviation). fusion: "max" of scales and branches, "sum" (their mean), or "reliability" (mean
@@ -55,14 +55,16 @@ class MapFusion(nn.Module):
         self.register_buffer("weights", torch.full((len(self.names),), 1 / len(self.names)))
         self.register_buffer("blur", gaussian_kernel(config.smoothing))
 
-    def forward(self, sheets: Sequence[Tensor]) -> Tensor:
-        """Raw errors (B, h_i, w_i) -> (B, H, W); about 1 is as bad as good parts get."""
+    def forward(self, sheets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Raw errors (B, h_i, w_i) -> (B, H, W), and each branch's own (B, branches, H, W).
+
+        About 1 is as bad as good parts get."""
         branches = self.normalised(self.branches(sheets))
         if self.fusion == "max":
             fused = branches.amax(dim=1, keepdim=True)
         else:
             fused = (branches * self.weights.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
-        return smooth(fused, self.blur).squeeze(1)
+        return smooth(fused, self.blur).squeeze(1), branches
 
     def branches(self, sheets: Sequence[Tensor]) -> Tensor:
         """Sheets -> normalised, fused over scales: (B, branches, H, W)."""

@@ -6,6 +6,7 @@ Students judge places; what is wrong with a count, a sum or a mixture of colours
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -56,21 +57,15 @@ class WordHistogram(nn.Module):
         super().__init__()
         self.register_buffer("words", torch.zeros(WORDS, channels))
         self.register_buffer("softness", torch.ones(()))
-        self.register_buffer("rows", _cells(size[0]))  # (6, H)
-        self.register_buffer("columns", _cells(size[1]))  # (6, W)
+        self.register_buffer("cells", pyramid_cells(*size))  # (14, H * W)
         self.length = WORDS * sum(n * n for n in PYRAMID)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised map (B, C, H, W) -> (B, length)."""
-        weights = 2 * self.words / self.softness
+        places = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
         bias = -(self.words * self.words).sum(dim=1) / self.softness
-        near = nn.functional.conv2d(x, weights[:, :, None, None], bias).softmax(dim=1)  # (B, K, H, W)
-        cells = self.rows @ near @ self.columns.T  # (B, K, 6, 6)
-        parts, start = [], 0
-        for n in PYRAMID:
-            parts.append(cells[:, :, start : start + n, start : start + n].flatten(1))
-            start += n
-        return torch.cat(parts, dim=1)
+        near = (places @ (2 * self.words.T / self.softness) + bias).softmax(dim=2)  # (B, H * W, K)
+        return (self.cells @ near).flatten(1)
 
     def fit(self, places: Tensor) -> None:
         """Words and softness from places (N, C) of good pictures."""
@@ -93,14 +88,17 @@ def k_means(x: Tensor, count: int, rounds: int) -> Tensor:
     return centres
 
 
-def _cells(side: int) -> Tensor:
-    """Means over the pyramid's strips of one side: (sum of PYRAMID, side). A matrix, because adaptive pooling
-    does not export where the cells are not equal."""
-    strips = np.zeros((sum(PYRAMID), side), np.float32)
-    row = 0
-    for n in PYRAMID:
-        for i in range(n):
-            begin, end = side * i // n, -(-side * (i + 1) // n)
-            strips[row, begin:end] = 1 / (end - begin)
-            row += 1
-    return torch.from_numpy(strips)
+def pyramid_cells(height: int, width: int) -> Tensor:
+    """Means over the pyramid's cells: (sum of squares of PYRAMID, height * width). A matrix, because adaptive
+    pooling does not export where the cells are not equal."""
+    cells = [np.outer(_strip(height, n, i), _strip(width, n, j)).ravel()
+             for n in PYRAMID for i in range(n) for j in range(n)]  # fmt: skip
+    return torch.from_numpy(np.stack(cells))
+
+
+def _strip(side: int, n: int, i: int) -> npt.NDArray[np.float32]:
+    """The mean over the i-th of n parts of a side, as weights."""
+    begin, end = side * i // n, -(-side * (i + 1) // n)
+    weights = np.zeros(side, np.float32)
+    weights[begin:end] = 1 / (end - begin)
+    return weights

@@ -64,7 +64,7 @@ def test_on_real_parts_the_map_agrees_to_1e_4_absolute(model: Path) -> None:
     graph = onnx.load(model / "tray.onnx")
     map_error, score_error = compare_with_torch(detector, graph, held_out)
     assert map_error < 1e-4 and score_error < 1e-4
-    detector.score_weights.mul_(1.01)  # what is in the score alone is compared too
+    detector.score.weights.mul_(1.01)  # what is in the score alone is compared too
     assert compare_with_torch(detector, graph, held_out)[1] > 1e-3
 
 
