@@ -151,7 +151,7 @@ class ReverseDistillation(Baseline):
     def __init__(self, teacher: Teacher, config: DetectorConfig):
         alone = replace(
             config, local_student="reverse", branches=("local",), normalisation="quantile", fusion="sum",
-            local_apart=False, pooled_distance=False, word_distance=False,
+            local_apart=False, pooled_distance=False, word_distance=False, deep_distance=False,
         )  # fmt: skip
         super().__init__(teacher, alone)
 

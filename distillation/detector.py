@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from distillation.affinity import MEASURES, affinity_error
 from distillation.mapfusion import MapFusion
 from distillation.score import SOFT_MAXIMUM, ScoreFusion
-from distillation.students import LOCAL_STUDENTS, GlobalStudent
+from distillation.students import LOCAL_STUDENTS, SCALES, GlobalStudent
 from distillation.teacher import Teacher
-from distillation.wholes import Distance, WordHistogram, pooled
+from distillation.wholes import Cells, Distance, WordHistogram, places_of, pooled
 
 BRANCHES = ("local", "global", "affinity")
 
@@ -36,6 +36,7 @@ class DetectorConfig:
     local_apart: bool = True  # the local student's map has its own part in the score
     pooled_distance: bool = True  # and the Mahalanobis distance of pooled teacher features
     word_distance: bool = True  # and that of the word histogram
+    deep_distance: bool = True  # and that of the stride-32 map's quarters, where the teacher has one
     score_fusion: str = SOFT_MAXIMUM  # of the score's parts
     smoothing: float = 1.0  # standard deviation in places of the finest map
     top_share: float = 0.005  # the score is the mean of this share of the map's places
@@ -52,9 +53,9 @@ class Detector(nn.Module):
         height, width = config.input_size
         self.config, self.teacher = config, teacher
         self.error = MEASURES[config.measure]
-        self.local = LOCAL_STUDENTS[config.local_student](teacher.channels)
+        self.local = LOCAL_STUDENTS[config.local_student](teacher.channels[:SCALES])
         self.globl = GlobalStudent(
-            teacher.channels, (height // 32, width // 32), config.width, config.context,
+            teacher.channels[:SCALES], (height // 32, width // 32), config.width, config.context,
             config.bottleneck, config.heads,
         )  # fmt: skip
         for k, c in enumerate(teacher.channels):
@@ -64,10 +65,15 @@ class Detector(nn.Module):
         sizes = [(height // teacher.strides[k], width // teacher.strides[k]) for _, k in sheets]
         self.fusion = MapFusion([branch for branch, _ in sheets], sizes, config)
         self.words = WordHistogram(teacher.channels[0], (height // 4, width // 4))
-        self.pooled_gaussian = Distance(2 * sum(teacher.channels))
+        self.pooled_gaussian = Distance(2 * sum(teacher.channels[:SCALES]))
         self.word_gaussian = Distance(self.words.length)
+        deep = config.deep_distance and len(teacher.channels) > SCALES
+        if deep:
+            self.quarters = Cells((height // teacher.strides[-1], width // teacher.strides[-1]), (2,))
+            self.deep_gaussian = Distance(4 * teacher.channels[-1])
         switches = (("map", True), ("local", config.local_apart and "local" in config.branches),
-                    ("pooled", config.pooled_distance), ("words", config.word_distance))  # fmt: skip
+                    ("pooled", config.pooled_distance), ("words", config.word_distance),
+                    ("deep", deep))  # fmt: skip
         self.score = ScoreFusion([name for name, on in switches if on], config.score_fusion)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,17 +112,23 @@ class Detector(nn.Module):
 
     def whole_parts(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         """Parts of the score from the standardised teacher maps as wholes: name -> (B,)."""
-        parts = {}
-        if self.config.pooled_distance:
+        parts, names = {}, self.score.names
+        if "pooled" in names:
             parts["pooled"] = self.pooled_gaussian(pooled(maps))
-        if self.config.word_distance:
+        if "words" in names:
             parts["words"] = self.word_gaussian(self.words(maps[0]))
+        if "deep" in names:
+            parts["deep"] = self.deep_gaussian(self.deep(maps))
         return parts
 
     def map_score(self, places: Tensor) -> Tensor:
         """Mean of the largest share of places: (B, h, w) -> (B,). One noisy place alone decides nothing."""
         flat = places.flatten(1)
         return flat.topk(max(1, int(flat.shape[1] * self.config.top_share)), dim=1).values.mean(dim=1)
+
+    def deep(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the teacher's coarsest map is in each quarter of the picture: (B, 4 * channels)."""
+        return self.quarters(places_of(maps[-1]))
 
     def _targets(self, branch: str) -> tuple[int, ...]:
         return self.local.targets if branch == "local" else self.globl.targets

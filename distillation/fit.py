@@ -55,15 +55,18 @@ def fit_distances(
 ) -> dict[str, Floats]:
     """Fit the Gaussians that are switched on; what they say of good pictures left out of them, by name."""
     distances = {}
-    if detector.config.pooled_distance:
-        x = _rows_of(pooled(maps) for maps in standardised(detector, cache, learnt[:pictures], device))
-        detector.pooled_gaussian.fit(x)
-        distances["pooled"] = cross_distances(x, pictures)
     if detector.config.word_distance:
         _fit_words(detector, cache, learnt[:pictures], device)
-        x = _rows_of(detector.words(maps[0]) for maps in standardised(detector, cache, learnt, device))
-        detector.word_gaussian.fit(x)
-        distances["words"] = cross_distances(x, pictures)
+    features = {
+        "pooled": (detector.pooled_gaussian, pooled, learnt[:pictures]),  # variations spoil it on small sets
+        "words": (detector.word_gaussian, lambda maps: detector.words(maps[0]), learnt),
+        "deep": (getattr(detector, "deep_gaussian", None), detector.deep, learnt),
+    }
+    for name, (gaussian, of_maps, rows) in features.items():
+        if name in detector.score.names:
+            x = _rows_of(of_maps(maps) for maps in standardised(detector, cache, rows, device))
+            gaussian.fit(x)
+            distances[name] = cross_distances(x, pictures)
     return distances
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SCALES = 3  # of the teacher's maps: a coarser one is none of the students' business
+
 
 class Conv(nn.Sequential):
     """Convolution, batch normalisation, ReLU: the three that every engine builder fuses into one."""
@@ -36,7 +38,7 @@ class Fusion(nn.Module):
         self.condense = Conv(3 * mid, width, stride=2)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        m1, m2, m3 = maps
+        m1, m2, m3 = maps[:SCALES]
         return self.condense(torch.cat([self.fine(m1), self.middle(m2), self.coarse(m3)], dim=1))
 
 

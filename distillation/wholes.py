@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from calibration.normalisation import Floats, fit_gaussian
+from distillation.students import SCALES
 
 WORDS = 64  # of the finest map; on top of the pyramid a vector of 64 * 14
 PYRAMID = (1, 2, 3)  # the whole picture, quarters, ninths
@@ -39,10 +40,34 @@ class Distance(nn.Module):
 
 
 def pooled(maps: Sequence[Tensor]) -> Tensor:
-    """Mean and standard deviation over all places of every channel: -> (B, 2 * sum of channels)."""
+    """Mean and deviation over all places of every channel the students see: -> (B, 2 * sum of channels)."""
+    maps = maps[:SCALES]
     means = torch.cat([m.mean(dim=(2, 3)) for m in maps], dim=1)
     squares = torch.cat([(m * m).mean(dim=(2, 3)) for m in maps], dim=1)
     return torch.cat([means, (squares - means * means).clamp_min(1e-6).sqrt()], dim=1)
+
+
+class Cells(nn.Module):
+    """Means over the cells of a pyramid, 1 x 1, 2 x 2, ...: places (B, H * W, C) -> (B, cells * C).
+
+    One matrix, because adaptive pooling does not export where the cells are not equal.
+    """
+
+    def __init__(self, size: tuple[int, int], levels: Sequence[int]):
+        """`size` is (height, width) of the map; each level cuts both sides into so many parts."""
+        super().__init__()
+        cells = [np.outer(_strip(size[0], n, i), _strip(size[1], n, j)).ravel()
+                 for n in levels for i in range(n) for j in range(n)]  # fmt: skip
+        self.register_buffer("weights", torch.from_numpy(np.stack(cells)))  # (cells, H * W)
+
+    def forward(self, places: Tensor) -> Tensor:
+        """(B, H * W, C) -> (B, cells * C)."""
+        return (self.weights @ places).flatten(1)
+
+
+def places_of(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H * W, C)."""
+    return x.flatten(2).transpose(1, 2)
 
 
 class WordHistogram(nn.Module):
@@ -57,15 +82,14 @@ class WordHistogram(nn.Module):
         super().__init__()
         self.register_buffer("words", torch.zeros(WORDS, channels))
         self.register_buffer("softness", torch.ones(()))
-        self.register_buffer("cells", pyramid_cells(*size))  # (14, H * W)
+        self.cells = Cells(size, PYRAMID)
         self.length = WORDS * sum(n * n for n in PYRAMID)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised map (B, C, H, W) -> (B, length)."""
-        places = x.flatten(2).transpose(1, 2)  # (B, H * W, C)
         bias = -(self.words * self.words).sum(dim=1) / self.softness
-        near = (places @ (2 * self.words.T / self.softness) + bias).softmax(dim=2)  # (B, H * W, K)
-        return (self.cells @ near).flatten(1)
+        near = (places_of(x) @ (2 * self.words.T / self.softness) + bias).softmax(dim=2)  # (B, H * W, K)
+        return self.cells(near)
 
     def fit(self, places: Tensor) -> None:
         """Words and softness from places (N, C) of good pictures."""
@@ -86,14 +110,6 @@ def k_means(x: Tensor, count: int, rounds: int) -> Tensor:
         sizes = torch.bincount(nearest, minlength=count).unsqueeze(1)
         centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
     return centres
-
-
-def pyramid_cells(height: int, width: int) -> Tensor:
-    """Means over the pyramid's cells: (sum of squares of PYRAMID, height * width). A matrix, because adaptive
-    pooling does not export where the cells are not equal."""
-    cells = [np.outer(_strip(height, n, i), _strip(width, n, j)).ravel()
-             for n in PYRAMID for i in range(n) for j in range(n)]  # fmt: skip
-    return torch.from_numpy(np.stack(cells))
 
 
 def _strip(side: int, n: int, i: int) -> npt.NDArray[np.float32]:

@@ -57,7 +57,7 @@ def test_lite0_computes_what_an_independent_implementation_computes(
 
 
 def test_lite0_is_small_enough_to_travel_in_every_engine(lite0: Teacher) -> None:
-    assert sum(p.numel() for p in lite0.parameters()) < 1_000_000
+    assert sum(p.numel() for p in lite0.parameters()) < 2_500_000
 
 
 # --- what every teacher promises
