@@ -15,7 +15,8 @@ from baselines import BASELINES
 from benchset import OURS, BenchSet, built, train_ours
 from jobs import JUDGING_CODE, Facts, code_digest
 
-from build_engines.export import export_onnx, write_onnx
+from build_engines.export import export_onnx
+from build_engines.graph import write_onnx
 from calibration.dataset import load_images
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation

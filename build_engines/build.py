@@ -10,7 +10,8 @@ import onnx
 import onnxruntime
 import torch
 
-from build_engines.export import OPSET, OUTPUTS, export_onnx, write_onnx
+from build_engines.export import export_onnx
+from build_engines.graph import OPSET, OUTPUTS, write_onnx
 from build_engines.quantise import quantise
 from calibration.thresholds import Thresholds, describe, fit_thresholds
 from distillation.detector import Detector, DetectorConfig

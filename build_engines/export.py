@@ -4,19 +4,14 @@ import copy
 import logging
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from build_engines.graph import INPUT, IR_VERSION, OPSET, OUTPUTS
 from distillation.detector import Detector
-from edge.recipe import METADATA_KEY, write_atomically
-
-OPSET = 18  # the newest that ONNX Runtime 1.18, OpenVINO 2024 and TensorRT 10 all read
-IR_VERSION = 10
-INPUT, OUTPUTS = "pixels", ("anomaly_map", "score")
 
 
 def export_onnx(detector: Detector) -> onnx.ModelProto:
@@ -56,11 +51,3 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
                 setattr(parent, name, fuse_conv_bn_eval(first, second))
                 setattr(parent, next_name, nn.Identity())
     return module
-
-
-def write_onnx(model: onnx.ModelProto, path: Path, recipe_text: str) -> None:
-    """Write atomically, with a copy of the recipe in the metadata."""
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, recipe_text
-    write_atomically(path, model.SerializeToString())

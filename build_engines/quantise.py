@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from build_engines.export import INPUT, IR_VERSION
+from build_engines.graph import INPUT, IR_VERSION
 from calibration.metrics import auroc_of
 from calibration.selfmade import make_anomalies
 from edge.backends.ort import OnnxRuntimeBackend

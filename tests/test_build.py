@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from build_engines.build import build_engines, check_limit, compare_with_torch
 from build_engines.cli import app
-from build_engines.export import IR_VERSION, OPSET, export_onnx, fold_batch_norms
+from build_engines.export import export_onnx, fold_batch_norms
+from build_engines.graph import IR_VERSION, OPSET
 from build_engines.quantise import int8_mac_share, quantise
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn

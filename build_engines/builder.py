@@ -1,0 +1,174 @@
+"""Thin adapter over `tensorrt` (10, 11) and `tensorrt_rtx` (1): only this file knows which of them builds.
+
+One way for all: strongly typed networks. Precision lies in the ONNX (FP16 tensors, explicit Q/DQ pairs), so
+there are no precision flags and no calibrators here.
+"""
+
+import ctypes
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+from edge.errors import BackendFault, InspectError
+
+RUNTIMES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # as typed -> as imported
+NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
+MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, cuda.h
+
+
+class EngineBuilder:
+    """One installed TensorRT, ready to build. Make it with `open_builder`."""
+
+    def __init__(self, runtime: str, library: Any) -> None:
+        self.runtime, self._trt = runtime, library
+        self._log: Any = _logger(library)
+
+    @property
+    def name(self) -> str:
+        """Library and version, as the recipe keeps it: "tensorrt-rtx 1.7.1.116"."""
+        return f"{self.runtime} {self._trt.__version__}"
+
+    def targets(self, wanted: Sequence[int]) -> list[int]:
+        """The compute capabilities to build for: those wanted (86 is SM 8.6), or this machine's own.
+
+        Raises InspectError for one that this TensorRT cannot build here, saying what can.
+        """
+        own = own_sm()
+        if self.runtime == "tensorrt":
+            known, whose = ([] if own is None else [own]), "only for this machine's own GPU"
+            hint = "Build on the machine with that GPU, or use --runtime tensorrt-rtx."
+        else:
+            known, whose = self._known(), "only for these GPUs"
+            hint = "Name some of them with --sm; for others, full TensorRT on the machine with that GPU."
+        targets = list(dict.fromkeys(wanted)) or ([] if own is None else [own])
+        if not targets:
+            hint = (
+                "Name the GPU's compute capability, such as --sm 86,89; full TensorRT needs the GPU itself."
+            )
+            raise InspectError("there is no NVIDIA GPU or driver here to build for", self.name, hint)
+        if unknown := [sm for sm in targets if sm not in known]:
+            can = ", ".join(f"SM {sm}" for sm in known) or "no GPU found"
+            what = f"{NAMES[self.runtime]} builds {whose} ({can}), not for SM {', '.join(map(str, unknown))}"
+            raise InspectError(what, self.name, hint)
+        return targets
+
+    def build(self, model: bytes, sm: int, batch: int, timing: bytes = b"") -> tuple[bytes, bytes]:
+        """ONNX bytes -> (plan, timing cache) for pictures in batches of 1 to `batch`.
+
+        `timing` is an earlier call's cache; TensorRT for RTX has none, since it measures when it loads.
+        Raises BackendFault naming the node and the operation that cannot be built.
+        """
+        self._log.errors.clear()
+        builder, network = self.parse(model)
+        config = self._config(builder, network, sm, batch)
+        cache = None
+        if self.runtime == "tensorrt":
+            cache = config.create_timing_cache(timing)
+            config.set_timing_cache(cache, ignore_mismatch=True)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise self._failed(sm)
+        return bytes(plan), b"" if cache is None else bytes(config.get_timing_cache().serialize())
+
+    def parse(self, model: bytes) -> tuple[Any, Any]:
+        """ONNX bytes -> (builder, strongly typed network). Raises BackendFault."""
+        trt = self._trt
+        builder = trt.Builder(self._log)
+        strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        # 10 must be told; 11 and RTX know nothing else, and may drop the flag.
+        network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+        parser = trt.OnnxParser(network, self._log)
+        if not parser.parse(model):
+            raise self._refused(parser.get_error(0))
+        if network.num_inputs == 0 or network.num_outputs == 0:  # a few bytes of anything parse as no layer
+            raise BackendFault(
+                "the ONNX holds no network", self.name, "Run build-engines on the model folder."
+            )
+        return builder, network
+
+    def _known(self) -> list[int]:
+        names = self._trt.ComputeCapability.__members__
+        return sorted(int(name[2:]) for name in names if name.startswith("SM"))
+
+    def _config(self, builder: Any, network: Any, sm: int, batch: int) -> Any:
+        trt, config = self._trt, builder.create_builder_config()
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that a plan can be inspected
+        # TF32 keeps 10 bits of what the FP32 islands are there for; it is on unless switched off.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if self.runtime == "tensorrt-rtx":
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0)
+        pixels = network.get_input(0)
+        one, most = ((n, *tuple(pixels.shape)[1:]) for n in (1, batch))
+        profile = builder.create_optimization_profile()
+        profile.set_shape(pixels.name, one, one, most)
+        config.add_optimization_profile(profile)
+        return config
+
+    def _refused(self, error: Any) -> BackendFault:
+        why = " ".join(error.desc().split())
+        if error.node() < 0:
+            hint = "Copy the file again, or run build-engines on the model folder."
+            return BackendFault(f"the ONNX cannot be read: {why}", self.name, hint)
+        operation, node = error.node_operator(), error.node_name() or f"number {error.node()}"
+        if "Plugin not found" in why or error.code().name.startswith("UNSUPPORTED"):
+            why = "there is no such operation here"
+        hint = "Export with this version; if it stays, run the .onnx with ONNX Runtime and report the node."
+        return BackendFault(f"node {node} ({operation}) cannot be built: {why}", self.name, hint)
+
+    def _failed(self, sm: int) -> BackendFault:
+        why = " ".join(self._log.errors[-1].split()) if self._log.errors else "no reason was given"
+        hint = "Free memory and try again." if "memory" in why.lower() else "Report it with the ONNX file."
+        return BackendFault(f"the engine for SM {sm} was not built: {why}", self.name, hint)
+
+
+def open_builder(runtime: str = "") -> EngineBuilder:
+    """The TensorRT named, or the one that is installed (full TensorRT first).
+
+    Raises InspectError for an unknown name, BackendFault where there is none, naming what to install.
+    """
+    if runtime and runtime not in RUNTIMES:
+        raise InspectError(f"unknown runtime {runtime!r}", "--runtime", f"Known: {', '.join(RUNTIMES)}.")
+    why = ""
+    for name in [runtime] if runtime else RUNTIMES:
+        try:
+            return EngineBuilder(name, importlib.import_module(RUNTIMES[name]))
+        except (ImportError, OSError) as error:  # OSError: its libraries do not fit this machine
+            why = str(error)
+    wanted = NAMES[runtime] if runtime else "neither TensorRT nor TensorRT for RTX"
+    what = f"{wanted} {'cannot' if runtime else 'can'} be loaded: {why}"
+    hint = "Install: pip install tensorrt-rtx (builds without a GPU). On a Jetson, JetPack brings TensorRT."
+    raise BackendFault(what, "build-engines", hint)
+
+
+def own_sm() -> int | None:
+    """Compute capability of this machine's first GPU (87 is SM 8.7), None without GPU or driver."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    calls = (
+        lambda: cuda.cuInit(0),
+        lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
+        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), MAJOR, device),
+        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), MINOR, device),
+    )
+    if any(call() for call in calls):  # each gives 0 when it succeeds
+        return None
+    return 10 * major.value + minor.value
+
+
+def _logger(library: Any) -> Any:
+    """TensorRT's messages: errors are kept for our sentence, the rest is for its authors."""
+
+    class Log(library.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= library.ILogger.ERROR:
+                self.errors.append(text)
+
+    return Log()

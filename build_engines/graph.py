@@ -1,0 +1,51 @@
+"""The ONNX file as everything behind the export sees it: without torch, on a PC as on a Jetson."""
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from edge.errors import RecipeError
+from edge.recipe import METADATA_KEY, write_atomically
+
+OPSET = 18  # the newest that ONNX Runtime 1.18, OpenVINO 2024 and TensorRT 10 all read
+NEWEST_OPSET = 20  # what TensorRT 10 documents; its parser reads a newer one without a word, and by chance
+IR_VERSION = 10
+INPUT, OUTPUTS = "pixels", ("anomaly_map", "score")
+
+
+def load_onnx(path: Path) -> onnx.ModelProto:
+    """Read an exported detector. Raises RecipeError for what is no such graph, or of too new an opset."""
+    hint = "Copy it again with its recipe, or run build-engines on the model folder."
+    try:
+        model = onnx.load(path)
+    except DecodeError as error:
+        raise RecipeError("the ONNX file is cut off or broken", str(path), hint) from error
+    if [i.name for i in model.graph.input] != [INPUT] or [o.name for o in model.graph.output] != [*OUTPUTS]:
+        raise RecipeError("this ONNX file is not one of our detectors", str(path), hint)
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if not 0 < opset <= NEWEST_OPSET:
+        what = f"the ONNX file has opset {opset}; TensorRT is asked for at most {NEWEST_OPSET}"
+        raise RecipeError(what, str(path), "Export it with this version: build-engines on the model folder.")
+    return model
+
+
+def write_onnx(model: onnx.ModelProto, path: Path, recipe_text: str) -> None:
+    """Write atomically, with a copy of the recipe in the metadata."""
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, recipe_text
+    write_atomically(path, model.SerializeToString())
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node behind each tensor name."""
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Each tensor's element type (`onnx.TensorProto.FLOAT`, ...), weights included."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = [*graph.input, *graph.output, *graph.value_info]
+    types = {value.name: int(value.type.tensor_type.elem_type) for value in values}
+    return types | {tensor.name: int(tensor.data_type) for tensor in graph.initializer}
