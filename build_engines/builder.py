@@ -4,16 +4,15 @@ One way for all: strongly typed networks. Precision lies in the ONNX (FP16 tenso
 there are no precision flags and no calibrators here.
 """
 
-import ctypes
 import importlib
 from collections.abc import Sequence
 from typing import Any
 
 from edge.errors import BackendFault, InspectError
+from edge.gpu import own_sm
 
 RUNTIMES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # as typed -> as imported
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
-MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*, cuda.h
 
 
 class EngineBuilder:
@@ -139,24 +138,6 @@ def open_builder(runtime: str = "") -> EngineBuilder:
     what = f"{wanted} {'cannot' if runtime else 'can'} be loaded: {why}"
     hint = "Install: pip install tensorrt-rtx (builds without a GPU). On a Jetson, JetPack brings TensorRT."
     raise BackendFault(what, "build-engines", hint)
-
-
-def own_sm() -> int | None:
-    """Compute capability of this machine's first GPU (87 is SM 8.7), None without GPU or driver."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    calls = (
-        lambda: cuda.cuInit(0),
-        lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), MAJOR, device),
-        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), MINOR, device),
-    )
-    if any(call() for call in calls):  # each gives 0 when it succeeds
-        return None
-    return 10 * major.value + minor.value
 
 
 def _logger(library: Any) -> Any:

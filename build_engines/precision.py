@@ -2,7 +2,7 @@
 
 A node runs in half where its operation is one of NETWORK_OPERATIONS and a convolution with more than one
 output channel lies at or behind it: teacher and students, found by structure and not by name. All else, from
-standardisation to score, is an FP32 island; ISLANDS says why. It is little work and nearly all the trouble.
+standardisation to score, is an FP32 island; ISLANDS says why ("seen": by trying, see docs/engines.md).
 """
 
 from collections import Counter
@@ -20,20 +20,19 @@ HALF_OPSET = 19  # the first whose Q/DQ take half-precision scales
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 NETWORK_OPERATIONS = CONVOLUTIONS | QUANTISERS | {"Relu", "Clip", "Add", "Concat", "Resize", "MaxPool"}
+LEAST_SCALE = 2.0**-24  # FP16's smallest number: a channel of all but zero weights has a scale below it
 FUSED = QUANTISERS | {"Relu", "Clip", "Add"}  # behind a convolution it is part of it
 
-ISLANDS = (  # (operations, what they are here, why half precision is not enough)
-    (("Sub", "Div"), "standardisation, map normalisation, cosines",
-     "differences of nearly equal numbers keep few of FP16's 11 bits"),
-    (("Pow", "Mul"), "squares, gains of the places", "squares pass FP16's end, 65,504, from 256 on"),
+ISLANDS = (  # (operations, what they are here, why they are not in half)
+    (("Sub", "Div"), "standardisation, map normalisation, cosines", "differences of nearly equal numbers"),
+    (("Pow", "Mul"), "squares, gains of the places", "a square passes FP16's end, 65,504, from 256 on: seen"),
     (("ReduceMean", "ReduceSum", "AveragePool"), "sums over channels and places",
-     "beside a sum of 4,096 places a single one is less than half a step of FP16"),
-    (("Sqrt",), "norms, distances", "of what the sums gave; near 0 the root magnifies the step"),
-    (("MatMul", "Gemm"), "affinity, words, Mahalanobis distances",
-     "whitening multiplies small differences by up to 1,000"),
-    (("Softmax", "Exp", "Log"), "words, soft maximum of the score", "an exponential passes FP16's end from 11.1 on"),
+     "they pass FP16's end on pictures unlike any part, which then have no score: seen"),
+    (("Sqrt",), "norms, distances", "of sums beyond FP16's end: seen"),
+    (("MatMul", "Gemm"), "affinity, words, Mahalanobis distances", "a GPU may add these up in FP16"),
+    (("Softmax", "Exp", "Log"), "words, soft maximum of the score", "exponentials end at e to the 11.1"),
     (("Conv", "Pad"), "smoothing of the map", "one channel: nothing to gain"),
-    (("TopK", "ReduceMax"), "fusion and score", "equal after rounding, places are chosen by chance"),
+    (("TopK", "ReduceMax"), "fusion and score", "figures that meet a limit keep all their digits"),
 )  # fmt: skip
 
 
@@ -77,7 +76,9 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = result.graph
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+            )
     nodes = []
     for node in graph.node:
         if node.op_type == "Cast" and node.attribute[0].i == TensorProto.FLOAT16:
@@ -118,9 +119,7 @@ def _network(model: onnx.ModelProto) -> set[str]:
     return names
 
 
-def _is_wide(
-    node: onnx.NodeProto, behind: dict[str, onnx.NodeProto], dims: dict[str, list[int]]
-) -> bool:
+def _is_wide(node: onnx.NodeProto, behind: dict[str, onnx.NodeProto], dims: dict[str, list[int]]) -> bool:
     """A convolution with more than one output channel; its weights may stand behind a DequantizeLinear."""
     if node.op_type not in CONVOLUTIONS:
         return False
@@ -164,14 +163,15 @@ class _Rewriting:
             for i, name in enumerate(node.input):
                 # A Resize's other inputs are sizes and scales, FP32 by definition.
                 if self.types.get(name) == TensorProto.FLOAT and not (node.op_type == "Resize" and i):
-                    node.input[i] = self._as_needed(name, node.name in self.half)
+                    scale = node.op_type in QUANTISERS and i == 1
+                    node.input[i] = self._as_needed(name, node.name in self.half, scale)
             self.nodes.append(node)
         return self._model()
 
-    def _as_needed(self, name: str, half: bool) -> str:
+    def _as_needed(self, name: str, half: bool, scale: bool) -> str:
         """The tensor in the precision that its reader wants."""
         if name in self.constants:
-            return self._constant(name) if half else name
+            return self._constant(name, LEAST_SCALE if scale else -np.inf) if half else name
         made_half = name in self.behind and self.behind[name].name in self.half
         if made_half == half:
             return name
@@ -181,11 +181,12 @@ class _Rewriting:
             self.nodes.append(_cast(name, target, to))
         return target
 
-    def _constant(self, name: str) -> str:
+    def _constant(self, name: str, least: float) -> str:
         target = f"{name}.half"
         if target not in self.weights:
             value: npt.NDArray[np.float32] = numpy_helper.to_array(self.constants[name])
-            self.weights[target] = numpy_helper.from_array(value.astype(np.float16), target)
+            halved = np.maximum(value, least).astype(np.float16)
+            self.weights[target] = numpy_helper.from_array(halved, target)
         return target
 
     def _model(self) -> onnx.ModelProto:
@@ -197,6 +198,8 @@ class _Rewriting:
         )  # fmt: skip
         quantised = any(node.op_type in QUANTISERS for node in self.nodes)
         opset = HALF_OPSET if quantised else self.source.opset_import[0].version
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION
+        )
         onnx.checker.check_model(model, full_check=True)
         return model

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from edge.errors import RecipeError
 SCHEMA = 1
 METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
 FAULT_OUTCOMES = ("fail", "review")  # never "pass"
+ENGINE_ENDING = re.compile(r"(\.(fp32|fp16|int8))?(\.sm\d+)?\.(onnx|plan)$")  # loco.fp16.sm86.plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def find_engine(path: Path) -> Path:
         others = sorted(p for p in folder.glob("*.onnx") if not p.stem.endswith(".int8"))
         candidates = [folder / f"{folder.resolve().name}.onnx", *(others if len(others) == 1 else [])]
     else:  # the file named, here or in its model folder; never another one
-        folder = path.with_name(path.name.removesuffix(".onnx").removesuffix(".int8"))
+        folder = path.with_name(ENGINE_ENDING.sub("", path.name))
         candidates = [path, folder / path.name]
     for candidate in candidates:
         if candidate.is_file():
@@ -165,13 +167,17 @@ def dumps(recipe: Recipe) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, flush to disk, rename."""
+    """Write beside, flush to disk, rename. Raises OSError naming `path`, and then leaves nothing behind."""
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_artefact(recipe: Recipe, engine: Path) -> Artefact:

@@ -5,7 +5,8 @@ from typing import Protocol
 
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
-from edge.recipe import Recipe
+from edge.gpu import describe_mismatch
+from edge.recipe import ENGINE_ENDING, Recipe, check_artefact
 from edge.view import View, view_of
 
 
@@ -65,9 +66,18 @@ def _open(engine: Path, recipe: Recipe, name: str) -> Backend:
 
             return OpenVinoBackend(engine, recipe.input_size)
         case "tensorrt":
-            hint = "Run the .onnx of the same folder instead: it needs no GPU."
-            raise BackendFault("this version cannot run TensorRT engines yet", str(engine), hint)
+            raise _no_tensorrt(engine, recipe)
         case _:
             raise BackendFault(
                 f"unknown backend {name!r}", str(engine), "Known: auto, onnxruntime, openvino."
             )
+
+
+def _no_tensorrt(engine: Path, recipe: Recipe) -> BackendFault:
+    """What is missing to run a plan, and the command that makes one for this machine."""
+    artefact = check_artefact(recipe, engine)
+    what = describe_mismatch(artefact) or "this version cannot run TensorRT engines yet"
+    model = ENGINE_ENDING.sub(".onnx", engine.name)
+    rebuild = f"build-engines {model}{'' if artefact.precision == 'fp32' else ' --' + artefact.precision}"
+    hint = f"On the machine with the GPU: {rebuild}; {model} itself runs without a GPU."
+    return BackendFault(what, str(engine), hint)
