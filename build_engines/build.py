@@ -1,8 +1,6 @@
 """One model folder -> engine and recipe: export, compare with torch, set limits, seal."""
 
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,42 +9,21 @@ import onnxruntime
 import torch
 
 from build_engines.export import export_onnx
-from build_engines.graph import OPSET, OUTPUTS, write_onnx
+from build_engines.graph import OPSET, OUTPUTS
 from build_engines.quantise import quantise
-from calibration.thresholds import Thresholds, describe, fit_thresholds
+from build_engines.seal import BuildResult, Say, Sealer
 from distillation.detector import Detector, DetectorConfig
 from distillation.model import About, load_model
 from edge import __version__
-from edge.backends import behind_view
-from edge.backends.ort import OnnxRuntimeBackend
 from edge.errors import RecipeError
 from edge.frame import Pixels
-from edge.recipe import Artefact, Recipe, dumps, recipe_path, save_recipe, sha256_of
+from edge.recipe import Recipe, recipe_path
 from edge.view import View
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
-MAX_LIMIT = 100.0  # of the pass limit; trained models have 1.2 to 2, and a limit up there passes everything
 MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1
 PARITY_BATCHES = (1, 2, 5)
 MOST_TILES = 64  # of large held-out pictures: for the comparison with torch and for INT8
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What was built, and how well it agrees with what it was made from."""
-
-    engine: Path
-    recipe: Recipe
-    thresholds: Thresholds
-    agreement: str
-
-    @property
-    def expectation(self) -> str:
-        """False rejects in a line engineer's words."""
-        return describe(self.thresholds)
-
-
-Say = Callable[[str], None]
 
 
 def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) -> Iterator[BuildResult]:
@@ -67,7 +44,7 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
             f"{score_error:.1e} on the score (allowed {MAX_SCORE_ERROR:.0e})"
         )
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
-    sealer = _Sealer(folder, detector.config, about, view, images, false_reject_rate)
+    sealer = Sealer(folder, _draft(detector.config, about), view, images, false_reject_rate)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:
         quantised = quantise(model, pieces, say)
@@ -79,45 +56,6 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
     else:  # one of an earlier model would still be accepted beside the new engine
         for path in (sealer.engine("int8"), recipe_path(sealer.engine("int8"))):
             path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Sealer:
-    """Limits from held-out good pictures, seen through the very engine that will judge; then the recipe."""
-
-    folder: Path
-    config: DetectorConfig
-    about: About
-    view: View
-    images: Pixels
-    false_reject_rate: float
-
-    def engine(self, precision: str) -> Path:
-        """Where the engine of a precision stands."""
-        return self.folder / f"{self.about.name}{'' if precision == 'fp32' else '.' + precision}.onnx"
-
-    def seal(self, model: onnx.ModelProto, precision: str, agreement: str) -> BuildResult:
-        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-            candidate = Path(scratch) / "candidate.onnx"
-            write_onnx(model, candidate, "")
-            backend = behind_view(OnnxRuntimeBackend(candidate, self.config.input_size), self.view)
-            scores = [backend.infer(image)[1] for image in self.images]
-        thresholds = fit_thresholds(scores, self.false_reject_rate)
-        check_limit(thresholds.review, self.folder)
-        engine = self.engine(precision)
-        recipe = _recipe(self.config, self.about, thresholds)
-        write_onnx(model, engine, dumps(recipe))
-        recipe = recipe.with_artefact(Artefact(engine.name, sha256_of(engine), precision))
-        save_recipe(recipe, recipe_path(engine))
-        return BuildResult(engine, recipe, thresholds, agreement)
-
-
-def check_limit(review: float, folder: Path) -> None:
-    """Raises RecipeError for a pass limit so far above a good part's score (1) that it would stop nothing."""
-    if review > MAX_LIMIT:
-        what = f"the limit would be {review:.3g} (a typical good part has 1): it stops nothing"
-        hint = "The model has not learnt the part. Train longer, or with more pictures."
-        raise RecipeError(what, str(folder), hint)
 
 
 def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixels) -> tuple[float, float]:
@@ -135,17 +73,17 @@ def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixel
     return worst[0], worst[1]
 
 
-def _recipe(config: DetectorConfig, about: About, thresholds: Thresholds) -> Recipe:
+def _draft(config: DetectorConfig, about: About) -> Recipe:
+    """The recipe before there is an engine; its limits are not set yet."""
     return Recipe(
         name=about.name,
         input_size=config.input_size,
-        review=thresholds.review,
-        fail=thresholds.fail,
+        review=1.0,
+        fail=1.0,
         roi=about.roi,
         view=about.view,
         training_set={"sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out},
         normalisation=about.normalisation,
-        expected_false_rejects=thresholds.to_recipe(),
         made_with={
             "edge-inspect": __version__, "torch": torch.__version__, "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__, "opset": str(OPSET), "teacher": config.teacher,

@@ -17,11 +17,12 @@ import torch
 from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
-from build_engines.build import build_engines, check_limit, compare_with_torch
+from build_engines.build import build_engines, compare_with_torch
 from build_engines.cli import app
 from build_engines.export import export_onnx, fold_batch_norms
 from build_engines.graph import IR_VERSION, OPSET
 from build_engines.quantise import int8_mac_share, quantise
+from build_engines.seal import check_limit
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn
 from distillation.model import load_model

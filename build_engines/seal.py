@@ -1,0 +1,114 @@
+"""What every engine gets before it may be used: limits of its own from good pictures, and the recipe."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from build_engines.graph import write_onnx
+from calibration.thresholds import Thresholds, describe, fit_thresholds
+from edge.backends import behind_view
+from edge.backends.ort import OnnxRuntimeBackend
+from edge.errors import RecipeError
+from edge.frame import Pixels
+from edge.recipe import (
+    Artefact,
+    Recipe,
+    dumps,
+    recipe_path,
+    save_recipe,
+    sha256_of,
+    write_atomically,
+)
+from edge.view import View
+
+MAX_LIMIT = 100.0  # of the pass limit; trained models have 1.2 to 2, and a limit up there passes everything
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was built, and how well it agrees with what it was made from."""
+
+    engine: Path
+    recipe: Recipe
+    thresholds: Thresholds
+    agreement: str
+
+    @property
+    def expectation(self) -> str:
+        """False rejects in a line engineer's words."""
+        return describe(self.thresholds)
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """`draft` is the recipe but for limits and engine; `images` (N, h, w, 3) are as `view.see` gives them."""
+
+    folder: Path
+    draft: Recipe
+    view: View
+    images: Pixels
+    false_reject_rate: float
+
+    def engine(self, precision: str) -> Path:
+        """Where the ONNX engine of a precision stands."""
+        return self.folder / f"{self.draft.name}{'' if precision == 'fp32' else '.' + precision}.onnx"
+
+    def limits(self, model: onnx.ModelProto) -> Thresholds:
+        """Limits on the scores that this graph gives to the good pictures. Raises InspectError."""
+        with tempfile.TemporaryDirectory() as scratch:
+            candidate = Path(scratch) / "candidate.onnx"
+            write_onnx(model, candidate, "")
+            backend = behind_view(OnnxRuntimeBackend(candidate, self.draft.input_size), self.view)
+            scores = [backend.infer(image)[1] for image in self.images]
+        thresholds = fit_thresholds(scores, self.false_reject_rate)
+        check_limit(thresholds.review, self.folder)
+        return thresholds
+
+    def seal(self, model: onnx.ModelProto, precision: str, agreement: str) -> BuildResult:
+        """Write an ONNX engine, a copy of its recipe inside, and the recipe."""
+        thresholds = self.limits(model)
+        engine, recipe = self.engine(precision), self.recipe(thresholds)
+        write_onnx(model, engine, dumps(recipe))
+        return _sealed(engine, recipe, Artefact(engine.name, "", precision), thresholds, agreement)
+
+    def seal_plan(
+        self,
+        plan: bytes,
+        artefact: Artefact,
+        thresholds: Thresholds,
+        made_with: Mapping[str, str],
+        agreement: str,
+    ) -> BuildResult:
+        """Write a TensorRT plan and its recipe; `artefact` but for its digest."""
+        engine = self.folder / artefact.path
+        write_atomically(engine, plan)
+        return _sealed(engine, self.recipe(thresholds, made_with), artefact, thresholds, agreement)
+
+    def recipe(self, thresholds: Thresholds, made_with: Mapping[str, str] | None = None) -> Recipe:
+        """The draft with these limits."""
+        return replace(
+            self.draft, review=thresholds.review, fail=thresholds.fail,
+            expected_false_rejects=thresholds.to_recipe(),
+            made_with={**self.draft.made_with, **(made_with or {})},
+        )  # fmt: skip
+
+
+def _sealed(
+    engine: Path, recipe: Recipe, artefact: Artefact, thresholds: Thresholds, agreement: str
+) -> BuildResult:
+    recipe = recipe.with_artefact(replace(artefact, sha256=sha256_of(engine)))
+    save_recipe(recipe, recipe_path(engine))
+    return BuildResult(engine, recipe, thresholds, agreement)
+
+
+def check_limit(review: float, folder: Path) -> None:
+    """Raises RecipeError for a pass limit so far above a good part's score (1) that it would stop nothing."""
+    if review > MAX_LIMIT:
+        what = f"the limit would be {review:.3g} (a typical good part has 1): it stops nothing"
+        hint = "The model has not learnt the part. Train longer, or with more pictures."
+        raise RecipeError(what, str(folder), hint)
