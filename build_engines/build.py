@@ -10,6 +10,7 @@ import torch
 
 from build_engines.export import export_onnx
 from build_engines.graph import OPSET, OUTPUTS
+from build_engines.plans import MOST_PIECES
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Say, Sealer
 from distillation.detector import Detector, DetectorConfig
@@ -23,7 +24,6 @@ from edge.view import View
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
 MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1
 PARITY_BATCHES = (1, 2, 5)
-MOST_TILES = 64  # of large held-out pictures: for the comparison with torch and for INT8
 
 
 def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) -> Iterator[BuildResult]:
@@ -35,7 +35,7 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
     say("exporting")
     model = export_onnx(detector)
     view = View.from_json(detector.config.input_size, about.roi, about.view)
-    pieces = view.pieces(images, MOST_TILES)
+    pieces = view.pieces(images, MOST_PIECES)
     say(f"comparing with torch on {len(images)} good pictures")
     map_error, score_error = compare_with_torch(detector, model, pieces)
     if map_error > MAX_MAP_ERROR or score_error > MAX_SCORE_ERROR:

@@ -143,7 +143,7 @@ def open_builder(runtime: str = "") -> EngineBuilder:
 def _logger(library: Any) -> Any:
     """TensorRT's messages: errors are kept for our sentence, the rest is for its authors."""
 
-    class Log(library.ILogger):  # type: ignore[misc, name-defined]
+    class Log(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.errors: list[str] = []

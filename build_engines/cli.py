@@ -1,37 +1,157 @@
-"""`build-engines`: from a trained model folder to engines."""
+"""`build-engines`: from a trained model folder, or from an ONNX engine, to engines."""
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
 
 from calibration.thresholds import FALSE_REJECT_RATE
 from edge.cli import plain_errors
+from edge.errors import InspectError
 
 if TYPE_CHECKING:
-    from build_engines.build import BuildResult
+    from build_engines.gate import GateResult
+    from build_engines.plans import PlanOptions
+    from build_engines.seal import BuildResult
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+PLANS = "TensorRT plans"
 
 
 @app.command()
 def build(
-    model: Annotated[Path, typer.Argument(help="Model folder, as `edge-inspect train` writes it.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Model folder, as `edge-inspect train` writes it; or its .onnx (no torch needed)."
+        ),
+    ],
     false_rejects: Annotated[
         float,
         typer.Option(help="Share of good parts that may be stopped; sets the limits.", min=1e-5, max=0.2),
     ] = FALSE_REJECT_RATE,
-    int8: Annotated[bool, typer.Option("--int8", help="Also build NAME.int8.onnx (explicit Q/DQ).")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also build NAME.int8.onnx, or the plan in INT8 (explicit Q/DQ).")
+    ] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="FP16 plan, FP32 where needed.", rich_help_panel=PLANS)
+    ] = False,
+    best: Annotated[
+        bool,
+        typer.Option("--best", help="INT8 plan if it judges as FP32 does, else FP16.", rich_help_panel=PLANS),
+    ] = False,
+    sm: Annotated[
+        str, typer.Option(help="GPUs: 86,89,120 for SM 8.6, ... Default: this one.", rich_help_panel=PLANS)
+    ] = "",
+    runtime: Annotated[
+        str, typer.Option(help="tensorrt or tensorrt-rtx. Default: what is installed.", rich_help_panel=PLANS)
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the plans. Default: beside the ONNX.", rich_help_panel=PLANS),
+    ] = None,
+    calibration_set: Annotated[
+        Path | None,
+        typer.Option(
+            help="Good pictures for limits, INT8 and gate. Default: held-out ones.", rich_help_panel=PLANS
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the accuracy gate's figures as JSON.", rich_help_panel=PLANS)
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep a plan that the gate refuses.", rich_help_panel=PLANS)
+    ] = False,
 ) -> None:
-    """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe."""
+    """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe.
+
+    With --fp16, --best, --sm or --runtime, or from an .onnx: build TensorRT plans too.
+    """
     console = Console(stderr=True)
-    with plain_errors():
+    with plain_errors(), console.status("loading") as status:
+        from build_engines.plans import PlanOptions
+
+        is_onnx = model.suffix == ".onnx"
+        options = PlanOptions(
+            _precisions(fp16, int8, best),
+            false_rejects,
+            best,
+            _targets(sm),
+            runtime,
+            out,
+            calibration_set,
+            force,
+        )
+        wants_plans = is_onnx or fp16 or best or bool(sm or runtime)
+        listener = _Screen(console, status, as_json)
+        for result in _results(model, options, int8, wants_plans, listener):
+            _show(console, result)
+
+
+def _results(
+    model: Path, options: "PlanOptions", int8: bool, wants_plans: bool, listener: "_Screen"
+) -> Iterator["BuildResult"]:
+    """The ONNX engines of a folder, then the plans of the FP32 one."""
+    if wants_plans:
+        from build_engines.builder import open_builder
+
+        open_builder(options.runtime).targets(options.sms)  # what cannot work is said before the long part
+    if model.suffix != ".onnx":
         from build_engines.build import build_engines
 
-        with console.status("loading") as status:
-            for result in build_engines(model, false_rejects, int8, status.update):
-                _show(console, result)
+        results = list(build_engines(model, options.false_reject_rate, int8, listener.say))
+        yield from results
+        model = results[0].engine
+    if wants_plans:
+        from build_engines.plans import build_plans
+
+        yield from build_plans(model, options, listener)
+
+
+def _precisions(fp16: bool, int8: bool, best: bool) -> tuple[str, ...]:
+    if best:
+        return "int8", "fp16"
+    return tuple(name for name, on in (("fp16", fp16), ("int8", int8)) if on) or ("fp32",)
+
+
+def _targets(text: str) -> tuple[int, ...]:
+    """ "86,89" -> (86, 89). Raises InspectError."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError as error:
+        hint = "Write SM 8.6 and SM 8.9 as: --sm 86,89"
+        raise InspectError(f"{text!r} is not a list of compute capabilities", "--sm", hint) from error
+
+
+@dataclass(frozen=True)
+class _Screen:
+    """Tells a person on stderr, and a program on stdout."""
+
+    console: Console
+    status: Status
+    as_json: bool
+
+    def say(self, text: str) -> None:
+        self.status.update(escape(text))
+
+    def islands(self, rows: list[tuple[str, str, str]]) -> None:
+        table = Table("in FP32", "what it is", "why", title="FP16, but for these", title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+    def judged(self, result: "GateResult") -> None:
+        if self.as_json:
+            print(json.dumps(result.to_json()))
+        verdict = "[green]passed[/]" if result else "[red]refused[/]"
+        self.console.print(f"gate, {result.precision}: {verdict}: {result}", highlight=False)
 
 
 def _show(console: Console, result: "BuildResult") -> None:

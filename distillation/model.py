@@ -38,7 +38,7 @@ class About:
 def save_model(folder: Path, detector: Detector, about: About, held_out: Pixels) -> None:
     """Write both files; the model last, so that a folder with a model is whole."""
     packed = folder / "calibration.part.npz"  # numpy insists on the suffix
-    np.savez_compressed(packed, images=held_out)
+    np.savez_compressed(packed, images=held_out, training_set=np.array(about.digest))
     packed.replace(folder / CALIBRATION_FILE)
     temporary = folder / (MODEL_FILE + ".part")
     content = {"config": asdict(detector.config), "about": asdict(about), "state": detector.state_dict()}

@@ -71,7 +71,7 @@ def plain_errors() -> Iterator[None]:
         console.print("[bold red]error[/]", escape(f"{what}. {hint}"), highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
-        extra = ".\\[train]"
+        extra = ".\\[engines]" if error.name == "onnx" else ".\\[train]"  # a Jetson needs no torch
         console.print(f"[bold red]error[/] {error.name} is not installed. Install: pip install -e '{extra}'")
         raise typer.Exit(2) from error
 

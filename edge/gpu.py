@@ -16,13 +16,13 @@ def own_sm() -> int | None:
     except OSError:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    calls = (
-        lambda: cuda.cuInit(0),
-        lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), MAJOR, device),
-        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), MINOR, device),
+    codes = (
+        cuda.cuInit(0),
+        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), MAJOR, device),
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), MINOR, device),
     )
-    if any(call() for call in calls):  # each gives 0 when it succeeds
+    if any(codes):  # each is 0 when it succeeded
         return None
     return 10 * major.value + minor.value
 

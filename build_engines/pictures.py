@@ -1,0 +1,66 @@
+"""The good pictures that limits, INT8 ranges and the gate come from, read without torch.
+
+NAME.calibration.npz or calibration.npz    beside the ONNX, as `edge-inspect train` leaves it
+--calibration-set DIR                      any set of good pictures, as the camera gives them; labelled
+                                           test pictures in it are for the gate
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from calibration.dataset import load_images, open_dataset
+from edge.errors import DataError, RecipeError
+from edge.frame import Pixels
+from edge.recipe import Recipe
+from edge.view import View
+
+CALIBRATION_FILE = "calibration.npz"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pictures uint8 (N, h, w, 3) as `view.see` gives them; labelled ones where the set has both kinds."""
+
+    images: Pixels
+    good: Pixels | None = None
+    anomalous: Pixels | None = None
+
+
+def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | None) -> Calibration:
+    """From `folder`, or from the file beside the engine. Raises InspectError."""
+    return _held_out(engine, recipe, view) if folder is None else _from_folder(folder, view)
+
+
+def _held_out(engine: Path, recipe: Recipe, view: View) -> Calibration:
+    own = engine.with_name(f"{engine.stem}.{CALIBRATION_FILE}")
+    path = own if own.is_file() else engine.with_name(CALIBRATION_FILE)
+    hint = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."
+    try:
+        with np.load(path) as file:
+            images, digest = file["images"], str(file["training_set"]) if "training_set" in file else ""
+    except FileNotFoundError as error:
+        raise DataError("the calibration pictures are missing", str(path), hint) from error
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"the calibration pictures cannot be read: {error}", str(path), hint) from error
+    if images.dtype != np.uint8 or images.shape[1:] != (*view.size, 3):
+        wanted = " x ".join(map(str, (*view.size, 3)))
+        what = f"the calibration pictures are {' x '.join(map(str, images.shape[1:]))}, not {wanted}"
+        raise DataError(what, str(path), hint)
+    if digest and digest != recipe.training_set.get("sha256"):
+        raise RecipeError("the calibration pictures are another model's", str(path), hint)
+    return Calibration(images)
+
+
+def _from_folder(folder: Path, view: View) -> Calibration:
+    dataset = open_dataset(folder)
+    images = load_images([*dataset.train, *dataset.validation], view)
+    if view.tiling is not None:  # a label is the whole picture's, not each tile's
+        return Calibration(images)
+    good, bad = (
+        load_images([t.path for t in dataset.test if (t.kind == "good") is wanted], view)
+        for wanted in (True, False)
+    )
+    return Calibration(images, good, bad)

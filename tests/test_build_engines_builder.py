@@ -1,0 +1,156 @@
+"""TensorRT builds the real detector without a GPU, in the precisions that its ONNX says."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from plans import good_pictures, needs_rtx
+
+from build_engines.builder import EngineBuilder, open_builder
+from build_engines.cache import MOST_PLANS, PlanCache, plan_key
+from build_engines.graph import NEWEST_OPSET, load_onnx
+from build_engines.precision import to_half
+from build_engines.quantise import quantise
+from edge.demo.show import ENGINE
+from edge.errors import BackendFault, InspectError, RecipeError
+
+pytestmark = needs_rtx
+GPUS = (86, 89, 120)
+
+
+@pytest.fixture(scope="module")
+def builder() -> EngineBuilder:
+    return open_builder("tensorrt-rtx")
+
+
+@pytest.fixture(scope="module")
+def fp16() -> onnx.ModelProto:
+    return to_half(load_onnx(ENGINE)).model
+
+
+@pytest.fixture(scope="module")
+def int8() -> onnx.ModelProto:
+    return to_half(quantise(load_onnx(ENGINE), good_pictures(12), lambda text: None).model).model
+
+
+def layers(builder: EngineBuilder, model: onnx.ModelProto) -> Counter[tuple[str, str]]:
+    """(layer type, precision of its output) of the parsed network, how often."""
+    _, network = builder.parse(model.SerializeToString())
+    found = [network.get_layer(i) for i in range(network.num_layers)]
+    return Counter((one.type.name, one.get_output(0).dtype.name) for one in found if one.num_outputs)
+
+
+@pytest.mark.parametrize("sm", GPUS)
+def test_fp16_and_int8_engines_are_built_for(
+    sm: int, builder: EngineBuilder, fp16: onnx.ModelProto, int8: onnx.ModelProto
+) -> None:
+    plans = [builder.build(model.SerializeToString(), sm, 4)[0] for model in (fp16, int8)]
+    weights = len(load_onnx(ENGINE).SerializeToString())
+    assert all(weights / 4 < len(plan) < 4 * weights for plan in plans)
+    assert plans[0] != plans[1]
+
+
+def test_each_gpu_has_its_own_plan(builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
+    assert len({builder.build(fp16.SerializeToString(), sm, 1)[0] for sm in GPUS}) == len(GPUS)
+
+
+def test_pixels_go_in_and_map_and_score_come_out(builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
+    _, network = builder.parse(fp16.SerializeToString())
+    edges = [network.get_input(0), network.get_output(0), network.get_output(1)]
+    described = [(t.name, t.dtype.name, tuple(t.shape)) for t in edges]
+    assert described == [
+        ("pixels", "UINT8", (-1, 256, 256, 3)),
+        ("anomaly_map", "FLOAT", (-1, 256, 256)),
+        ("score", "FLOAT", (-1,)),
+    ]
+
+
+def test_the_networks_run_in_half_and_their_surroundings_in_full(
+    builder: EngineBuilder, fp16: onnx.ModelProto
+) -> None:
+    found = layers(builder, fp16)
+    assert found["CONVOLUTION", "HALF"] > 50 and found["CONVOLUTION", "FLOAT"] == 1  # the map's smoothing
+    assert found["DECONVOLUTION", "HALF"] == 1
+    for kind in ("REDUCE", "MATRIX_MULTIPLY", "SOFTMAX", "TOPK", "UNARY"):
+        assert found[kind, "FLOAT"] > 0 and found[kind, "HALF"] == 0, kind
+
+
+def test_int8_convolutions_take_int8_and_give_half(
+    builder: EngineBuilder, fp16: onnx.ModelProto, int8: onnx.ModelProto
+) -> None:
+    found = layers(builder, int8)
+    assert found["CONVOLUTION", "HALF"] == layers(builder, fp16)["CONVOLUTION", "HALF"]
+    assert found["CONSTANT", "INT8"] >= 20  # their weights
+    assert found["QUANTIZE", "INT8"] >= found["CONSTANT", "INT8"] / 2  # their data; some read the same
+    assert found["DEQUANTIZE", "HALF"] >= found["CONSTANT", "INT8"]
+
+
+def test_gpus_that_cannot_be_built_for_are_refused_with_those_that_can(builder: EngineBuilder) -> None:
+    assert builder.targets((86, 120, 86)) == [86, 120]
+    with pytest.raises(InspectError, match=r"SM 86, .*not for SM 87.*full TensorRT on the machine"):
+        builder.targets((86, 87))
+    with pytest.raises(InspectError, match=r"unknown runtime 'cuda'.*Known: tensorrt, tensorrt-rtx"):
+        open_builder("cuda")
+
+
+@pytest.mark.parametrize("operation", ["Det", "Frobnicate"])
+def test_an_operation_that_is_not_there_is_named_with_its_node(
+    builder: EngineBuilder, operation: str
+) -> None:
+    model = load_onnx(ENGINE)
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    node.op_type = operation
+    with pytest.raises(BackendFault, match=rf"node {node.name} \({operation}\) cannot be built: there is no"):
+        builder.build(model.SerializeToString(), 86, 1)
+
+
+def test_bytes_that_are_no_network_are_refused(builder: EngineBuilder) -> None:
+    """The story: TensorRT parses a few bytes of text as a network without a layer, and says nothing."""
+    with pytest.raises(BackendFault, match="the ONNX holds no network"):
+        builder.build(b"hello", 86, 1)
+    with pytest.raises(BackendFault, match="the ONNX cannot be read"):
+        builder.build(load_onnx(ENGINE).SerializeToString()[:100_000], 86, 1)
+
+
+def test_a_graph_of_another_kind_of_a_newer_opset_or_cut_off_is_refused(tmp_path: Path) -> None:
+    """The story: TensorRT's parser took opset 99 without a word."""
+    path, model = tmp_path / "x.onnx", load_onnx(ENGINE)
+    path.write_bytes(model.SerializeToString()[:-1000])
+    with pytest.raises(RecipeError, match="cut off or broken"):
+        load_onnx(path)
+    model.opset_import[0].version = NEWEST_OPSET + 1
+    onnx.save(model, path)
+    with pytest.raises(RecipeError, match=f"has opset {NEWEST_OPSET + 1}; TensorRT is asked for at most"):
+        load_onnx(path)
+    model.graph.input[0].name = "images"
+    onnx.save(model, path)
+    with pytest.raises(RecipeError, match="not one of our detectors"):
+        load_onnx(path)
+
+
+def test_a_plan_is_built_once(tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
+    said: list[str] = []
+    model: Any = fp16.SerializeToString()
+    first = PlanCache(tmp_path).plan(model, builder, 86, 1, said.append)
+    assert PlanCache(tmp_path).plan(model, builder, 86, 1, said.append) == first
+    assert said == [f"building for SM 86 with {builder.name}"]
+    PlanCache(tmp_path).plan(model, builder, 89, 1, said.append)
+    assert len(said) == 2
+
+
+def test_a_plan_is_kept_for_all_that_went_into_it() -> None:
+    first = (b"graph", "tensorrt-rtx 1.7.1", 86, 1)
+    others = [(b"other", *first[1:]), (b"graph", "tensorrt-rtx 1.7.2", 86, 1), (*first[:2], 89, 1),
+              (*first[:3], 2)]  # fmt: skip
+    assert len({plan_key(*values) for values in [first, *others]}) == 5
+    assert plan_key(*first) == plan_key(*first)
+
+
+def test_the_newest_plans_are_kept(tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
+    for i in range(MOST_PLANS):
+        (tmp_path / f"{i}.plan").write_bytes(b"old")
+    PlanCache(tmp_path).plan(fp16.SerializeToString(), builder, 86, 1, lambda text: None)
+    kept = list(tmp_path.glob("*.plan"))
+    assert len(kept) == MOST_PLANS and any(path.stat().st_size > 100 for path in kept)
