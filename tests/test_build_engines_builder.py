@@ -10,9 +10,12 @@ from plans import good_pictures, needs_rtx
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import MOST_PLANS, PlanCache, plan_key
+from build_engines.export import export_onnx
 from build_engines.graph import NEWEST_OPSET, load_onnx
 from build_engines.precision import to_half
 from build_engines.quantise import quantise
+from distillation.detector import Detector, DetectorConfig
+from distillation.weights import new_teacher
 from edge.demo.show import ENGINE
 from edge.errors import BackendFault, InspectError, RecipeError
 
@@ -27,7 +30,9 @@ def builder() -> EngineBuilder:
 
 @pytest.fixture(scope="module")
 def fp16() -> onnx.ModelProto:
-    return to_half(load_onnx(ENGINE)).model
+    """The detector as it is exported today, with everything that it can have; numbers do not matter here."""
+    config = DetectorConfig()
+    return to_half(export_onnx(Detector(new_teacher(config.teacher), config).eval())).model
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +52,8 @@ def test_fp16_and_int8_engines_are_built_for(
     sm: int, builder: EngineBuilder, fp16: onnx.ModelProto, int8: onnx.ModelProto
 ) -> None:
     plans = [builder.build(model.SerializeToString(), sm, 4)[0] for model in (fp16, int8)]
-    weights = len(load_onnx(ENGINE).SerializeToString())
-    assert all(weights / 4 < len(plan) < 4 * weights for plan in plans)
+    weights = sum(tensor.ByteSize() for tensor in fp16.graph.initializer)
+    assert all(len(plan) > weights / 4 for plan in plans)
     assert plans[0] != plans[1]
 
 
@@ -77,11 +82,9 @@ def test_the_networks_run_in_half_and_their_surroundings_in_full(
         assert found[kind, "FLOAT"] > 0 and found[kind, "HALF"] == 0, kind
 
 
-def test_int8_convolutions_take_int8_and_give_half(
-    builder: EngineBuilder, fp16: onnx.ModelProto, int8: onnx.ModelProto
-) -> None:
+def test_int8_convolutions_take_int8_and_give_half(builder: EngineBuilder, int8: onnx.ModelProto) -> None:
     found = layers(builder, int8)
-    assert found["CONVOLUTION", "HALF"] == layers(builder, fp16)["CONVOLUTION", "HALF"]
+    assert found["CONVOLUTION", "HALF"] > 50 and found["CONVOLUTION", "FLOAT"] == 1
     assert found["CONSTANT", "INT8"] >= 20  # their weights
     assert found["QUANTIZE", "INT8"] >= found["CONSTANT", "INT8"] / 2  # their data; some read the same
     assert found["DEQUANTIZE", "HALF"] >= found["CONSTANT", "INT8"]

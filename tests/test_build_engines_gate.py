@@ -1,0 +1,81 @@
+"""The gate: what judges otherwise than FP32 is refused, with its figures."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from plans import good_pictures
+
+from build_engines.gate import Gate, gate_pictures, int8_mac_share
+from build_engines.graph import load_onnx
+from build_engines.quantise import quantise
+from edge.demo.show import ENGINE
+
+
+@pytest.fixture(scope="module")
+def detector() -> onnx.ModelProto:
+    return load_onnx(ENGINE)
+
+
+@pytest.fixture(scope="module")
+def gate(detector: onnx.ModelProto) -> Gate:
+    return Gate(detector, gate_pictures(good_pictures(12)), 0.003)
+
+
+def test_fp32_passes_against_itself(gate: Gate, detector: onnx.ModelProto) -> None:
+    result = gate.judge(detector, "fp32")
+    assert result and result.score_correlation == pytest.approx(1)
+    assert (result.map_error, result.auroc_delta, result.flip_rate) == (0, 0, 0)
+    assert result.pictures >= 200 and result.anomalies == "self-made"
+    keys = {
+        "precision",
+        "int8_mac_share",
+        "score_correlation",
+        "map_error",
+        "auroc_delta",
+        "flip_rate",
+        "passed",
+    }
+    assert keys <= set(result.to_json()) and result.to_json()["passed"] is True
+
+
+def test_a_damaged_network_is_refused_with_the_tolerance_that_would_have_passed(
+    gate: Gate, detector: onnx.ModelProto
+) -> None:
+    damaged = changed_weights(detector, 0.3)
+    result = gate.judge(damaged, "int8")
+    assert not result and result.to_json()["passed"] is False
+    assert result.flip_rate > 0.005 or result.auroc_delta < -0.005
+    assert f"{result.flip_rate:.2%} flipped (allowed 0.50%)" in result.tolerance
+
+
+def test_scores_that_are_no_numbers_are_refused(gate: Gate, detector: onnx.ModelProto) -> None:
+    with np.errstate(invalid="ignore"):
+        result = gate.judge(changed_weights(detector, np.inf), "fp16")
+    assert not result and not result.finite and "no tolerance helps" in result.tolerance
+
+
+def test_labelled_pictures_count_where_there_are_any() -> None:
+    good, labelled = good_pictures(4), good_pictures(6, seed=5)
+    pictures = gate_pictures(good, labelled[:2], labelled[2:])
+    assert (len(pictures.good), len(pictures.anomalous), pictures.anomalies) == (6, 4, "labelled")
+    assert pictures.limits == 4  # labelled good ones set no limit
+    assert gate_pictures(good, labelled, labelled[:0]).anomalies == "self-made"
+
+
+def test_the_share_of_int8_is_counted_in_the_graph(detector: onnx.ModelProto) -> None:
+    quantised = quantise(detector, good_pictures(12), lambda text: None)
+    assert int8_mac_share(detector) == 0
+    assert int8_mac_share(quantised.model) == pytest.approx(quantised.int8_mac_share, abs=0.01)
+
+
+def changed_weights(model: onnx.ModelProto, relative: float) -> onnx.ModelProto:
+    """A copy whose convolutions have so much noise on their weights."""
+    changed, rng = onnx.ModelProto(), np.random.default_rng(0)
+    changed.CopyFrom(model)
+    for tensor in changed.graph.initializer:
+        if tensor.name.endswith("conv.weight"):
+            weights = numpy_helper.to_array(tensor)
+            noise = 1 + relative * rng.normal(size=weights.shape)
+            tensor.CopyFrom(numpy_helper.from_array((weights * noise).astype(np.float32), tensor.name))
+    return changed
