@@ -54,7 +54,7 @@ class GateResult:
 
     def __str__(self) -> str:
         return (
-            f"score correlation {self.score_correlation:.5f}, map error {self.map_error:.4f}, AUROC on "
+            f"score correlation {self.score_correlation:.6f}, map error {self.map_error:.4f}, AUROC on "
             f"{self.anomalies} anomalies {self.auroc_delta:+.4f}, {self.flip_rate:.2%} of "
             f"{self.pictures} verdicts flipped"
         )
@@ -63,10 +63,10 @@ class GateResult:
     def tolerance(self) -> str:
         """What would have had to be allowed."""
         if not self.finite:
-            return "no tolerance helps: some scores are not finite"
+            return "No tolerance helps: some scores are not finite"
         loss, flips = max(-self.auroc_delta, 0), self.flip_rate
         return (
-            f"it would pass with {loss:.4f} of AUROC lost (allowed {MAX_AUROC_LOSS}) "
+            f"It would pass with {loss:.4f} of AUROC lost (allowed {MAX_AUROC_LOSS}) "
             f"and {flips:.2%} flipped (allowed {MAX_FLIP_RATE:.2%})"
         )
 

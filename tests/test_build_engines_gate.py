@@ -52,7 +52,7 @@ def test_a_damaged_network_is_refused_with_the_tolerance_that_would_have_passed(
 def test_scores_that_are_no_numbers_are_refused(gate: Gate, detector: onnx.ModelProto) -> None:
     with np.errstate(invalid="ignore"):
         result = gate.judge(changed_weights(detector, np.inf), "fp16")
-    assert not result and not result.finite and "no tolerance helps" in result.tolerance
+    assert not result and not result.finite and "No tolerance helps" in result.tolerance
 
 
 def test_labelled_pictures_count_where_there_are_any() -> None:

@@ -1,0 +1,241 @@
+"""From ONNX, recipe and calibration pictures to plans; bad input in one sentence, nothing half-made."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from plans import carried_folder, good_pictures, needs_rtx
+from typer.testing import CliRunner
+
+from build_engines.cli import app
+from edge.backends import open_backend
+from edge.cli import app as edge_app
+from edge.errors import BackendFault
+from edge.recipe import Artefact, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+
+pytestmark = needs_rtx
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"
+KILL_ME = """
+import sys
+from pathlib import Path
+from build_engines.plans import PlanOptions, build_plans
+
+class Told:
+    def say(self, text): print(text, flush=True)
+    def islands(self, rows): pass
+    def judged(self, result): pass
+
+list(build_plans(Path(sys.argv[1]), PlanOptions(("fp32",), 0.003, sms=(86,)), Told()))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Plans are kept where no other run finds them."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    return carried_folder(tmp_path / "carried")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, dict[str, object]]:
+    """The folder of FP16 plans for two GPUs, built by a process that cannot import torch; the gate's JSON."""
+    engine = carried_folder(tmp_path_factory.mktemp("plans"))
+    done = process(WITHOUT_TORCH, str(engine), "--fp16", "--sm", "86,120", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "FP16, but for these" in done.stderr and "65,504" in done.stderr
+    return engine.parent, json.loads(done.stdout)
+
+
+def process(code: str, *arguments: str, file_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
+        preexec_fn=limit, cwd=Path(__file__).parents[1], timeout=110,
+    )  # fmt: skip
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """(exit code, the one line) of a call that must fail."""
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code not in (0, 1) and "Traceback" not in result.output
+    errors = [line for line in result.output.splitlines() if line.startswith("error ")]
+    assert len(errors) == 1, result.output  # the line is never wrapped
+    return result.exit_code, errors[0]
+
+
+def made(folder: Path) -> list[str]:
+    return sorted(
+        p.name for p in folder.iterdir() if ".plan" in p.name or ".sm" in p.name or ".part" in p.name
+    )
+
+
+def test_plans_and_recipes_stand_beside_the_onnx(built: tuple[Path, dict[str, object]]) -> None:
+    folder, gate = built
+    assert made(folder) == [f"demo.fp16.sm{sm}.{end}" for sm in (120, 86) for end in ("plan", "recipe.json")]
+    for sm in (86, 120):
+        engine, recipe, artefact = load_pair(folder / f"demo.fp16.sm{sm}.plan")
+        assert (artefact.precision, artefact.sm) == ("fp16", sm)
+        assert artefact.builder.startswith("tensorrt-rtx 1.")
+        assert recipe.made_with["gate"].startswith("passed: score correlation ")
+        assert recipe.made_with["of"].endswith(sha256_of(folder / "demo.onnx"))
+        assert 1 < recipe.review < recipe.fail and engine.stat().st_size > 10_000_000
+    assert (
+        gate["passed"] is True
+        and gate["precision"] == "fp16"
+        and float(str(gate["score_correlation"])) > 0.9999
+    )
+    assert gate["flip_rate"] == 0 and gate["int8_mac_share"] == 0
+
+
+def test_a_plan_on_a_machine_that_cannot_run_it_names_both_sides(
+    built: tuple[Path, dict[str, object]],
+) -> None:
+    plan = built[0] / "demo.fp16.sm86.plan"
+    with pytest.raises(BackendFault) as caught:
+        open_backend(plan, load_recipe(recipe_path(plan)))
+    text = str(caught.value)
+    assert "the plan is for SM 86 and tensorrt-rtx 1." in text and "; here: " in text
+    assert "build-engines demo.onnx --fp16" in text
+    result = CliRunner().invoke(edge_app, ["run", "--camera", "conveyor:?count=1", "--engine", str(plan)])
+    assert result.exit_code == 3 and "here: " in " ".join(result.output.split())
+
+
+def test_a_build_that_is_killed_leaves_nothing_and_can_be_repeated(engine: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    command = [sys.executable, "-c", KILL_ME, str(engine)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout is not None
+        assert any(line.startswith("building for SM 86") for line in child.stdout)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert made(engine.parent) == [] and list((cache / "edge-inspect" / "plans").iterdir()) == []
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert load_pair(engine.with_name("demo.fp32.sm86.plan"))[2].sm == 86
+
+
+def test_a_full_disk_leaves_nothing(engine: Path) -> None:
+    done = process(WITHOUT_TORCH, str(engine), "--sm", "89", file_bytes=20_000_000)
+    assert done.returncode == 2, done.stderr
+    assert "error File too large" in " ".join(done.stderr.split()) and "the free space" in done.stderr
+    assert "Traceback" not in done.stderr and made(engine.parent) == []
+
+
+def test_the_wrong_gpu_list_or_runtime_is_refused(engine: Path) -> None:
+    assert "'8.6' is not a list of compute capabilities" in refused(str(engine), "--sm", "8.6")[1]
+    assert "not for SM 87" in refused(str(engine), "--sm", "87", "--runtime", "tensorrt-rtx")[1]
+    assert "unknown runtime 'cuda'" in refused(str(engine), "--runtime", "cuda")[1]
+    assert made(engine.parent) == []
+
+
+def test_an_onnx_that_is_cut_off_is_refused(engine: Path) -> None:
+    engine.write_bytes(engine.read_bytes()[:-1000])
+    assert refused(str(engine), "--sm", "86")[0] == 3
+    reseal(engine)  # even where the recipe was made for it
+    assert "the ONNX file is cut off or broken" in refused(str(engine), "--sm", "86")[1]
+
+
+def test_an_operation_that_tensorrt_has_not_is_named(engine: Path) -> None:
+    model = onnx.load(engine)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    node = next(node for node in model.graph.node if node.op_type == "Relu")
+    node.op_type, node.domain = "QuickGelu", "com.microsoft"  # ONNX Runtime has it
+    onnx.save(model, engine)
+    reseal(engine)
+    code, text = refused(str(engine), "--sm", "86")
+    assert code == 3 and f"node {node.name} (QuickGelu) cannot be built" in text
+    assert made(engine.parent) == []
+
+
+def test_an_opset_that_is_too_new_is_refused(engine: Path) -> None:
+    model = onnx.load(engine)
+    model.opset_import[0].version = 21
+    onnx.save(model, engine)
+    reseal(engine)
+    assert "has opset 21; TensorRT is asked for at most 20" in refused(str(engine), "--sm", "86")[1]
+
+
+def test_calibration_pictures_that_do_not_fit_are_refused(engine: Path, tmp_path: Path) -> None:
+    file = engine.with_name("calibration.npz")
+    np.savez_compressed(file, images=good_pictures(4)[:, :64, :64])
+    assert "are 64 x 64 x 3, not 256 x 256 x 3" in refused(str(engine), "--sm", "86")[1]
+    np.savez_compressed(file, images=good_pictures(4), training_set=np.array("of another set"))
+    assert "another model's" in refused(str(engine), "--sm", "86")[1]
+    file.write_bytes(b"PK not a zip")
+    assert "the calibration pictures cannot be read" in refused(str(engine), "--sm", "86")[1]
+    file.unlink()
+    assert "--calibration-set DIR" in refused(str(engine), "--sm", "86")[1]
+    assert made(engine.parent) == []
+
+
+def test_a_calibration_set_that_is_empty_or_too_small_is_refused(engine: Path, tmp_path: Path) -> None:
+    empty, few = tmp_path / "empty", tmp_path / "few"
+    empty.mkdir()
+    few.mkdir()
+    call = (str(engine), "--sm", "86", "--calibration-set")
+    assert "there are no pictures of good parts" in refused(*call, str(empty))[1]
+    cv2.imwrite(str(few / "one.png"), good_pictures(1)[0])
+    assert "only 1 picture of good parts" in refused(*call, str(few))[1]
+    assert "the folder does not exist" in refused(*call, str(tmp_path / "none"))[1]
+
+
+def test_a_calibration_set_takes_the_place_of_the_file(engine: Path, tmp_path: Path) -> None:
+    engine.with_name("calibration.npz").unlink()
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    for i, picture in enumerate(good_pictures(10, seed=5)):
+        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    arguments = [str(engine), "--sm", "89", "--calibration-set", str(pictures), "--out", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert made(out) == ["demo.fp32.sm89.plan", "demo.fp32.sm89.recipe.json"]
+    assert load_pair(out / "demo.fp32.sm89.plan")[1].expected_false_rejects["pictures"] == 10
+
+
+def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
+    """An INT8 engine of the same model, spoilt: the gate sees it, whoever made it."""
+    spoilt = onnx.load(engine)
+    for tensor in spoilt.graph.initializer:
+        if tensor.name.endswith("conv.weight"):
+            weights = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weights * 4) / 4, tensor.name))
+    beside = engine.with_name("demo.int8.onnx")
+    onnx.save(spoilt, beside)
+    shutil.copy(recipe_path(engine), recipe_path(beside))
+    reseal(beside, "int8")
+    code, text = refused(str(engine), "--int8", "--sm", "86")
+    assert code == 3 and "int8 judges otherwise than fp32" in text and "It would pass with" in text
+    assert made(engine.parent) == []
+    forced = CliRunner().invoke(app, [str(engine), "--int8", "--sm", "86", "--force"])
+    assert forced.exit_code == 0, forced.output
+    recipe = load_pair(engine.with_name("demo.int8.sm86.plan"))[1]
+    assert recipe.made_with["gate"].startswith("refused, kept by --force: ")
+
+
+def reseal(engine: Path, precision: str = "fp32") -> None:
+    """The recipe for the engine as it is now."""
+    recipe = replace(load_recipe(recipe_path(engine)), artefacts=())
+    save_recipe(
+        recipe.with_artefact(Artefact(engine.name, sha256_of(engine), precision)), recipe_path(engine)
+    )
