@@ -10,6 +10,7 @@ from jobs import TRAINING_CODE, Facts, Jobs, code_digest, data_digest, digest_of
 from rich.console import Console
 
 from build_engines.build import build_engines
+from build_engines.listener import Listener
 from calibration.dataset import Dataset, load_images, open_dataset, split_held_out
 from calibration.thresholds import FALSE_REJECT_RATE
 from distillation.augment import with_variants
@@ -114,6 +115,6 @@ def train_ours(bench: BenchSet, seed: int) -> tuple[Path, dict[str, Any]] | None
 
 def built(folder: Path) -> tuple[Path, Recipe]:
     """Engine and recipe of a model folder, built with today's code."""
-    list(build_engines(folder, FALSE_REJECT_RATE, int8=False, say=lambda text: None))
+    list(build_engines(folder, FALSE_REJECT_RATE, int8=False, listener=Listener()))
     engine, recipe, _ = load_pair(folder)
     return engine, recipe

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from build_engines.build import build_engines
+from build_engines.listener import Listener
 from calibration.dataset import open_dataset
 from calibration.evaluate import evaluate
 from calibration.thresholds import FALSE_REJECT_RATE
@@ -139,7 +140,7 @@ def train_and_judge(data: Path, folder: Path, options: ViewOptions, steps: int) 
     with ProgressBars(console) as bars:
         learn(data, folder, bars, DetectorConfig(), TrainConfig(steps=steps, seed=SEED), options=options)
     minutes = (time.monotonic() - begun) / 60
-    list(build_engines(folder, FALSE_REJECT_RATE, int8=False, say=lambda text: None))
+    list(build_engines(folder, FALSE_REJECT_RATE, int8=False, listener=Listener()))
     engine, recipe, _ = load_pair(folder)
     result = evaluate(open_backend(engine, recipe), recipe, open_dataset(data))
     return {

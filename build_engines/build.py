@@ -9,10 +9,12 @@ import onnxruntime
 import torch
 
 from build_engines.export import export_onnx
+from build_engines.gate import Gate, gate_pictures
 from build_engines.graph import OPSET, OUTPUTS
+from build_engines.listener import Listener
 from build_engines.plans import MOST_PIECES
 from build_engines.quantise import quantise
-from build_engines.seal import BuildResult, Say, Sealer
+from build_engines.seal import BuildResult, Sealer
 from distillation.detector import Detector, DetectorConfig
 from distillation.model import About, load_model
 from edge import __version__
@@ -26,17 +28,20 @@ MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1
 PARITY_BATCHES = (1, 2, 5)
 
 
-def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) -> Iterator[BuildResult]:
+def build_engines(
+    folder: Path, false_reject_rate: float, int8: bool, listener: Listener, force: bool = False
+) -> Iterator[BuildResult]:
     """Build `folder/NAME.onnx`, then `NAME.int8.onnx` where asked for, each with its recipe.
 
-    Raises InspectError; a half-made or refused engine is never left behind.
+    Raises InspectError; a half-made or refused engine is never left behind. `force` keeps an INT8 engine that
+    the accuracy gate refuses, and the recipe says so.
     """
     detector, about, images = load_model(folder)
-    say("exporting")
+    listener.say("exporting")
     model = export_onnx(detector)
     view = View.from_json(detector.config.input_size, about.roi, about.view)
     pieces = view.pieces(images, MOST_PIECES)
-    say(f"comparing with torch on {len(images)} good pictures")
+    listener.say(f"comparing with torch on {len(images)} good pictures")
     map_error, score_error = compare_with_torch(detector, model, pieces)
     if map_error > MAX_MAP_ERROR or score_error > MAX_SCORE_ERROR:
         what = (
@@ -47,12 +52,10 @@ def build_engines(folder: Path, false_reject_rate: float, int8: bool, say: Say) 
     sealer = Sealer(folder, _draft(detector.config, about), view, images, false_reject_rate)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:
-        quantised = quantise(model, pieces, say)
-        text = (
-            f"{quantised.int8_mac_share:.0%} of the work in INT8, AUROC on self-made anomalies "
-            f"{-quantised.auroc_loss:+.4f}, score correlation {quantised.score_correlation:.4f}"
-        )
-        yield sealer.seal(quantised.model, "int8", text)
+        found = quantise(model, pieces, Gate(model, gate_pictures(pieces), false_reject_rate), listener)
+        listener.judged(found.gate)
+        kept = found if force else found.accepted()
+        yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict})
     else:  # one of an earlier model would still be accepted beside the new engine
         for path in (sealer.engine("int8"), recipe_path(sealer.engine("int8"))):
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """`build-engines`: from a trained model folder, or from an ONNX engine, to engines."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
+from build_engines.listener import Listener
 from calibration.thresholds import FALSE_REJECT_RATE
 from edge.cli import plain_errors
 from edge.errors import InspectError
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from build_engines.gate import GateResult
     from build_engines.plans import PlanOptions
     from build_engines.seal import BuildResult
+    from build_engines.sensitivity import Sensitivity
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 PLANS = "TensorRT plans"
+SHOWN = 16  # convolutions: the others bear INT8 well
 
 
 @app.command()
@@ -106,7 +109,7 @@ def _results(
     if model.suffix != ".onnx":
         from build_engines.build import build_engines
 
-        results = list(build_engines(model, options.false_reject_rate, int8, listener.say))
+        results = list(build_engines(model, options.false_reject_rate, int8, listener, options.force))
         yield from results
         model = results[0].engine
     if wants_plans:
@@ -131,7 +134,7 @@ def _targets(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class _Screen:
+class _Screen(Listener):
     """Tells a person on stderr, and a program on stdout."""
 
     console: Console
@@ -146,6 +149,15 @@ class _Screen:
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
+
+    def sensitivities(self, table: "Sequence[Sensitivity]", in_float: Sequence[str]) -> None:
+        shown = Table("convolution", "weights", "share of work", "map error", "score error", "stays in",
+                      title="Each convolution alone in INT8: the worst", title_justify="left")  # fmt: skip
+        for row in table[:SHOWN]:
+            stays = "float" if row.name in in_float else "INT8"
+            errors = f"{row.map_error:.3f}", f"{row.score_error:.3f}"
+            shown.add_row(row.name, "x".join(map(str, row.weights)), f"{row.work:.1%}", *errors, stays)
+        self.console.print(shown)
 
     def judged(self, result: "GateResult") -> None:
         if self.as_json:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from build_engines.graph import producers
+from build_engines.graph import convolutions, producers, work_of
 from calibration.metrics import auroc_of
 from calibration.selfmade import make_anomalies
 from calibration.thresholds import fit_thresholds
@@ -58,6 +58,11 @@ class GateResult:
             f"{self.anomalies} anomalies {self.auroc_delta:+.4f}, {self.flip_rate:.2%} of "
             f"{self.pictures} verdicts flipped"
         )
+
+    @property
+    def verdict(self) -> str:
+        """For the recipe."""
+        return f"{'passed' if self else 'refused, kept by --force'}: {self}"
 
     @property
     def tolerance(self) -> str:
@@ -145,15 +150,9 @@ def run_graph(model: onnx.ModelProto, pictures: Pixels) -> tuple[AnomalyMap, Flo
 
 def int8_mac_share(model: onnx.ModelProto) -> float:
     """Share of the convolutions' multiply-accumulates whose data and weights both come from INT8, 0..1."""
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
-    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    behind, work = producers(model), {True: 0, False: 0}
-    for node in model.graph.node:
-        if node.op_type == "Conv":
-            macs = math.prod(shapes[node.output[0]][1:]) * math.prod(shapes[node.input[1]][1:])
-            work[_from_int8(node.input[:2], behind)] += macs
-    return work[True] / max(sum(work.values()), 1)
+    work, behind = work_of(model), producers(model)
+    inside = [node.name for node in convolutions(model) if _from_int8(node.input[:2], behind)]
+    return sum(work[name] for name in inside) / max(sum(work.values()), 1)
 
 
 def _from_int8(names: Sequence[str], behind: dict[str, onnx.NodeProto]) -> bool:

@@ -1,5 +1,6 @@
 """The ONNX file as everything behind the export sees it: without torch, on a PC as on a Jetson."""
 
+import math
 from pathlib import Path
 
 import onnx
@@ -49,3 +50,21 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     values = [*graph.input, *graph.output, *graph.value_info]
     types = {value.name: int(value.type.tensor_type.elem_type) for value in values}
     return types | {tensor.name: int(tensor.data_type) for tensor in graph.initializer}
+
+
+def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """In the order of the graph."""
+    return [node for node in model.graph.node if node.op_type == "Conv"]
+
+
+def work_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates of each convolution for one picture, by its name."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info
+    }
+    shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    return {
+        node.name: math.prod(shapes[node.output[0]][1:]) * math.prod(shapes[node.input[1]][1:])
+        for node in convolutions(model)
+    }

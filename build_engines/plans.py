@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import onnx
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import PlanCache
-from build_engines.gate import Gate, GateResult, gate_pictures
+from build_engines.gate import Gate, gate_pictures
 from build_engines.graph import load_onnx
+from build_engines.listener import Listener
 from build_engines.pictures import open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
@@ -27,19 +27,6 @@ from edge.view import view_of
 
 BATCH = MOST_TILES  # pictures of one run at most: all tiles of a large one
 MOST_PIECES = 64  # of large held-out pictures: for the gate and for INT8
-
-
-class Listener(Protocol):
-    """Who is told what happens."""
-
-    def say(self, text: str) -> None:
-        """What is being done now."""
-
-    def islands(self, rows: list[tuple[str, str, str]]) -> None:
-        """What of a half-precision graph stays in FP32: (operations, what they are, why)."""
-
-    def judged(self, result: GateResult) -> None:
-        """The gate's figures, passed or not."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +99,7 @@ class _Source:
         if not (result or self._options.force):
             hint = f"{result.tolerance}. Try --fp16, another --calibration-set, or --force to keep it anyway."
             raise RecipeError(f"{precision} judges otherwise than fp32: {result}", "accuracy gate", hint)
-        return replace(graph, gate=f"{'passed' if result else 'refused, kept by --force'}: {result}")
+        return replace(graph, gate=result.verdict)
 
     def plans(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> Iterator[BuildResult]:
         """Build or fetch, and seal, for each GPU."""
@@ -151,7 +138,8 @@ class _Source:
             path, recipe, _ = load_pair(beside)
             if _model_of(recipe) == _model_of(self._recipe):
                 return load_onnx(path)
-        return quantise(self._model, self._pieces, self._listener.say).model
+        found = quantise(self._model, self._pieces, self._gate, self._listener)
+        return (found if self._options.force else found.accepted()).model
 
 
 def _model_of(recipe: Recipe) -> tuple[object, ...]:

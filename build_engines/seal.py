@@ -69,10 +69,16 @@ class Sealer:
         check_limit(thresholds.review, self.folder)
         return thresholds
 
-    def seal(self, model: onnx.ModelProto, precision: str, agreement: str) -> BuildResult:
+    def seal(
+        self,
+        model: onnx.ModelProto,
+        precision: str,
+        agreement: str,
+        made_with: Mapping[str, str] | None = None,
+    ) -> BuildResult:
         """Write an ONNX engine, a copy of its recipe inside, and the recipe."""
         thresholds = self.limits(model)
-        engine, recipe = self.engine(precision), self.recipe(thresholds)
+        engine, recipe = self.engine(precision), self.recipe(thresholds, made_with)
         write_onnx(model, engine, dumps(recipe))
         return _sealed(engine, recipe, Artefact(engine.name, "", precision), thresholds, agreement)
 

@@ -21,7 +21,7 @@ from build_engines.build import build_engines, compare_with_torch
 from build_engines.cli import app
 from build_engines.export import export_onnx, fold_batch_norms
 from build_engines.graph import IR_VERSION, OPSET
-from build_engines.quantise import int8_mac_share, quantise
+from build_engines.listener import Listener
 from build_engines.seal import check_limit
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn
@@ -29,10 +29,7 @@ from distillation.model import load_model
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher, new_teacher
 from edge.backends import open_backend
-from edge.cameras.parts import render_part
-from edge.demo.show import ENGINE
 from edge.errors import InspectError
-from edge.preprocess import preprocess
 from edge.recipe import METADATA_KEY, load_pair, recipe_path, stale_note
 from edge.settings import change_recipe, restore_recipe
 
@@ -41,7 +38,7 @@ from edge.settings import change_recipe, restore_recipe
 def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("build") / "tray"
     learn(parts, folder, Quiet(), SMALL, TrainConfig(steps=30))
-    list(build_engines(folder, 0.003, int8=False, say=lambda text: None))
+    list(build_engines(folder, 0.003, int8=False, listener=Listener()))
     return folder
 
 
@@ -124,7 +121,7 @@ def test_a_build_leaves_no_int8_engine_of_an_earlier_model(model: Path, tmp_path
     shutil.copytree(model, folder)
     (folder / "tray.int8.onnx").write_bytes(b"of an earlier model")
     (folder / "tray.int8.recipe.json").write_text("{}")
-    list(build_engines(folder, 0.003, int8=False, say=lambda text: None))
+    list(build_engines(folder, 0.003, int8=False, listener=Listener()))
     assert [p.name for p in folder.glob("*.int8*")] == []
 
 
@@ -159,23 +156,6 @@ def test_backends_agree(model: Path, backend: str) -> None:
         assert map_a.shape == map_b.shape == recipe.input_size and map_b.dtype == np.float32
         assert np.abs(map_a - map_b).max() < 1e-2
         assert score_a == pytest.approx(score_b, rel=1e-2)
-
-
-def test_the_demo_engine_judges_as_well_in_int8() -> None:
-    graph = onnx.load(ENGINE)
-    images = np.stack([preprocess(render_part(77, i), (256, 256)) for i in range(16)])
-    result = quantise(graph, images, lambda text: None)
-    kinds = [node.op_type for node in result.model.graph.node]
-    assert result.auroc_loss <= 0.005
-    assert result.int8_mac_share > 0.5
-    assert kinds.count("QuantizeLinear") >= kinds.count("Conv") - result.float_convolutions > 0
-
-
-def test_an_int8_engine_that_loses_too_much_is_refused_with_its_figures(model: Path) -> None:
-    graph, images = onnx.load(model / "tray.onnx"), load_model(model)[2]
-    assert 0.5 < int8_mac_share(graph, 5) < 1.0 == int8_mac_share(graph, 0)
-    with pytest.raises(InspectError, match="INT8 judges worse than FP32: AUROC lost 5: "):
-        quantise(graph, images, lambda text: None, max_auroc_loss=-2.0)
 
 
 def test_openvino_reports_nothing_to_anybody() -> None:

@@ -15,6 +15,7 @@ from toy import SIDE, toy_pair
 from typer.testing import CliRunner
 
 from build_engines.build import build_engines
+from build_engines.listener import Listener
 from calibration.dataset import load_images, open_dataset
 from calibration.evaluate import evaluate
 from calibration.layouts import LabelledImage
@@ -254,7 +255,7 @@ def test_from_loose_parts_to_a_report_through_one_view(loose: Path, tmp_path: Pa
     cv2.imwrite(str(tmp_path / "mask.png"), ring())
     options = ViewOptions(None, tmp_path / "mask.png", first_label(loose))
     learn(loose, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=20), options=options)
-    (built,) = build_engines(tmp_path / "m", 0.003, int8=False, say=lambda text: None)
+    (built,) = build_engines(tmp_path / "m", 0.003, int8=False, listener=Listener())
     recipe = load_pair(tmp_path / "m")[1]
     assert recipe.view.keys() == {"mask", "reference"} and built.recipe == recipe
     held_out = load_model(tmp_path / "m")[2]
@@ -282,7 +283,7 @@ def test_from_large_pictures_to_limits_through_tiles(wide: Path, tmp_path: Path)
     assert any("tiles of 20 a picture" in text for text in watcher.said)
     _, about, held_out = load_model(tmp_path / "m")
     assert (about.trained_on, about.held_out) == (10, 2) and held_out.shape == (2, 80, 560, 3)
-    (built,) = build_engines(tmp_path / "m", 0.003, int8=False, say=lambda text: None)
+    (built,) = build_engines(tmp_path / "m", 0.003, int8=False, listener=Listener())
     backend = open_backend(built.engine, built.recipe)
     images = load_images(sorted(wide.iterdir()), view_of(built.recipe))
     scores = [backend.infer(image)[1] for image in images]

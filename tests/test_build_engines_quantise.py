@@ -1,0 +1,91 @@
+"""INT8: what bears it is found by measuring, and what good parts look like in INT8 is the new normal."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from plans import good_pictures
+
+from build_engines.gate import Gate, gate_pictures, run_graph
+from build_engines.graph import convolutions, load_onnx, producers, work_of
+from build_engines.listener import Listener
+from build_engines.quantise import OBSERVERS, Quantised, observed_ranges, quantise, quantised, share_skips
+from build_engines.recalibrate import recalibrate
+from build_engines.sensitivity import Sensitivity, stay_float
+from edge.demo.show import ENGINE
+from edge.errors import RecipeError
+
+
+@pytest.fixture(scope="module")
+def detector() -> onnx.ModelProto:
+    return load_onnx(ENGINE)
+
+
+@pytest.fixture(scope="module")
+def found(detector: onnx.ModelProto) -> Quantised:
+    good = good_pictures(12)
+    return quantise(detector, good, Gate(detector, gate_pictures(good), 0.003), Listener())
+
+
+def test_nine_tenths_of_the_work_are_in_int8_and_judge_as_fp32(found: Quantised) -> None:
+    assert found.accepted() is found
+    assert found.gate.int8_mac_share >= 0.9
+    assert found.gate.score_correlation > 0.999
+    assert abs(found.gate.auroc_delta) <= 0.002
+
+
+def test_the_sweep_finds_the_teachers_first_layers_by_itself(
+    found: Quantised, detector: onnx.ModelProto
+) -> None:
+    """Known from trying by hand: the stem, the first depthwise convolution and the blur of the map."""
+    names = [node.name for node in convolutions(detector)]
+    assert {names[0], names[1], names[-1]} <= set(found.in_float)
+    assert len(found.table) == len(names)
+
+
+def test_the_budget_is_kept_and_goes_to_the_worst() -> None:
+    rows = [Sensitivity("a", (), 0.05, 0.5, 0.5), Sensitivity("b", (), 0.06, 0.4, 0.4),
+            Sensitivity("c", (), 0.01, 0.1, 0.1)]  # fmt: skip
+    assert stay_float(rows, 0.1) == ("a", "c")
+    assert rows[0].damage > rows[1].damage
+
+
+def test_work_is_counted_in_the_graph() -> None:
+    """A 3 x 3 convolution from 4 to 8 channels on 6 x 6 places: 8 * 36 * 4 * 9."""
+    weights = onnx.numpy_helper.from_array(np.zeros((8, 4, 3, 3), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1, 1, 1])
+    values = [helper.make_tensor_value_info(n, 1, shape) for n, shape in (("x", [1, 4, 6, 6]), ("z", None))]
+    graph = helper.make_graph(
+        [node, helper.make_node("Relu", ["y"], ["z"])], "g", values[:1], values[1:], [weights]
+    )
+    assert work_of(helper.make_model(graph)) == {"conv": 8 * 36 * 4 * 9}
+
+
+def test_skips_are_added_in_int8(detector: onnx.ModelProto) -> None:
+    ranges = observed_ranges(detector, good_pictures(2), "maximum")
+    graph = quantised(detector, ranges, ())
+    behind = producers(graph)
+    skips = [n for n in graph.graph.node if n.op_type == "Add"
+             and any(i in behind and behind[i].op_type == "DequantizeLinear" for i in n.input)]  # fmt: skip
+    assert len(skips) >= 5  # Lite0 has that many blocks with a skip before stride 32
+    assert share_skips(graph) == 0  # nothing is left to do
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_recalibration_brings_good_parts_back(observer: str, detector: onnx.ModelProto) -> None:
+    good, others = good_pictures(12), good_pictures(12, seed=5)
+    graph = quantised(detector, observed_ranges(detector, good, observer), ())  # all in INT8: far off
+    right = run_graph(detector, others)[1].mean()
+    before = run_graph(graph, others)[1].mean()
+    recalibrate(graph, detector, good)
+    after = run_graph(graph, others)[1].mean()
+    assert abs(after - right) < 0.5 * abs(before - right)
+
+
+def test_a_graph_of_another_version_is_refused_in_words(detector: onnx.ModelProto) -> None:
+    other = onnx.ModelProto()
+    other.CopyFrom(detector)
+    for tensor in other.graph.initializer:
+        tensor.name = tensor.name.replace("score.", "points.")
+    with pytest.raises(RecipeError, match="exported by another version"):
+        recalibrate(other, detector, good_pictures(2))
