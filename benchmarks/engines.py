@@ -1,0 +1,58 @@
+"""Does an engine in lower precision judge as FP32 does, on real parts?
+
+    python benchmarks/engines.py MODEL=SET [MODEL=SET ...]
+
+MODEL is a folder that `build-engines` has built from, SET its data set with labelled test pictures. What the
+gate of `build-engines` says of FP16, and of INT8 where NAME.int8.onnx is there, with the labelled pictures in
+place of self-made anomalies. A GPU is not asked: the CPU runs the graph with every rounding written out.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jobs import errors_in_words
+from record import save_result
+from rich.console import Console
+
+from build_engines.gate import Gate, gate_pictures
+from build_engines.graph import load_onnx
+from build_engines.pictures import open_calibration
+from build_engines.precision import emulated, to_half
+from calibration.thresholds import FALSE_REJECT_RATE
+from edge.recipe import load_pair
+from edge.view import view_of
+
+console = Console(stderr=True)
+
+
+def figures_of(folder: Path, data: Path) -> dict[str, Any]:
+    """Precision -> the gate's figures."""
+    engine, recipe, _ = load_pair(folder)
+    view, model = view_of(recipe), load_onnx(engine)
+    held_out = open_calibration(engine, recipe, view, None).images
+    labelled = open_calibration(engine, recipe, view, data)
+    gate = Gate(model, gate_pictures(held_out, labelled.good, labelled.anomalous), FALSE_REJECT_RATE)
+    graphs = {"fp16": model}
+    beside = engine.with_name(f"{engine.stem}.int8.onnx")
+    if beside.is_file():
+        graphs["int8"] = load_onnx(beside)
+    judged = {name: gate.judge(emulated(to_half(graph).model), name) for name, graph in graphs.items()}
+    for name, result in judged.items():
+        console.print(f"{data.name} {name}: {result}", highlight=False)
+    return {name: result.to_json() for name, result in judged.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", nargs="+", metavar="MODEL=SET")
+    pairs = [pair.partition("=") for pair in parser.parse_args().pairs]
+    with errors_in_words():
+        sets = {Path(data).name: figures_of(Path(model), Path(data)) for model, _, data in pairs}
+    save_result("engines", {"sets": sets})
+
+
+if __name__ == "__main__":
+    main()
