@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -199,6 +199,15 @@ def stale_note(engine: Path) -> str:
     if model.exists() and model.stat().st_mtime > engine.stat().st_mtime:
         return f"{model} is newer than {engine.name}. Run: build-engines {engine.parent}"
     return ""
+
+
+def size_note(recipe: Recipe, shape: Sequence[int]) -> str:
+    """What to say of a picture (height, width, ...) unlike all those learnt from; else ""."""
+    learnt = recipe.training_set.get("picture")  # (height, width); missing where they were not all alike
+    if not learnt or tuple(learnt) == tuple(shape[:2]):
+        return ""
+    sizes = f"{shape[1]}x{shape[0]}, those learnt from {learnt[1]}x{learnt[0]}"
+    return f"the pictures are {sizes}: scores may mean little. Set the camera's size back, or train again."
 
 
 def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:

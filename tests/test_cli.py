@@ -1,6 +1,7 @@
 """The commands as a user types them: real processes, real exit codes."""
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -14,10 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from toy import toy_pair
 
+from edge.compose import RunOptions, pace
+from edge.live import watched
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.recipe import recipe_path
+from edge.recipe import Recipe, recipe_path
 
 INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]
 
@@ -136,6 +140,44 @@ def test_a_plc_that_never_answered_shows_in_the_exit_code(engine: Path, pictures
     ended = inspect("run", "--camera", pictures, "--engine", engine, "--plc", "modbus-tcp://127.0.0.1:1")
     assert ended.returncode == 5
     assert ended.stderr.count("does not answer") == 1  # said once, though tried again and again
+
+
+def test_an_output_that_cannot_work_is_told_at_once(engine: Path) -> None:
+    """The story: a wrong port of the serial line was told when the shift was over; with --json never."""
+    words = ("run", "--camera", "conveyor:?fps=10&count=100", "--engine", engine, "--json")
+    command = [*INSPECT, *map(str, words), "--plc", "serial:///dev/ttyUSB97"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    running = process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert running and "ttyUSB97" in told and "tries again" in told
+    assert process.returncode == 5
+
+
+def test_a_fault_stays_on_the_terminal_when_the_table_is_gone(engine: Path, pictures: Path) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=200)
+    options = RunOptions(str(pictures), engine, [f"jsonl:{engine.parent}/no/folder.jsonl"])
+    with watched(options, screen, quiet=False) as running:
+        running.station.run()
+    assert screen.file.getvalue().count("tries again") == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_pictures_of_another_size_than_learnt_from_are_told(
+    tmp_path: Path, pictures: Path, dry: tuple[str, ...]
+) -> None:
+    engine = toy_pair(tmp_path, training_set={"picture": [64, 80]})
+    ended = inspect("run", "--camera", pictures, "--engine", engine, *dry)
+    assert ended.returncode == 0
+    assert " ".join(re.findall(r"[\w:.'-]+", ended.stderr)).count("120x90 those learnt from 80x64") == 1
+
+
+def test_the_time_a_picture_takes_is_told_beside_the_deadline() -> None:
+    recipe = Recipe("loco", (8, 8), 1.0, 2.0, deadline_ms=500.0)
+    assert pace(20.0, recipe) == "one picture takes about 20.0 ms here, the deadline is 500 ms"
+    assert "--deadline-ms 1100" in pace(352.5, recipe)
 
 
 def test_collect_from_a_camera_that_is_not_there_ends_with_the_reason(tmp_path: Path) -> None:
