@@ -103,7 +103,7 @@ def test_the_recipe_travels_with_the_engine_and_inside_it(model: Path) -> None:
     engine, recipe, artefact = load_pair(model)
     assert (engine.name, artefact.precision, recipe.name) == ("tray.onnx", "fp32", "tray")
     assert recipe.review < recipe.fail
-    assert recipe.training_set["picture"] == [256, 256]
+    assert recipe.training_set["picture"] == [320, 320]
     metadata = {p.key: p.value for p in onnx.load(engine).metadata_props}
     assert json.loads(metadata[METADATA_KEY])["review"] == recipe.review
 
