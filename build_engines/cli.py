@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from calibration.thresholds import FALSE_REJECT_RATE
-from edge.cli import plain_errors
+from edge.cli import plain_errors, show_note
 
 if TYPE_CHECKING:
     from build_engines.build import BuildResult
@@ -28,10 +28,15 @@ def build(
     console = Console(stderr=True)
     with plain_errors():
         from build_engines.build import build_engines
+        from edge.settings import set_by_hand
 
+        by_hand = {engine: set_by_hand(engine) for engine in sorted(model.glob("*.onnx"))}
         with console.status("loading") as status:
             for result in build_engines(model, false_rejects, int8, status.update):
                 _show(console, result)
+                if options := by_hand.get(result.engine):
+                    again = f"edge-inspect recipe {result.engine} {options}"
+                    show_note(f"settings made by hand are gone; where they shall hold again: {again}")
 
 
 def _show(console: Console, result: "BuildResult") -> None:

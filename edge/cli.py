@@ -236,8 +236,13 @@ def recipe(
     with plain_errors():
         changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
                    "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault}  # fmt: skip
-        text = restore_recipe(engine) if restore else change_recipe(engine, changes)
+        text = restore_recipe(engine) if restore else change_recipe(engine, changes, show_note)
     print(text, end="")
+
+
+def show_note(text: str) -> None:
+    """One line for a person, beside what goes to the standard output."""
+    console.print(f"[bold yellow]note[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def show_dry_run(options: "RunOptions", as_json: bool) -> int:
@@ -265,9 +270,9 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
     from edge.recipe import find_engine, stale_note
 
     if note := stale_note(find_engine(options.engine)):
-        console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        show_note(note)
     if not options.outputs and not as_json:
-        console.print("[bold yellow]note[/] no --plc: the verdicts are shown here and go nowhere else")
+        show_note("no --plc: the verdicts are shown here and go nowhere else")
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])
     with watched(options, console, quiet=as_json) as running:

@@ -131,26 +131,32 @@ def load_recipe(path: Path) -> Recipe:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"It travels with the engine: copy both, or run: edge-inspect recipe {path.parent} --restore"
+        hint = f"It travels with the engine: copy both, or run: {_restore(path)}"
         raise RecipeError("the recipe is missing", str(path), hint) from error
     except (OSError, ValueError) as error:
-        hint = "Take an unchanged copy, or run build-engines again."
-        raise RecipeError(f"the recipe cannot be read: {error}", str(path), hint) from error
-    return parse_recipe(raw, str(path))
+        raise RecipeError(f"the recipe cannot be read: {error}", str(path), _anew(path)) from error
+    return parse_recipe(raw, str(path), _anew(path))
 
 
-def parse_recipe(raw: Any, where: str) -> Recipe:
-    """Recipe from its JSON object, seal checked; `where` names the source in errors. Raises RecipeError."""
+def parse_recipe(raw: Any, where: str, hint: str) -> Recipe:
+    """Recipe from its JSON object, seal checked. Raises RecipeError with `where` it stands and the `hint`."""
     try:
         sealed = raw.pop("digest")
         recipe = _from_json(raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        hint = "Take an unchanged copy, or run build-engines again."
         raise RecipeError(f"the recipe cannot be read: {error!r}", where, hint) from error
     if sealed != recipe.digest:
-        hint = "Move it away and run `edge-inspect recipe ENGINE --restore`, then --review, --fail."
         raise RecipeError("the recipe was changed by hand (its digest does not fit)", where, hint)
     return recipe
+
+
+def _anew(path: Path) -> str:
+    return f"Take an unchanged copy, or the one inside the engine, limits as built: {_restore(path)}"
+
+
+def _restore(path: Path) -> str:
+    """The command; it names the engine, as a folder may hold two."""
+    return f"edge-inspect recipe {path.with_name(path.name.replace('.recipe.json', '.onnx'))} --restore"
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
