@@ -22,6 +22,7 @@ from distillation.fit import BATCH
 from distillation.weights import load_teacher
 from distillation.wholes import pooled
 from edge.errors import DataError
+from edge.paths import check_file
 from edge.preprocess import Roi
 from edge.view import View
 
@@ -33,8 +34,10 @@ Done = Callable[[], None]  # one picture more
 def check_data(pictures: Path, out: Path | None, roi: Roi | None, as_json: bool, console: Console) -> int:
     """Check the good pictures of a set, print what was found; 1 when something was, else 0.
 
-    Raises DataError where there are no pictures at all.
+    Raises DataError where there are no pictures at all, or `out` cannot be written.
     """
+    if out is not None:
+        check_file(out, "--out")
     dataset = open_dataset(pictures, minimum=1)
     paths = [*dataset.train, *dataset.validation]
     checked = check(dataset.name, paths, roi, console)

@@ -38,7 +38,7 @@ EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with lo
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
 
 
-def _print_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> None:
     if wanted:
         from edge import __version__
 
@@ -46,12 +46,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def everything(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
+def everything(version: VersionOption = False) -> None:
     """Visual inspection on the production line: learns from good parts, answers the PLC, shows why."""
 
 
@@ -128,13 +129,15 @@ def train(
         from distillation.learn import learn, remove_leftovers
         from distillation.progress import ProgressBars
         from distillation.train import TrainConfig
+        from edge.paths import check_folder
 
         chosen = {"local_student": local_student, "measure": measure, "context_grid": context_grid,
                   "bottleneck": bottleneck, "normalisation": normalisation, "fusion": fusion}  # fmt: skip
         wholes = {"pooled_distance": pooled_distance, "word_distance": word_distance}
         config = DetectorConfig(teacher, (size, size), **wholes)  # type: ignore[arg-type]
-        config = replace(config, **{k: v for k, v in chosen.items() if v})  # type: ignore[arg-type]
+        config = replace(config, **{k: v for k, v in chosen.items() if v not in (None, "")})  # type: ignore[arg-type]
         training = TrainConfig(seed=seed, flips=flips, **({"steps": steps} if steps else {}))
+        check_folder(out, "--out")
         if restart:
             remove_leftovers(out)
         options = ViewOptions(parse_roi(roi), mask, parse_roi(align, "--align"), tile)

@@ -18,6 +18,7 @@ from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.outbox import Outbox
 from edge.outputs import Output, output_opener
+from edge.paths import check_folder
 from edge.recipe import Recipe, load_pair, size_note, stale_note
 from edge.station import Observer, Station
 from edge.view import view_of
@@ -73,6 +74,7 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
     with ExitStack() as stack:
         evidence = None
         if options.save is not None:
+            check_folder(options.save, "--save")
             limit = float(recipe.normalisation.get("map_limit", 1.0))
             evidence = EvidenceWriter(options.save, recipe, limit, options.save_all)
             stack.callback(evidence.close)

@@ -115,6 +115,8 @@ def test_the_dry_run_is_content_with_what_works(engine: Path, pictures: Path) ->
         ("nowhere/", "", 2, "no such folder"),
         ("gopher://x", "", 2, "Known"),
         ("conveyor:?colour=red", "", 2, "colour"),
+        ("conveyor:?seed=-1", "", 2, "seed=-1 is below zero"),
+        ("conveyor:?seed=x", "", 2, "seed=x is not a whole number"),
         ("conveyor:?count=3", "profinet://plc", 2, "modbus-tcp"),
         ("/dev/video97?width=9", "", 4, "camera"),
     ],
@@ -231,9 +233,36 @@ def test_a_standard_error_that_nobody_reads_does_not_stop_the_line(engine: Path,
     process.wait(timeout=20)
 
 
-def test_the_version_is_told() -> None:
-    result = inspect("--version")
+@pytest.mark.parametrize("module", ["edge.cli", "build_engines.cli"])
+def test_the_version_is_told(module: str) -> None:
+    command = [sys.executable, "-c", f"from {module} import main; main()", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and re.fullmatch(r"edge-inspect \d+\.\d+\.\d+\n", result.stdout)
+
+
+@pytest.mark.parametrize("words", [
+    ("evaluate", "{engine}", "{pictures}", "--report", "{pictures}/no/report.html"),
+    ("evaluate", "{engine}", "{pictures}", "--report", "{pictures}"),
+    ("check-data", "{pictures}", "--out", "{pictures}/0.png/report.html"),
+    ("train", "{pictures}", "--out", "/proc/model"),
+    ("run", "--camera", "{pictures}", "--engine", "{engine}", "--save", "{pictures}/0.png/stopped"),
+])  # fmt: skip
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    engine: Path, pictures: Path, words: tuple[str, ...]
+) -> None:
+    """The pictures are broken, which only the work itself would find."""
+    for path in pictures.iterdir():
+        path.write_text("no picture")
+    ended = inspect(*(word.format(engine=engine, pictures=pictures) for word in words))
+    assert ended.returncode == 2 and words[-2] in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_nothing_is_printed_by_the_libraries_about_a_broken_picture(engine: Path, pictures: Path) -> None:
+    data = cv2.imencode(".tif", cv2.imread(str(pictures / "0.png")))[1].tobytes()
+    (pictures / "4.tif").write_bytes(data[: len(data) // 2])
+    ended = inspect("evaluate", engine, pictures)
+    assert ended.returncode == 2 and "4.tif" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
 
 
 def test_a_run_without_an_output_says_that_nobody_hears_it(engine: Path) -> None:
