@@ -135,16 +135,16 @@ def test_nothing_at_all_gives_no_findings() -> None:
     assert judge([]) == unreadable({}) == outliers([], np.empty(0)) == []
 
 
-@pytest.mark.parametrize("strangers", [1, 4, 10])
-def test_strangers_do_not_hide_each_other(strangers: int) -> None:
+@pytest.mark.parametrize(("usual", "strangers"), [(40, 1), (40, 4), (40, 10), (400, 40)])
+def test_strangers_do_not_hide_each_other(usual: int, strangers: int) -> None:
     """The story: several pictures of another part widened what counted as usual, until none was odd."""
     rng = np.random.default_rng(0)
-    features = rng.normal(0, 1, (40, 60)) @ rng.normal(0, 1, (60, 60))
+    features = rng.normal(0, 1, (usual, 60)) @ rng.normal(0, 1, (60, 60))
     others = rng.normal(0, 1, (strangers, 60)) + 40.0
     steps = unusualness(np.concatenate([features, others]))
-    assert (steps[40:] > FAR).all()
-    assert (steps[:40] > FAR).sum() <= 1
-    assert set(np.argsort(-steps)[:strangers]) == set(range(40, 40 + strangers))
+    assert (steps[usual:] > FAR).all()
+    assert (steps[:usual] > FAR).sum() <= 1
+    assert set(np.argsort(-steps)[:strangers]) == set(range(usual, usual + strangers))
 
 
 def test_equal_values_are_nobodys_outliers() -> None:
