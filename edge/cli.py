@@ -36,6 +36,11 @@ PicturesArgument = Annotated[
 ]
 EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
+MaskOption = Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")]
+AlignOption = Annotated[
+    str,
+    typer.Option(help="For parts that do not lie still: x,y,width,height of a mark in the first picture."),
+]
 
 
 def print_version(wanted: bool) -> None:
@@ -105,9 +110,8 @@ def train(
     teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
     size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 256,
     roi: RoiOption = "",
-    mask: Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")] = None,
-    align: Annotated[str, typer.Option(help="For parts that do not lie still: x,y,width,height of a mark in "
-        "the first picture.")] = "",
+    mask: MaskOption = None,
+    align: AlignOption = "",
     tile: Annotated[bool, typer.Option("--tile", help="Tiles, for pictures above 1,024 pixels.")] = False,
     local_student: Annotated[str, typer.Option(help="forward or reverse")] = "",
     measure: Annotated[str, typer.Option(help="squared, cosine or both")] = "",
@@ -157,13 +161,17 @@ def check_data(
     pictures: PicturesArgument,
     out: Annotated[Path | None, typer.Option(help="report.html: the pictures, worst first.")] = None,
     roi: RoiOption = "",
+    mask: MaskOption = None,
+    align: AlignOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Before training: copies, odd ones out, wrong sizes, bad light. Exit code 1 when something was found."""
     with plain_errors():
+        from calibration.views import ViewOptions
         from distillation import check
 
-        code = check.check_data(pictures, out, parse_roi(roi), as_json, console)
+        options = ViewOptions(parse_roi(roi), mask, parse_roi(align, "--align"))
+        code = check.check_data(pictures, out, options, as_json, console)
     raise typer.Exit(code)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from test_align import LABEL
 from typer.testing import CliRunner, Result
 
 from calibration.check import Finding, distinct_looks, judge, outliers, unreadable
@@ -17,6 +18,7 @@ from edge.cameras.parts import render_part
 from edge.cli import app
 from edge.errors import DataError
 from edge.frame import Pixels
+from edge.view import View
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -124,11 +126,31 @@ def test_the_region_of_interest_is_what_is_judged(tmp_path: Path) -> None:
     (path,) = write(tmp_path, [pixels])
     height, width = pixels.shape[:2]
     assert look_at(path).saturated > 0.5
-    inside = look_at(path, (width // 2, 0, width // 2, height))
+    inside = look_at(path, View((64, 64), (width // 2, 0, width // 2, height)))
     assert inside.saturated < 0.1
     assert inside.size == (height, width)
     with pytest.raises(DataError, match="leaves the picture"):
-        look_at(path, (0, 0, width + 1, height))
+        look_at(path, View((64, 64), (0, 0, width + 1, height)))
+
+
+def test_mask_and_mark_are_those_of_training(tmp_path: Path) -> None:
+    """A lamp under the mask's black is nobody's business; a part that training would not find is."""
+    pytest.importorskip("torch", reason="check-data needs torch")
+    pictures = parts(9)
+    pictures[4][:, :60] = 255
+    pictures[7][30:150, 50:290] = 128  # the mark is covered
+    write(tmp_path / "set", pictures)
+    mask = np.zeros(pictures[0].shape[:2], np.uint8)
+    mask[60:260, 80:280] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    looking = ("--mask", str(tmp_path / "mask.png"), "--align", ",".join(map(str, LABEL)))
+    plain, through = (
+        {f["kind"]: f for f in json.loads(check(tmp_path / "set", "--json", *words).stdout)["findings"]}
+        for words in ((), looking)
+    )
+    assert "bright" in plain and "unreadable" not in plain
+    assert "bright" not in through
+    assert [Path(p).stem for group in through["unreadable"]["groups"] for p in group] == ["part-007"]
 
 
 def test_nothing_at_all_gives_no_findings() -> None:
