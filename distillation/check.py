@@ -72,7 +72,7 @@ def check(name: str, paths: Sequence[Path], view: View, console: Console) -> Che
         return Checked(name, len(paths), findings, [])
     with _bar(console, "teacher features", len(shown)) as done:
         features = pooled_features(shown, view, done)
-    with console.status("comparing each with all others"):  # most of a minute for 600 pictures
+    with console.status("comparing each with all others"):  # seconds for thousands of pictures
         steps = unusualness(features)
     order = np.argsort(-steps)
     unusual = [(shown[i], float(steps[i])) for i in order]

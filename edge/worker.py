@@ -18,7 +18,7 @@ from edge.recipe import Recipe
 from edge.verdict import Reason
 from edge.view import view_of
 
-JOIN_S = 1.0
+JOIN_S = 5.0  # a slow engine finishes its picture; a program that ends under its threads would be aborted
 HANG_S = 5.0  # after a missed deadline; the slowest engine, 32 tiles, takes a second or two on a small PC
 
 

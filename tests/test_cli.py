@@ -5,11 +5,13 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,9 +21,10 @@ from rich.console import Console
 from toy import toy_pair
 
 from edge.compose import RunOptions, pace
+from edge.demo.show import ENGINE
 from edge.live import watched
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.recipe import Recipe, recipe_path
+from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
 
 INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]
 
@@ -180,6 +183,15 @@ def test_the_time_a_picture_takes_is_told_beside_the_deadline() -> None:
     recipe = Recipe("loco", (8, 8), 1.0, 2.0, deadline_ms=500.0)
     assert pace(20.0, recipe) == "one picture takes about 20.0 ms here, the deadline is 500 ms"
     assert "--deadline-ms 1100" in pace(352.5, recipe)
+
+
+def test_a_run_with_a_slow_engine_ends_by_itself(tmp_path: Path, pictures: Path) -> None:
+    """The story: the last picture was still in the engine when the run ended, and the program was aborted."""
+    engine = Path(shutil.copy(ENGINE, tmp_path))
+    recipe = replace(load_recipe(recipe_path(ENGINE)), view={"canvas": [1024, 1536]}, deadline_ms=1.0)
+    save_recipe(recipe, recipe_path(engine))
+    ended = inspect("run", "--camera", pictures, "--engine", engine, "--count", 1)
+    assert ended.returncode == 0 and "DEADLINE_MISSED" in ended.stderr
 
 
 def test_collect_from_a_camera_that_is_not_there_ends_with_the_reason(tmp_path: Path) -> None:
