@@ -105,10 +105,11 @@ def picture_ms(backend: Backend) -> float:
 def pace(took_ms: float, recipe: Recipe) -> str:
     """What a picture takes and what it may take; what to do where the deadline is too short for it."""
     text = f"one picture takes about {took_ms:.1f} ms here, the deadline is {recipe.deadline_ms:g} ms"
-    if 2 * took_ms <= recipe.deadline_ms:  # a picture may have to wait for the one before it
+    if 2 * took_ms <= recipe.deadline_ms:
         return text
     enough = math.ceil(3 * took_ms / 100) * 100
-    return f"{text}: too little. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough}"
+    why = "short, for a picture may have to wait for the one before it"
+    return f"{text}: {why}. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough}"
 
 
 @contextmanager

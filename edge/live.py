@@ -82,7 +82,7 @@ class PlainLines:
 
     def say(self, line: str) -> None:
         """Print one line, with rich's markup; returns at once."""
-        self._put(([], line))
+        self._put((self._faults(), line))
 
     def close(self) -> None:
         """Print what waits and what is wrong in the end, for JOIN_S at most; may be called twice."""
