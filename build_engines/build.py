@@ -144,7 +144,7 @@ def _recipe(config: DetectorConfig, about: About, thresholds: Thresholds) -> Rec
         view=about.view,
         training_set={
             "sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out,
-            **({"picture": about.picture} if about.picture else {}),
+            **({"picture": [*about.picture]} if about.picture else {}),
         },
         normalisation=about.normalisation,
         expected_false_rejects=thresholds.to_recipe(),
