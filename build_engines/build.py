@@ -142,7 +142,10 @@ def _recipe(config: DetectorConfig, about: About, thresholds: Thresholds) -> Rec
         fail=thresholds.fail,
         roi=about.roi,
         view=about.view,
-        training_set={"sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out},
+        training_set={
+            "sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out,
+            **({"picture": [*about.picture]} if about.picture else {}),
+        },
         normalisation=about.normalisation,
         expected_false_rejects=thresholds.to_recipe(),
         made_with={

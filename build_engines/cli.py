@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from calibration.thresholds import FALSE_REJECT_RATE
-from edge.cli import plain_errors
+from edge.cli import VersionOption, plain_errors, show_note
 
 if TYPE_CHECKING:
     from build_engines.build import BuildResult
@@ -23,15 +23,23 @@ def build(
         typer.Option(help="Share of good parts that may be stopped; sets the limits.", min=1e-5, max=0.2),
     ] = FALSE_REJECT_RATE,
     int8: Annotated[bool, typer.Option("--int8", help="Also build NAME.int8.onnx (explicit Q/DQ).")] = False,
+    version: VersionOption = False,
 ) -> None:
     """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe."""
     console = Console(stderr=True)
     with plain_errors():
         from build_engines.build import build_engines
+        from edge.paths import check_folder
+        from edge.settings import set_by_hand
 
+        check_folder(model, "model")
+        by_hand = {engine: set_by_hand(engine) for engine in sorted(model.glob("*.onnx"))}
         with console.status("loading") as status:
             for result in build_engines(model, false_rejects, int8, status.update):
                 _show(console, result)
+                if options := by_hand.get(result.engine):
+                    again = f"edge-inspect recipe {result.engine} {options}"
+                    show_note(f"settings made by hand are gone; where they shall hold again: {again}")
 
 
 def _show(console: Console, result: "BuildResult") -> None:

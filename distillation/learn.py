@@ -107,7 +107,7 @@ def learn(
     about = About(
         name=out.resolve().name, trained_on=len(train_paths), held_out=len(held_paths),
         digest=dataset_digest([*train_paths, *held_paths]), roi=view.roi, normalisation=normalisation,
-        training=asdict(config), view=view.to_json(),
+        training=asdict(config), view=view.to_json(), picture=next(iter(sizes)) if len(sizes) == 1 else None,
     )  # fmt: skip
     save_model(out, detector.cpu(), about, held_out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
