@@ -85,7 +85,10 @@ def _draft(config: DetectorConfig, about: About) -> Recipe:
         fail=1.0,
         roi=about.roi,
         view=about.view,
-        training_set={"sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out},
+        training_set={
+            "sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out,
+            **({"picture": [*about.picture]} if about.picture else {}),
+        },
         normalisation=about.normalisation,
         made_with={
             "edge-inspect": __version__, "torch": torch.__version__, "onnx": onnx.__version__,

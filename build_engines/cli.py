@@ -14,7 +14,7 @@ from rich.table import Table
 
 from build_engines.listener import Listener
 from calibration.thresholds import FALSE_REJECT_RATE
-from edge.cli import plain_errors
+from edge.cli import VersionOption, plain_errors, show_note
 from edge.errors import InspectError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def build(
     force: Annotated[
         bool, typer.Option("--force", help="Keep a plan that the gate refuses.", rich_help_panel=PLANS)
     ] = False,
+    version: VersionOption = False,
 ) -> None:
     """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe.
 
@@ -108,9 +109,17 @@ def _results(
         open_builder(options.runtime).targets(options.sms)  # what cannot work is said before the long part
     if model.suffix != ".onnx":
         from build_engines.build import build_engines
+        from edge.paths import check_folder
+        from edge.settings import set_by_hand
 
+        check_folder(model, "model")
+        by_hand = {engine: set_by_hand(engine) for engine in sorted(model.glob("*.onnx"))}
         results = list(build_engines(model, options.false_reject_rate, int8, listener, options.force))
-        yield from results
+        for result in results:
+            yield result
+            if again := by_hand.get(result.engine):
+                command = f"edge-inspect recipe {result.engine} {again}"
+                show_note(f"settings made by hand are gone; where they shall hold again: {command}")
         model = results[0].engine
     if wants_plans:
         from build_engines.plans import build_plans

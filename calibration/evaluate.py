@@ -21,7 +21,7 @@ from edge.backends import Backend
 from edge.errors import DataError, PartNotFound
 from edge.frame import AnomalyMap, Inspection, Shot, make_frame
 from edge.images import read_image
-from edge.recipe import Recipe
+from edge.recipe import Recipe, size_note
 from edge.verdict import Outcome, decide
 from edge.view import View, view_of
 
@@ -63,10 +63,11 @@ def _judge(
     backend: Backend, recipe: Recipe, view: View, image: LabelledImage, localisation: Localisation | None
 ) -> Judged:
     pixels = read_image(image.path)
+    size = (pixels.shape[0], pixels.shape[1])
     try:
         window = view.see(pixels)
     except PartNotFound:
-        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan)
+        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size)
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
     took = time.perf_counter_ns() - start
@@ -76,9 +77,8 @@ def _judge(
     frame = make_frame(Shot(pixels), 0, image.path.name, captured_ns=0)
     outcome = decide(frame, Inspection(0, score, anomaly_map, "", 0, 0), recipe, now_ns=0).outcome
     peak = float(anomaly_map.max()) if usable else math.inf
-    return Judged(
-        image.path, image.kind, score if math.isfinite(score) else math.inf, peak, outcome, took / 1e6
-    )
+    score = score if math.isfinite(score) else math.inf
+    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size)
 
 
 def _summarise(
@@ -104,7 +104,7 @@ def _summarise(
         per_type={kind: auroc_of(good, _of_kind(images, kind)) for kind in kinds},
         map_limit=_map_limit(recipe, calm),
         maps={i.path: _map_of(backend, view_of(recipe), i.path) for i in shown},
-        notes=_notes(dataset, images, pixels),
+        notes=[*_size_notes(recipe, images), *_notes(dataset, images, pixels)],
     )
 
 
@@ -140,6 +140,11 @@ def _map_limit(recipe: Recipe, peaks: Scores) -> float:
         return float(recipe.normalisation["map_limit"])
     finite = peaks[np.isfinite(peaks)]
     return float(np.quantile(finite, CALM_PARTS)) if finite.size else 1.0
+
+
+def _size_notes(recipe: Recipe, images: list[Judged]) -> list[str]:
+    notes = [note for image in images if (note := size_note(recipe, image.size))]
+    return [f"In {len(notes)} of {len(images)} files {notes[0]}"] if notes else []
 
 
 def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:

@@ -26,6 +26,7 @@ class Judged:
     peak: float  # largest value of the anomaly map
     outcome: Outcome
     infer_ms: float  # NaN where the part was not found
+    size: tuple[int, int] = (0, 0)  # of the file: height, width in pixels
 
     @property
     def is_good(self) -> bool:

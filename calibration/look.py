@@ -12,7 +12,8 @@ import numpy.typing as npt
 from edge.frame import Pixels
 from edge.health import BRIGHT, is_blank
 from edge.images import read_image
-from edge.preprocess import Roi, preprocess
+from edge.preprocess import preprocess
+from edge.view import View
 
 SMALL = 64  # pixels a side: noise and compression are averaged away, another part is still another picture
 
@@ -21,7 +22,7 @@ Thumbnails = npt.NDArray[np.float32]  # (N, SMALL * SMALL), grey levels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """One readable picture. Sizes are the file's; all else is of the region of interest."""
+    """One readable picture. Sizes are the file's; all else is of what the view shows."""
 
     path: Path
     size: tuple[int, int]  # height, width in pixels
@@ -35,11 +36,10 @@ class Look:
     small: npt.NDArray[np.float32]  # (SMALL * SMALL,), grey levels
 
 
-def look_at(path: Path, roi: Roi | None = None) -> Look:
-    """Read and measure one picture. Raises DataError where it cannot be read or the ROI leaves it."""
+def look_at(path: Path, view: View | None = None) -> Look:
+    """Read and measure one picture. Raises DataError where it cannot be read or does not fit the view."""
     pixels = read_image(path)
-    whole = (pixels.shape[0], pixels.shape[1])
-    part = preprocess(pixels, (roi[3], roi[2]) if roi else whole, roi)
+    part = np.ascontiguousarray(pixels if view is None else view.shown(pixels))
     grey = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
     darkest, brightest = np.quantile(grey, [0.01, 0.99])
     return Look(

@@ -50,20 +50,12 @@ def fit_gaussian(x: Floats) -> Gaussian:
     return Gaussian(mean, whiten)
 
 
-def leave_one_out_distances(x: Floats) -> Floats:
-    """Each row's distance from the Gaussian of the others: (N, D) -> (N,).
-
-    What a good part the model has never seen looks like, without giving up a single picture for it.
-    """
-    keep = ~np.eye(len(x), dtype=bool)
-    return np.array([fit_gaussian(x[row]).distance(x[i : i + 1])[0] for i, row in enumerate(keep)])
-
-
 def cross_distances(x: Floats, pictures: int, folds: int = 8) -> Floats:
     """Each picture's distance from the Gaussian of the other folds: (V * pictures, D) -> (pictures,).
 
-    Rows are the pictures, then `V - 1` times the same pictures in light variations; a picture's variations
-    leave with it. As `leave_one_out_distances`, for many pictures or long rows.
+    What a good part the model has never seen looks like, without giving up a single picture for it. Rows are
+    the pictures, then `V - 1` times the same pictures in light variations; a picture's variations leave with
+    it.
     """
     folds = min(folds, pictures)
     # Neighbours, such as the tiles of one picture, stay together.

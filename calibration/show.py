@@ -14,6 +14,7 @@ from calibration.report import write_report
 from calibration.tradeoff import at_the_review_limit
 from edge.backends import open_backend
 from edge.errors import DataError
+from edge.paths import check_file
 from edge.recipe import load_pair, stale_note
 
 
@@ -24,6 +25,8 @@ def evaluate_and_report(
     engine, recipe, _ = load_pair(model)
     if note := stale_note(engine):
         console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+    path = report or engine.with_name("report.html")
+    check_file(path, "--report")
     dataset = open_dataset(pictures, minimum=0)
     if dataset.layout == "plain" and (others := folders_beside_good(dataset.root)):
         what = f"the folders {', '.join(others)} would not be looked at"
@@ -35,7 +38,6 @@ def evaluate_and_report(
         result = evaluate(
             backend, recipe, dataset, lambda done, n: bars.update(task, completed=done, total=n)
         )
-    path = report or engine.with_name("report.html")
     write_report(result, path)
     if as_json:
         print(result.to_json())

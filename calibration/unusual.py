@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from calibration.normalisation import Floats, fit_gaussian, leave_one_out_distances
+from calibration.normalisation import Floats, cross_distances, fit_gaussian
 
 Steps = npt.NDArray[np.float64]  # (N,)
 
@@ -15,6 +15,10 @@ FAR = 3.5
 # quarter may be of another part, and alike, without being taken for the rule.
 TRUSTED = 0.75
 
+# Gaussians fitted in a round: up to so many pictures each is left out alone. One for every picture flags the
+# same ones of 769, but takes 86 s instead of 6.
+FOLDS = 50
+
 ROUNDS = 6  # fits until the flagged pictures stay the same; two or three are usual
 
 CLIPPED = 10.0  # robust standard deviations: one wild feature alone does not decide the first fit
@@ -24,8 +28,9 @@ MAD_TO_SD = 1.4826  # of a normal distribution
 def unusualness(features: Floats) -> Steps:
     """How unlike the others each picture is: pooled features (N, D), N >= 4 -> steps (N,), FAR is far.
 
-    The logarithm of each picture's distance from the Gaussian of the trusted others (itself always left out),
-    in robust standard deviations from the median. NOT found: what is small in the picture, such as a scratch.
+    The logarithm of each picture's distance from the Gaussian of the trusted others (itself left out, and of
+    more than FOLDS pictures its neighbours too), in robust standard deviations from the median. NOT found:
+    what is small in the picture, such as a scratch.
     """
     trusted = _middle(features)
     for _ in range(ROUNDS):
@@ -54,7 +59,7 @@ def _middle(features: Floats) -> npt.NDArray[np.bool_]:
 
 def _steps(features: Floats, trusted: npt.NDArray[np.bool_]) -> Steps:
     distances = np.empty(len(features))
-    distances[trusted] = leave_one_out_distances(features[trusted])
+    distances[trusted] = cross_distances(features[trusted], int(trusted.sum()), FOLDS)
     distances[~trusted] = fit_gaussian(features[trusted]).distance(features[~trusted])
     logs = np.log(np.maximum(distances, 1e-9))
     return robust_steps(logs, 1e-3, logs[trusted])

@@ -16,6 +16,9 @@ from edge.view import Mask, View
 WHITE = (
     128  # grey levels of a mask from which on it says "look"; a JPEG's edges are not quite black and white
 )
+BLACK_TO = 32  # grey levels: brighter pixels of a mask are not black
+WHITE_FROM = 223  # grey levels: darker ones are not white
+MOST_GREY = 0.05  # share of such pixels: soft edges have a hundredth, photographs most of their pixels
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,9 @@ def _read_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
         wanted = " or ".join(dict.fromkeys(f"{p.shape[1]}x{p.shape[0]}" for p in (pixels, window)))
         what = f"the mask is {values.shape[1]}x{values.shape[0]}, not {wanted}"
         raise DataError(what, f"--mask {path}", "Draw it on a picture of this camera.")
+    if (grey := float(((values > BLACK_TO) & (values < WHITE_FROM)).mean())) > MOST_GREY:
+        what = f"{grey:.0%} of its pixels are neither black nor white: this is a photograph, not a mask"
+        raise DataError(what, f"--mask {path}", "Paint white where to look, black where not; save it as PNG.")
     mask = np.where(values >= WHITE, 255, 0).astype(np.uint8)
     if not mask.any():
         raise DataError("the mask is black: there is nothing to look at", f"--mask {path}", "White is: look.")

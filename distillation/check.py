@@ -17,12 +17,13 @@ from calibration.check_report import Checked, write_check_report
 from calibration.dataset import MIN_GOOD_IMAGES, load_images, open_dataset
 from calibration.look import Look, look_at
 from calibration.unusual import unusualness
+from calibration.views import ViewOptions, make_view
 from distillation.detector import Detector, DetectorConfig
 from distillation.fit import BATCH
 from distillation.weights import load_teacher
 from distillation.wholes import pooled
 from edge.errors import DataError
-from edge.preprocess import Roi
+from edge.paths import check_file
 from edge.view import View
 
 NAMED = 5  # files of one finding named in the terminal; all of them are in the report and in the JSON
@@ -30,14 +31,18 @@ NAMED = 5  # files of one finding named in the terminal; all of them are in the 
 Done = Callable[[], None]  # one picture more
 
 
-def check_data(pictures: Path, out: Path | None, roi: Roi | None, as_json: bool, console: Console) -> int:
+def check_data(
+    pictures: Path, out: Path | None, options: ViewOptions, as_json: bool, console: Console
+) -> int:
     """Check the good pictures of a set, print what was found; 1 when something was, else 0.
 
-    Raises DataError where there are no pictures at all.
+    Raises DataError where there are no pictures at all, or `out` cannot be written.
     """
+    if out is not None:
+        check_file(out, "--out")
     dataset = open_dataset(pictures, minimum=1)
     paths = [*dataset.train, *dataset.validation]
-    checked = check(dataset.name, paths, roi, console)
+    checked = check(dataset.name, paths, _view(min(paths), options), console)
     if out is not None:
         write_check_report(checked, out)
     if as_json:
@@ -49,19 +54,25 @@ def check_data(pictures: Path, out: Path | None, roi: Roi | None, as_json: bool,
     return 1 if checked.findings else 0
 
 
-def check(name: str, paths: Sequence[Path], roi: Roi | None, console: Console) -> Checked:
-    """All findings about these files."""
+def _view(first: Path, options: ViewOptions) -> View:
+    """The first picture is read only where it must be: it may be one of the broken ones."""
+    size = DetectorConfig().input_size
+    return make_view(first, size, options) if options.mask or options.align else View(size, options.roi)
+
+
+def check(name: str, paths: Sequence[Path], view: View, console: Console) -> Checked:
+    """All findings about these files, looked at through the view."""
     with _bar(console, "looking at pictures", len(paths)) as done:
-        looks, errors = _look(paths, roi, done)
-    if roi is not None and not looks:  # a wrong region, not sixty wrong pictures
+        looks, errors = _look(paths, view, done)
+    if (view.roi or view.mask is not None) and not looks:  # a wrong region, not sixty wrong pictures
         raise next(iter(errors.values()))
     findings = [*unreadable(errors), *judge(looks)]
     shown = [look.path for look in distinct_looks(looks)]
     if len(shown) < MIN_GOOD_IMAGES:  # too few to tell what is usual
         return Checked(name, len(paths), findings, [])
     with _bar(console, "teacher features", len(shown)) as done:
-        features = pooled_features(shown, roi, done)
-    with console.status("comparing each with all others"):  # most of a minute for 600 pictures
+        features = pooled_features(shown, view, done)
+    with console.status("comparing each with all others"):  # seconds for thousands of pictures
         steps = unusualness(features)
     order = np.argsort(-steps)
     unusual = [(shown[i], float(steps[i])) for i in order]
@@ -69,24 +80,24 @@ def check(name: str, paths: Sequence[Path], roi: Roi | None, console: Console) -
 
 
 @torch.inference_mode()
-def pooled_features(paths: Sequence[Path], roi: Roi | None, done: Done) -> npt.NDArray[np.float64]:
+def pooled_features(paths: Sequence[Path], view: View, done: Done) -> npt.NDArray[np.float64]:
     """What the default teacher sees in whole pictures: (N, 2 * sum of channels), raw. Raises DataError."""
     config = DetectorConfig()
     detector = Detector(load_teacher(config.teacher), config)  # its students are not asked
     rows = []
     for start in range(0, len(paths), BATCH):
-        pixels = load_images(paths[start : start + BATCH], View(config.input_size, roi))
+        pixels = load_images(paths[start : start + BATCH], view)
         rows.append(pooled(detector.teacher(torch.from_numpy(pixels))).double().numpy())
         for _ in pixels:
             done()
     return np.concatenate(rows)
 
 
-def _look(paths: Sequence[Path], roi: Roi | None, done: Done) -> tuple[list[Look], dict[Path, DataError]]:
+def _look(paths: Sequence[Path], view: View, done: Done) -> tuple[list[Look], dict[Path, DataError]]:
     looks, errors = [], {}
     for path in paths:
         try:
-            looks.append(look_at(path, roi))
+            looks.append(look_at(path, view))
         except DataError as error:
             errors[path] = error
         done()

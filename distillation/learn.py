@@ -91,8 +91,9 @@ def learn(
     out.mkdir(parents=True, exist_ok=True)
 
     shown = with_variants(train, config.variants, config.seed, config.flips)
-    if view.looked_at is not None and view.tiling is None:
-        shown[:, ~view.looked_at] = IGNORED  # a variation may not move what the station never sees
+    if view.looked_at is not None:  # a variation may not move what the station never sees
+        variations = shown.reshape(-1, *train.shape)  # (1 + variants, N, H, W, 3)
+        variations[:, (train == IGNORED).all(axis=3)] = IGNORED
     pictures = np.concatenate([shown, held])
     cache = FeatureCache(out / CACHE, teacher, pictures, device, watcher.features)
     rows, held_rows = range(len(shown)), range(len(shown), len(pictures))
@@ -106,7 +107,7 @@ def learn(
     about = About(
         name=out.resolve().name, trained_on=len(train_paths), held_out=len(held_paths),
         digest=dataset_digest([*train_paths, *held_paths]), roi=view.roi, normalisation=normalisation,
-        training=asdict(config), view=view.to_json(),
+        training=asdict(config), view=view.to_json(), picture=next(iter(sizes)) if len(sizes) == 1 else None,
     )  # fmt: skip
     save_model(out, detector.cpu(), about, held_out)
     (out / "checkpoint.pt").unlink(missing_ok=True)

@@ -33,6 +33,7 @@ class About:
     normalisation: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)  # `View.to_json`
+    picture: tuple[int, int] | None = None  # (height, width) of all pictures; None where they differ
 
 
 def save_model(folder: Path, detector: Detector, about: About, held_out: Pixels) -> None:

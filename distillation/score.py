@@ -1,7 +1,8 @@
 """From several figures of one picture to its score: 1.0 is a typical good part, larger is worse.
 
-Each part (the map's worst places, the local student's, the distances of the whole) is a detector of its own.
-A sum lets three that see nothing hide the one that sees it; the soft maximum does not.
+Each part (the map's worst places, the local student's, the distances of the whole) is a detector of its own,
+and all are equally wide on good parts. The soft maximum hears one that sees what no other does; the sum is
+not led astray by one that has a bad day, and so has the lighter tail on good parts (docs/method.md).
 """
 
 import math
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 
 from calibration.normalisation import LEAST_SPREAD, score_weights
 
-SOFT_MAXIMUM, SUM = SCORE_FUSIONS = ("soft maximum", "sum")
+SUM, SOFT_MAXIMUM = SCORE_FUSIONS = ("sum", "soft maximum")
 
 
 class ScoreFusion(nn.Module):
     """Parts (B, n) -> score (B,). `fit` first; until then the score is the first part plus 1."""
 
-    def __init__(self, names: Sequence[str], kind: str = SOFT_MAXIMUM):
+    def __init__(self, names: Sequence[str], kind: str):
         super().__init__()
         self.names, self.kind = tuple(names), kind
         n = len(self.names)

@@ -36,9 +36,14 @@ PicturesArgument = Annotated[
 ]
 EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
+MaskOption = Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")]
+AlignOption = Annotated[
+    str,
+    typer.Option(help="For parts that do not lie still: x,y,width,height of a mark in the first picture."),
+]
 
 
-def _print_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> None:
     if wanted:
         from edge import __version__
 
@@ -46,12 +51,13 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def everything(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
+def everything(version: VersionOption = False) -> None:
     """Visual inspection on the production line: learns from good parts, answers the PLC, shows why."""
 
 
@@ -104,9 +110,8 @@ def train(
     teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
     size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 256,
     roi: RoiOption = "",
-    mask: Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")] = None,
-    align: Annotated[str, typer.Option(help="For parts that do not lie still: x,y,width,height of a mark in "
-        "the first picture.")] = "",
+    mask: MaskOption = None,
+    align: AlignOption = "",
     tile: Annotated[bool, typer.Option("--tile", help="Tiles, for pictures above 1,024 pixels.")] = False,
     local_student: Annotated[str, typer.Option(help="forward or reverse")] = "",
     measure: Annotated[str, typer.Option(help="squared, cosine or both")] = "",
@@ -128,13 +133,15 @@ def train(
         from distillation.learn import learn, remove_leftovers
         from distillation.progress import ProgressBars
         from distillation.train import TrainConfig
+        from edge.paths import check_folder
 
         chosen = {"local_student": local_student, "measure": measure, "context_grid": context_grid,
                   "bottleneck": bottleneck, "normalisation": normalisation, "fusion": fusion}  # fmt: skip
         wholes = {"pooled_distance": pooled_distance, "word_distance": word_distance}
         config = DetectorConfig(teacher, (size, size), **wholes)  # type: ignore[arg-type]
-        config = replace(config, **{k: v for k, v in chosen.items() if v})  # type: ignore[arg-type]
+        config = replace(config, **{k: v for k, v in chosen.items() if v not in (None, "")})  # type: ignore[arg-type]
         training = TrainConfig(seed=seed, flips=flips, **({"steps": steps} if steps else {}))
+        check_folder(out, "--out")
         if restart:
             remove_leftovers(out)
         options = ViewOptions(parse_roi(roi), mask, parse_roi(align, "--align"), tile)
@@ -154,13 +161,17 @@ def check_data(
     pictures: PicturesArgument,
     out: Annotated[Path | None, typer.Option(help="report.html: the pictures, worst first.")] = None,
     roi: RoiOption = "",
+    mask: MaskOption = None,
+    align: AlignOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Before training: copies, odd ones out, wrong sizes, bad light. Exit code 1 when something was found."""
     with plain_errors():
+        from calibration.views import ViewOptions
         from distillation import check
 
-        code = check.check_data(pictures, out, parse_roi(roi), as_json, console)
+        options = ViewOptions(parse_roi(roi), mask, parse_roi(align, "--align"))
+        code = check.check_data(pictures, out, options, as_json, console)
     raise typer.Exit(code)
 
 
@@ -236,8 +247,13 @@ def recipe(
     with plain_errors():
         changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
                    "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault}  # fmt: skip
-        text = restore_recipe(engine) if restore else change_recipe(engine, changes)
+        text = restore_recipe(engine) if restore else change_recipe(engine, changes, show_note)
     print(text, end="")
+
+
+def show_note(text: str) -> None:
+    """One line for a person, beside what goes to the standard output."""
+    console.print(f"[bold yellow]note[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def show_dry_run(options: "RunOptions", as_json: bool) -> int:
@@ -265,9 +281,9 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
     from edge.recipe import find_engine, stale_note
 
     if note := stale_note(find_engine(options.engine)):
-        console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
+        show_note(note)
     if not options.outputs and not as_json:
-        console.print("[bold yellow]note[/] no --plc: the verdicts are shown here and go nowhere else")
+        show_note("no --plc: the verdicts are shown here and go nowhere else")
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])
     with watched(options, console, quiet=as_json) as running:

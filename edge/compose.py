@@ -18,7 +18,8 @@ from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.outbox import Outbox
 from edge.outputs import Output, output_opener
-from edge.recipe import Recipe, load_pair, stale_note
+from edge.paths import check_folder
+from edge.recipe import Recipe, load_pair, size_note, stale_note
 from edge.station import Observer, Station
 from edge.view import view_of
 from edge.worker import InferenceWorker
@@ -48,6 +49,7 @@ class Running:
     station: Station
     backend: Backend
     recipe: Recipe
+    picture_ms: float  # what one picture takes here
     outboxes: dict[str, Outbox] = field(default_factory=dict)  # URI without password -> outbox
     evidence: EvidenceWriter | None = None
 
@@ -68,9 +70,11 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
     backend = open_backend(engine, recipe, options.backend)
+    took_ms = picture_ms(backend)
     with ExitStack() as stack:
         evidence = None
         if options.save is not None:
+            check_folder(options.save, "--save")
             limit = float(recipe.normalisation.get("map_limit", 1.0))
             evidence = EvidenceWriter(options.save, recipe, limit, options.save_all)
             stack.callback(evidence.close)
@@ -82,13 +86,30 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
         station.outboxes = list(outboxes.values())
         for outbox in station.outboxes:
             stack.callback(outbox.close)
-        yield Running(station, backend, recipe, outboxes, evidence)
+        yield Running(station, backend, recipe, took_ms, outboxes, evidence)
 
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:
     """A PLC must not get late answers; a file may get its lines late."""
     max_age_s = math.inf if uri.startswith("jsonl:") else station.recipe.deadline_ms / 1e3 + SENDING_S
     return Outbox(opener, max_age_s=max_age_s, is_healthy=station.is_healthy)
+
+
+def picture_ms(backend: Backend) -> float:
+    """Milliseconds that one picture takes in the engine, on this machine and now."""
+    begun = time.perf_counter()
+    backend.infer(np.zeros((*backend.input_size, 3), np.uint8))
+    return (time.perf_counter() - begun) * 1e3
+
+
+def pace(took_ms: float, recipe: Recipe) -> str:
+    """What a picture takes and what it may take; what to do where the deadline is too short for it."""
+    text = f"one picture takes about {took_ms:.1f} ms here, the deadline is {recipe.deadline_ms:g} ms"
+    if 2 * took_ms <= recipe.deadline_ms:
+        return text
+    enough = math.ceil(3 * took_ms / 100) * 100
+    why = "short, for a picture may have to wait for the one before it"
+    return f"{text}: {why}. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough}"
 
 
 @contextmanager
@@ -125,11 +146,9 @@ def dry_run(options: RunOptions) -> list[Check]:
         path, loaded, artefact = load_pair(options.engine)
         recipe.append(loaded)
         backend = open_backend(path, loaded, options.backend)
-        begun = time.perf_counter()
-        backend.infer(np.zeros((*backend.input_size, 3), np.uint8))
-        took = (time.perf_counter() - begun) * 1e3
+        told = pace(picture_ms(backend), loaded)
         backend.close()
-        text = f"{loaded.identity}, {artefact.precision}, {backend.name}, {took:.1f} ms a picture"
+        text = f"{loaded.identity}, {artefact.precision}, {backend.name}; {told}"
         note = stale_note(path)
         return f"{text}. Note: {note}" if note else text
 
@@ -141,7 +160,9 @@ def dry_run(options: RunOptions) -> list[Check]:
             source.close()
         if recipe:
             view_of(recipe[0]).see(pixels)
-        return f"gives {pixels.shape[1]}x{pixels.shape[0]}"
+        text = f"gives {pixels.shape[1]}x{pixels.shape[0]}"
+        note = size_note(recipe[0], pixels.shape) if recipe else ""
+        return f"{text}. Note: {note}" if note else text
 
     checks = [_check("engine", engine), _check(f"camera {safe_uri(options.camera)}", camera)]
     return checks + [_check(f"output {safe_uri(uri)}", _output_check(uri)) for uri in options.outputs]

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from edge.errors import DataError
 from edge.frame import Pixels
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it would print is in our errors
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 # 10- and 12-bit cameras often store their value in the low bits of a 16-bit file. Taking the high byte of

@@ -4,7 +4,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -14,13 +14,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from edge.compose import Running, RunOptions, station_of, stop_on_signals
+from edge.compose import Running, RunOptions, pace, station_of, stop_on_signals
 from edge.frame import Frame, Inspection
+from edge.recipe import size_note
 from edge.verdict import Outcome, Reason, Verdict
 
 ROWS = 12
 WAITING_LINES = 1000
 JOIN_S = 1.0
+LOOK_S = 0.2  # how soon a fault is told
+TRIES_AGAIN = "The station goes on and tries again by itself."
 COLOURS = {Outcome.PASS: "green", Outcome.REVIEW: "yellow", Outcome.FAIL: "bold red"}
 
 
@@ -52,78 +55,97 @@ class LiveView:
 
 
 class PlainLines:
-    """The same for a log: one line for every part that did not pass.
+    """Lines that stay: what is wrong as soon as it is, and for a log every part that did not pass.
 
-    Printed by a thread of its own: a terminal or a pipe that nobody reads must not stop the line.
+    Printed by a thread of its own: a terminal or a pipe that nobody reads must not stop the line. That thread
+    looks for faults by itself, since an output may be down while no part comes.
     """
 
-    def __init__(self, console: Console, quiet: bool = False) -> None:
+    def __init__(self, console: Console, verdicts: bool = True) -> None:
         self.running: Running | None = None
-        self._console, self._quiet = console, quiet
+        self._console, self._verdicts = console, verdicts
         self._told: list[str] = []
-        self._lines: queue.Queue[str | None] = queue.Queue(WAITING_LINES)
+        self._seen = False  # a picture
+        self._items: queue.Queue[tuple[list[str], str] | None] = queue.Queue(WAITING_LINES)
         self._thread = threading.Thread(target=self._run, name="log lines", daemon=True)
         self._thread.start()
 
     def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
-        """Print one verdict, unless it is a pass; and what is wrong, once."""
-        if self._quiet:
-            return
-        self.tell_faults()
-        if verdict.outcome is Outcome.PASS:
-            return
-        score = "-" if verdict.score is None else f"{verdict.score:.3f}"
-        words = (str(verdict.frame_id), verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
-        self._put(escape(" ".join(words).rstrip()))
+        """Take one verdict; print what is wrong with it, once, and the verdict unless it is a pass."""
+        if not self._seen and frame.pixels.size and self.running is not None:
+            self._seen = True
+            if note := size_note(self.running.recipe, frame.pixels.shape):
+                self.say(f"[bold yellow]note[/] {escape(note)}")
+        line = _line(verdict) if self._verdicts and verdict.outcome is not Outcome.PASS else ""
+        if line or verdict.reason.is_fault:
+            self._put((self._faults(), line))
 
-    def tell_faults(self) -> None:
-        """Print the faults that are new since the last time."""
-        faults = _faults(self.running) if self.running is not None and not self._quiet else []
-        for fault in faults:
-            if fault not in self._told:
-                self._put(f"[bold red]fault[/] {escape(fault)}")
-        self._told = faults
+    def say(self, line: str) -> None:
+        """Print one line, with rich's markup; returns at once."""
+        self._put((self._faults(), line))
 
     def close(self) -> None:
-        """Print what waits, for JOIN_S at most; may be called twice."""
+        """Print what waits and what is wrong in the end, for JOIN_S at most; may be called twice."""
         self._put(None)
         self._thread.join(JOIN_S)
 
-    def _put(self, line: str | None) -> None:
+    def _put(self, item: tuple[list[str], str] | None) -> None:
         with suppress(queue.Full):  # nobody reads; the verdicts themselves go to the outputs
-            self._lines.put_nowait(line)
+            self._items.put_nowait(item)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            self._console.print(line, highlight=False, soft_wrap=True)
+        while (item := self._next()) is not None:
+            self._print(*item)
+        self._print(self._faults(), "")
+
+    def _next(self) -> tuple[list[str], str] | None:
+        try:
+            return self._items.get(timeout=LOOK_S)
+        except queue.Empty:
+            return self._faults(), ""
+
+    def _faults(self) -> list[str]:
+        return _faults(self.running) if self.running is not None else []
+
+    def _print(self, faults: list[str], line: str) -> None:
+        new = [f"[bold red]fault[/] {escape(fault)}" for fault in faults if fault not in self._told]
+        self._told = faults
+        for text in [*new, *([line] if line else [])]:
+            self._console.print(text, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def watched(options: RunOptions, console: Console, quiet: bool, transient: bool = True) -> Iterator[Running]:
-    """A station that is shown while it runs: a live table on a terminal, lines in a log, nothing if `quiet`.
+    """A station that is shown while it runs: a live table on a terminal, lines in a log, faults in any case.
 
-    SIGINT and SIGTERM stop it. `transient` takes the table away at the end. Raises as `station_of`.
+    SIGINT and SIGTERM stop it. `transient` takes the table away at the end; `quiet` shows no verdicts. Raises
+    as `station_of`.
     """
-    if console.is_terminal and not quiet:
-        table = LiveView()
-        with station_of(options, [table]) as running, stop_on_signals(running.station.stop):
-            table.running = running
-            with Live(table, console=console, refresh_per_second=5, transient=transient):
+    table = LiveView() if console.is_terminal and not quiet else None
+    with closing(PlainLines(console, verdicts=not quiet and table is None)) as lines:
+        shown = [view for view in (lines, table) if view is not None]
+        with station_of(options, shown) as running, stop_on_signals(running.station.stop):
+            for view in shown:
+                view.running = running
+            if not quiet:
+                lines.say(escape(pace(running.picture_ms, running.recipe)))
+            screen = Live(table, console=console, refresh_per_second=5, transient=transient)
+            with screen if table is not None else nullcontext():
                 yield running
-        return
-    with closing(PlainLines(console, quiet)) as lines:
-        with station_of(options, [lines]) as running, stop_on_signals(running.station.stop):
-            lines.running = running
-            yield running
-        lines.tell_faults()  # also what the outputs had to say at the end
 
 
 def _faults(running: Running) -> list[str]:
     """Everything that does not work now, in its own words."""
     camera = running.station.capture.error
-    outputs = [box.last_error for box in running.outboxes.values() if box.alarm]
+    outputs = [f"{box.last_error} {TRIES_AGAIN}" for box in running.outboxes.values() if box.alarm]
     faults = [str(camera) if camera else "", *outputs, running.station.worker.last_error]
     return [fault for fault in faults if fault]
+
+
+def _line(verdict: Verdict) -> str:
+    score = "-" if verdict.score is None else f"{verdict.score:.3f}"
+    words = (str(verdict.frame_id), verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
+    return escape(" ".join(words).rstrip())
 
 
 def _row(verdict: Verdict) -> tuple[RenderableType, ...]:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -133,26 +133,32 @@ def load_recipe(path: Path) -> Recipe:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        hint = f"It travels with the engine: copy both, or run: edge-inspect recipe {path.parent} --restore"
+        hint = f"It travels with the engine: copy both, or run: {_restore(path)}"
         raise RecipeError("the recipe is missing", str(path), hint) from error
     except (OSError, ValueError) as error:
-        hint = "Take an unchanged copy, or run build-engines again."
-        raise RecipeError(f"the recipe cannot be read: {error}", str(path), hint) from error
-    return parse_recipe(raw, str(path))
+        raise RecipeError(f"the recipe cannot be read: {error}", str(path), _anew(path)) from error
+    return parse_recipe(raw, str(path), _anew(path))
 
 
-def parse_recipe(raw: Any, where: str) -> Recipe:
-    """Recipe from its JSON object, seal checked; `where` names the source in errors. Raises RecipeError."""
+def parse_recipe(raw: Any, where: str, hint: str) -> Recipe:
+    """Recipe from its JSON object, seal checked. Raises RecipeError with `where` it stands and the `hint`."""
     try:
         sealed = raw.pop("digest")
         recipe = _from_json(raw)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        hint = "Take an unchanged copy, or run build-engines again."
         raise RecipeError(f"the recipe cannot be read: {error!r}", where, hint) from error
     if sealed != recipe.digest:
-        hint = "Move it away and run `edge-inspect recipe ENGINE --restore`, then --review, --fail."
         raise RecipeError("the recipe was changed by hand (its digest does not fit)", where, hint)
     return recipe
+
+
+def _anew(path: Path) -> str:
+    return f"Take an unchanged copy, or the one inside the engine, limits as built: {_restore(path)}"
+
+
+def _restore(path: Path) -> str:
+    """The command; it names the engine, as a folder may hold two."""
+    return f"edge-inspect recipe {path.with_name(path.name.replace('.recipe.json', '.onnx'))} --restore"
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -205,6 +211,15 @@ def stale_note(engine: Path) -> str:
     if model.exists() and model.stat().st_mtime > engine.stat().st_mtime:
         return f"{model} is newer than {engine.name}. Run: build-engines {engine.parent}"
     return ""
+
+
+def size_note(recipe: Recipe, shape: Sequence[int]) -> str:
+    """What to say of a picture (height, width, ...) unlike all those learnt from; else ""."""
+    learnt = recipe.training_set.get("picture")  # (height, width); missing where they were not all alike
+    if not learnt or tuple(learnt) == tuple(shape[:2]):
+        return ""
+    sizes = f"{shape[1]}x{shape[0]}, those learnt from {learnt[1]}x{learnt[0]}"
+    return f"the pictures are {sizes}: scores may mean little. Set the camera's size back, or train again."
 
 
 def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:

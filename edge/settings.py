@@ -2,27 +2,40 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge.backends.ort import embedded_recipe
-from edge.errors import RecipeError
+from edge.errors import InspectError, RecipeError
 from edge.recipe import (
     Artefact,
     Recipe,
     dumps,
     find_engine,
     load_pair,
+    load_recipe,
     parse_recipe,
     recipe_path,
     save_recipe,
     sha256_of,
 )
 
+BY_HAND = ("review", "fail", "deadline_ms", "max_frame_age_ms", "on_fault")  # what may be changed
 
-def change_recipe(path: Path, changes: dict[str, Any]) -> str:
-    """Apply the changes that are not None, seal, and show the recipe. Raises RecipeError."""
+Say = Callable[[str], None]
+
+
+def _nobody(text: str) -> None:
+    pass
+
+
+def change_recipe(path: Path, changes: dict[str, Any], say: Say = _nobody) -> str:
+    """Apply the changes that are not None, seal, and show the recipe. Raises RecipeError.
+
+    `say` hears what follows from them.
+    """
     engine, recipe, _ = load_pair(path)
     wanted = {name: value for name, value in changes.items() if value is not None}
     if not wanted:
@@ -31,8 +44,10 @@ def change_recipe(path: Path, changes: dict[str, Any]) -> str:
         changed: Recipe = replace(recipe, **wanted)
     except ValueError as error:
         raise RecipeError(f"these settings do not fit: {error}", str(path), "Nothing was changed.") from error
-    if (changed.review, changed.fail) != (recipe.review, recipe.fail):
-        changed = replace(changed, expected_false_rejects={})  # that promise was made for the old limits
+    if recipe.expected_false_rejects and (changed.review, changed.fail) != (recipe.review, recipe.fail):
+        changed = replace(changed, expected_false_rejects={})
+        say("the expected false rejects held for the old limits and are taken out; `edge-inspect evaluate` "
+            "tells what the new ones stop")  # fmt: skip
     save_recipe(changed, recipe_path(engine))
     return readable(changed)
 
@@ -45,17 +60,49 @@ def readable(recipe: Recipe) -> str:
 def restore_recipe(path: Path) -> str:
     """Write the recipe anew from the copy in the engine's metadata: limits as they were built.
 
-    Raises RecipeError when the engine carries none, BackendFault when it is no ONNX file.
+    One that cannot be used is kept beside it as NAME.recipe.json.old. Raises RecipeError where there is one
+    that can, or the engine carries none; BackendFault when it is no ONNX file.
     """
     engine = find_engine(path)
-    if recipe_path(engine).exists():
-        hint = "Move it away first, if you mean it: its limits are lost."
-        raise RecipeError("there is a recipe already", str(recipe_path(engine)), hint)
+    _refuse_usable(recipe_path(engine))
+    recipe = as_built(engine)
+    precision = "int8" if engine.stem.endswith(".int8") else "fp32"
+    recipe = recipe.with_artefact(Artefact(engine.name, sha256_of(engine), precision))
+    if (old := recipe_path(engine)).exists():
+        old.replace(old.with_name(old.name + ".old"))
+    save_recipe(recipe, recipe_path(engine))
+    return readable(recipe)
+
+
+def _refuse_usable(path: Path) -> None:
+    try:
+        load_recipe(path)
+    except RecipeError:
+        return
+    hint = "Move it away first, if you mean it: its limits are lost."
+    raise RecipeError("there is a recipe already, and nothing is wrong with it", str(path), hint)
+
+
+def as_built(engine: Path) -> Recipe:
+    """The recipe inside an engine. Raises RecipeError, BackendFault."""
+    hint = "Run build-engines again."
     text = embedded_recipe(engine)
     if not text:
-        raise RecipeError("the engine carries no recipe", str(engine), "Run build-engines again.")
-    recipe = parse_recipe(json.loads(text), str(engine))
-    precision = "int8" if engine.stem.endswith(".int8") else "fp32"
-    artefact = Artefact(engine.name, sha256_of(engine), precision)
-    save_recipe(recipe.with_artefact(artefact), recipe_path(engine))
-    return readable(recipe.with_artefact(artefact))
+        raise RecipeError("the engine carries no recipe", str(engine), hint)
+    try:
+        return parse_recipe(json.loads(text), str(engine), hint)
+    except ValueError as error:
+        raise RecipeError(f"the recipe in the engine cannot be read: {error}", str(engine), hint) from error
+
+
+def set_by_hand(engine: Path) -> str:
+    """What of an engine's recipe is not as it was built, as options of `edge-inspect recipe`; "" for nothing.
+
+    A recipe or an engine that cannot be read has nothing to keep.
+    """
+    try:
+        built, now = as_built(engine), load_recipe(recipe_path(engine))
+    except InspectError:
+        return ""
+    changed = [name for name in BY_HAND if getattr(now, name) != getattr(built, name)]
+    return " ".join(f"--{name.replace('_', '-')} {getattr(now, name)}" for name in changed)

@@ -70,8 +70,12 @@ class View:
 
         Raises PartNotFound where the part is not where it should be, DataError for one that does not fit.
         """
+        return resize(self.shown(pixels), self.size)
+
+    def shown(self, pixels: Pixels) -> Pixels:
+        """The same in camera pixels: (H, W, 3) of the region of interest; may be the picture itself."""
         window = self.window(pixels, self.pose(pixels))
-        return resize(window if self.mask is None else self._hide(window), self.size)
+        return window if self.mask is None else self._hide(window)
 
     def pose(self, pixels: Pixels) -> Pose | None:
         """Where the part lies; None without a reference. Raises PartNotFound, DataError."""

@@ -2,8 +2,9 @@
 
     station --frame--> [ one slot ] --> see, infer --> [ answer ] --> station, until the deadline
 
-The deadline is kept by the one who waits. While a worker still hangs on an old frame, every new one is
-answered with BACKEND_FAULT at once; what the old one says in the end is thrown away and counted.
+The deadline is kept by the one who waits. While a worker is still at an old frame, every new one is answered
+at once: DEADLINE_MISSED, for the engine is slow; after HANG_S BACKEND_FAULT, for it hangs. What the old one
+says in the end is thrown away and counted.
 """
 
 import queue
@@ -11,25 +12,31 @@ import threading
 import time
 
 from edge.backends import Backend
-from edge.errors import BackendFault, DataError, PartNotFound
+from edge.errors import BackendFault, DataError, InspectError, PartNotFound
 from edge.frame import Frame, Inspection
 from edge.recipe import Recipe
 from edge.verdict import Reason
 from edge.view import view_of
 
-JOIN_S = 1.0
+JOIN_S = 5.0  # a slow engine finishes its picture; a program that ends under its threads would be aborted
+HANG_S = 5.0  # after a missed deadline; the slowest engine, 32 tiles, takes a second or two on a small PC
 
 
 class InferenceWorker:
-    """Owns a backend. `inspect` is for one thread, so at most one frame is under way."""
+    """Owns a backend. `inspect` is for one thread, so at most one frame is under way.
 
-    def __init__(self, backend: Backend, recipe: Recipe, model_sha256: str) -> None:
+    `last_error` says in words why the last picture got no answer.
+    """
+
+    def __init__(self, backend: Backend, recipe: Recipe, model_sha256: str, hang_s: float = HANG_S) -> None:
         self.late = 0  # answers that came after their deadline and were not published
         self.last_error = ""
         self._backend, self._view, self._sha256 = backend, view_of(recipe), model_sha256
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
         self._owed = False  # the worker has a frame whose deadline is over
+        self._hangs_from_ns, self._hang_ns = 0, int(hang_s * 1e9)
+        self._slow = _slow(backend, recipe)
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -41,16 +48,20 @@ class InferenceWorker:
     def inspect(self, frame: Frame, until_ns: int) -> Inspection | Reason:
         """What the model says, or why it cannot; returns at `until_ns` (monotonic) at the latest."""
         if self.hangs:
-            return Reason.BACKEND_FAULT
+            return self._busy()
         if self._owed:
             self._answers.get()
             self._owed, self.late = False, self.late + 1
         self._frames.put(frame)
         try:
-            return self._answers.get(timeout=max(0.0, (until_ns - time.monotonic_ns()) / 1e9))
+            answer = self._answers.get(timeout=max(0.0, (until_ns - time.monotonic_ns()) / 1e9))
         except queue.Empty:
-            self._owed = True
+            self._owed, self._hangs_from_ns = True, until_ns + self._hang_ns
+            self.last_error = self._slow
             return Reason.DEADLINE_MISSED
+        if isinstance(answer, Inspection):
+            self.last_error = ""
+        return answer
 
     def close(self) -> None:
         """End the thread and free the backend; one that hangs is left behind (daemon)."""
@@ -71,7 +82,6 @@ class InferenceWorker:
             ready = time.monotonic_ns()
             anomaly_map, score = self._backend.infer(pixels)
             done = time.monotonic_ns()
-            self.last_error = ""
         except BackendFault as error:
             return self._fault(error, Reason.BACKEND_FAULT)
         except PartNotFound as error:
@@ -82,6 +92,20 @@ class InferenceWorker:
             return self._fault(error, Reason.STATION_FAULT)
         return Inspection(frame.id, score, anomaly_map, self._sha256, ready - begun, done - ready)
 
+    def _busy(self) -> Reason:
+        if time.monotonic_ns() < self._hangs_from_ns:
+            self.last_error = self._slow
+            return Reason.DEADLINE_MISSED
+        hint = "Restart the station; if it hangs again, try another --backend."
+        return self._fault(BackendFault("the engine hangs", self._backend.name, hint), Reason.BACKEND_FAULT)
+
     def _fault(self, error: Exception, reason: Reason) -> Reason:
         self.last_error = str(error)
         return reason
+
+
+def _slow(backend: Backend, recipe: Recipe) -> str:
+    """What to say when the deadline is over, and what helps."""
+    what = f"no answer within the deadline, {recipe.deadline_ms:g} ms from picture to verdict"
+    hint = "Give it time: edge-inspect recipe ENGINE --deadline-ms MS; --dry-run tells what a picture takes."
+    return str(InspectError(what, backend.name, hint))

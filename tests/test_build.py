@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +30,7 @@ from distillation.model import load_model
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher, new_teacher
 from edge.backends import open_backend
+from edge.cli import app as edge_inspect
 from edge.errors import InspectError
 from edge.recipe import METADATA_KEY, load_pair, recipe_path, stale_note
 from edge.settings import change_recipe, restore_recipe
@@ -102,6 +104,7 @@ def test_the_recipe_travels_with_the_engine_and_inside_it(model: Path) -> None:
     engine, recipe, artefact = load_pair(model)
     assert (engine.name, artefact.precision, recipe.name) == ("tray.onnx", "fp32", "tray")
     assert recipe.review < recipe.fail
+    assert recipe.training_set["picture"] == [320, 320]
     metadata = {p.key: p.value for p in onnx.load(engine).metadata_props}
     assert json.loads(metadata[METADATA_KEY])["review"] == recipe.review
 
@@ -132,16 +135,48 @@ def test_a_limit_that_would_stop_nothing_is_refused() -> None:
         check_limit(1e7, Path("loco"))
 
 
+def test_a_new_build_tells_which_settings_made_by_hand_it_took_away(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tray"
+    shutil.copytree(model, folder)
+    assert "by hand" not in CliRunner().invoke(app, [str(folder)]).output
+    change_recipe(folder, {"fail": 99.0, "deadline_ms": 800.0})
+    output = CliRunner().invoke(app, [str(folder)]).output
+    assert f"recipe {folder / 'tray.onnx'} --fail 99.0 --deadline-ms 800.0" in output
+    assert load_pair(folder)[1].fail < 99.0
+
+
 def test_limits_are_changed_under_seal_and_restored(model: Path) -> None:
     before = load_pair(model)[1]
-    change_recipe(model, {"review": before.review / 2, "fail": None})
+    said: list[str] = []
+    change_recipe(model, {"deadline_ms": before.deadline_ms, "fail": None}, said.append)
+    assert not said
+    change_recipe(model, {"review": before.review / 2, "fail": None}, said.append)
+    assert ["expected false rejects" in text for text in said] == [True]
     assert load_pair(model)[1].review == before.review / 2
     assert load_pair(model)[1].expected_false_rejects == {}  # that promise was made for the old limits
     with pytest.raises(InspectError, match="Nothing was changed"):
         change_recipe(model, {"on_fault": "pass"})
+    with pytest.raises(InspectError, match="nothing is wrong with it"):
+        restore_recipe(model)
     recipe_path(model / "tray.onnx").unlink()
     restore_recipe(model)
     assert load_pair(model)[1] == before
+
+
+@pytest.mark.parametrize("spoil", [lambda text: text[:99], lambda text: text.replace("500.0", "900.0")])
+def test_the_way_out_of_an_unusable_recipe_is_the_one_its_error_names(
+    model: Path, spoil: Callable[[str], str]
+) -> None:
+    """The story: the error said --restore, and --restore said that there is a recipe already."""
+    path = recipe_path(model / "tray.onnx")
+    good = path.read_text()
+    path.write_text(spoil(good))
+    with pytest.raises(InspectError, match=r"tray\.onnx --restore") as error:
+        load_pair(model)
+    words = str(error.value).rpartition("edge-inspect ")[2].split()
+    assert CliRunner().invoke(edge_inspect, words).exit_code == 0
+    assert path.read_text() == good
+    assert path.with_name("tray.recipe.json.old").read_text() == spoil(good)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

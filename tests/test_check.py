@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from test_align import LABEL
 from typer.testing import CliRunner, Result
 
 from calibration.check import Finding, distinct_looks, judge, outliers, unreadable
@@ -17,6 +18,7 @@ from edge.cameras.parts import render_part
 from edge.cli import app
 from edge.errors import DataError
 from edge.frame import Pixels
+from edge.view import View
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -124,27 +126,47 @@ def test_the_region_of_interest_is_what_is_judged(tmp_path: Path) -> None:
     (path,) = write(tmp_path, [pixels])
     height, width = pixels.shape[:2]
     assert look_at(path).saturated > 0.5
-    inside = look_at(path, (width // 2, 0, width // 2, height))
+    inside = look_at(path, View((64, 64), (width // 2, 0, width // 2, height)))
     assert inside.saturated < 0.1
     assert inside.size == (height, width)
     with pytest.raises(DataError, match="leaves the picture"):
-        look_at(path, (0, 0, width + 1, height))
+        look_at(path, View((64, 64), (0, 0, width + 1, height)))
+
+
+def test_mask_and_mark_are_those_of_training(tmp_path: Path) -> None:
+    """A lamp under the mask's black is nobody's business; a part that training would not find is."""
+    pytest.importorskip("torch", reason="check-data needs torch")
+    pictures = parts(9)
+    pictures[4][:, :60] = 255
+    pictures[7][30:150, 50:290] = 128  # the mark is covered
+    write(tmp_path / "set", pictures)
+    mask = np.zeros(pictures[0].shape[:2], np.uint8)
+    mask[60:260, 80:280] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    looking = ("--mask", str(tmp_path / "mask.png"), "--align", ",".join(map(str, LABEL)))
+    plain, through = (
+        {f["kind"]: f for f in json.loads(check(tmp_path / "set", "--json", *words).stdout)["findings"]}
+        for words in ((), looking)
+    )
+    assert "bright" in plain and "unreadable" not in plain
+    assert "bright" not in through
+    assert [Path(p).stem for group in through["unreadable"]["groups"] for p in group] == ["part-007"]
 
 
 def test_nothing_at_all_gives_no_findings() -> None:
     assert judge([]) == unreadable({}) == outliers([], np.empty(0)) == []
 
 
-@pytest.mark.parametrize("strangers", [1, 4, 10])
-def test_strangers_do_not_hide_each_other(strangers: int) -> None:
+@pytest.mark.parametrize(("usual", "strangers"), [(40, 1), (40, 4), (40, 10), (400, 40)])
+def test_strangers_do_not_hide_each_other(usual: int, strangers: int) -> None:
     """The story: several pictures of another part widened what counted as usual, until none was odd."""
     rng = np.random.default_rng(0)
-    features = rng.normal(0, 1, (40, 60)) @ rng.normal(0, 1, (60, 60))
+    features = rng.normal(0, 1, (usual, 60)) @ rng.normal(0, 1, (60, 60))
     others = rng.normal(0, 1, (strangers, 60)) + 40.0
     steps = unusualness(np.concatenate([features, others]))
-    assert (steps[40:] > FAR).all()
-    assert (steps[:40] > FAR).sum() <= 1
-    assert set(np.argsort(-steps)[:strangers]) == set(range(40, 40 + strangers))
+    assert (steps[usual:] > FAR).all()
+    assert (steps[:usual] > FAR).sum() <= 1
+    assert set(np.argsort(-steps)[:strangers]) == set(range(usual, usual + strangers))
 
 
 def test_equal_values_are_nobodys_outliers() -> None:

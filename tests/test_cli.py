@@ -1,23 +1,30 @@
 """The commands as a user types them: real processes, real exit codes."""
 
 import fcntl
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from toy import toy_pair
 
+from edge.compose import RunOptions, pace
+from edge.demo.show import ENGINE
+from edge.live import watched
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.recipe import recipe_path
+from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
 
 INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]
 
@@ -111,6 +118,8 @@ def test_the_dry_run_is_content_with_what_works(engine: Path, pictures: Path) ->
         ("nowhere/", "", 2, "no such folder"),
         ("gopher://x", "", 2, "Known"),
         ("conveyor:?colour=red", "", 2, "colour"),
+        ("conveyor:?seed=-1", "", 2, "seed=-1 is below zero"),
+        ("conveyor:?seed=x", "", 2, "seed=x is not a whole number"),
         ("conveyor:?count=3", "profinet://plc", 2, "modbus-tcp"),
         ("/dev/video97?width=9", "", 4, "camera"),
     ],
@@ -136,6 +145,53 @@ def test_a_plc_that_never_answered_shows_in_the_exit_code(engine: Path, pictures
     ended = inspect("run", "--camera", pictures, "--engine", engine, "--plc", "modbus-tcp://127.0.0.1:1")
     assert ended.returncode == 5
     assert ended.stderr.count("does not answer") == 1  # said once, though tried again and again
+
+
+def test_an_output_that_cannot_work_is_told_at_once(engine: Path) -> None:
+    """The story: a wrong port of the serial line was told when the shift was over; with --json never."""
+    words = ("run", "--camera", "conveyor:?fps=10&count=100", "--engine", engine, "--json")
+    command = [*INSPECT, *map(str, words), "--plc", "serial:///dev/ttyUSB97"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    running = process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert running and "ttyUSB97" in told and "tries again" in told
+    assert process.returncode == 5
+
+
+def test_a_fault_stays_on_the_terminal_when_the_table_is_gone(engine: Path, pictures: Path) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=200)
+    options = RunOptions(str(pictures), engine, [f"jsonl:{engine.parent}/no/folder.jsonl"])
+    with watched(options, screen, quiet=False) as running:
+        running.station.run()
+    assert screen.file.getvalue().count("tries again") == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_pictures_of_another_size_than_learnt_from_are_told(
+    tmp_path: Path, pictures: Path, dry: tuple[str, ...]
+) -> None:
+    engine = toy_pair(tmp_path, training_set={"picture": [64, 80]})
+    ended = inspect("run", "--camera", pictures, "--engine", engine, *dry)
+    assert ended.returncode == 0
+    assert " ".join(re.findall(r"[\w:.'-]+", ended.stderr)).count("120x90 those learnt from 80x64") == 1
+
+
+def test_the_time_a_picture_takes_is_told_beside_the_deadline() -> None:
+    recipe = Recipe("loco", (8, 8), 1.0, 2.0, deadline_ms=500.0)
+    assert pace(20.0, recipe) == "one picture takes about 20.0 ms here, the deadline is 500 ms"
+    assert "--deadline-ms 1100" in pace(352.5, recipe)
+
+
+def test_a_run_with_a_slow_engine_ends_by_itself(tmp_path: Path, pictures: Path) -> None:
+    """The story: the last picture was still in the engine when the run ended, and the program was aborted."""
+    engine = Path(shutil.copy(ENGINE, tmp_path))
+    recipe = replace(load_recipe(recipe_path(ENGINE)), view={"canvas": [1024, 1536]}, deadline_ms=1.0)
+    save_recipe(recipe, recipe_path(engine))
+    ended = inspect("run", "--camera", pictures, "--engine", engine, "--count", 1)
+    assert ended.returncode == 0 and "DEADLINE_MISSED" in ended.stderr
 
 
 def test_collect_from_a_camera_that_is_not_there_ends_with_the_reason(tmp_path: Path) -> None:
@@ -189,9 +245,36 @@ def test_a_standard_error_that_nobody_reads_does_not_stop_the_line(engine: Path,
     process.wait(timeout=20)
 
 
-def test_the_version_is_told() -> None:
-    result = inspect("--version")
+@pytest.mark.parametrize("module", ["edge.cli", "build_engines.cli"])
+def test_the_version_is_told(module: str) -> None:
+    command = [sys.executable, "-c", f"from {module} import main; main()", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and re.fullmatch(r"edge-inspect \d+\.\d+\.\d+\n", result.stdout)
+
+
+@pytest.mark.parametrize("words", [
+    ("evaluate", "{engine}", "{pictures}", "--report", "{pictures}/no/report.html"),
+    ("evaluate", "{engine}", "{pictures}", "--report", "{pictures}"),
+    ("check-data", "{pictures}", "--out", "{pictures}/0.png/report.html"),
+    ("train", "{pictures}", "--out", "/proc/model"),
+    ("run", "--camera", "{pictures}", "--engine", "{engine}", "--save", "{pictures}/0.png/stopped"),
+])  # fmt: skip
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    engine: Path, pictures: Path, words: tuple[str, ...]
+) -> None:
+    """The pictures are broken, which only the work itself would find."""
+    for path in pictures.iterdir():
+        path.write_text("no picture")
+    ended = inspect(*(word.format(engine=engine, pictures=pictures) for word in words))
+    assert ended.returncode == 2 and words[-2] in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_nothing_is_printed_by_the_libraries_about_a_broken_picture(engine: Path, pictures: Path) -> None:
+    data = cv2.imencode(".tif", cv2.imread(str(pictures / "0.png")))[1].tobytes()
+    (pictures / "4.tif").write_bytes(data[: len(data) // 2])
+    ended = inspect("evaluate", engine, pictures)
+    assert ended.returncode == 2 and "4.tif" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
 
 
 def test_a_run_without_an_output_says_that_nobody_hears_it(engine: Path) -> None:

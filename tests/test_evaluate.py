@@ -135,6 +135,13 @@ def test_json_is_one_object_with_the_agreed_names(backend: Backend, mvtec: Path)
     assert fields["recipe"] == RECIPE.identity
 
 
+def test_pictures_of_another_size_than_learnt_from_are_counted(backend: Backend, mvtec: Path) -> None:
+    same = replace(RECIPE, training_set={"picture": [64, 48]})
+    assert run(backend, mvtec, same).notes == run(backend, mvtec).notes
+    other = replace(RECIPE, training_set={"picture": [64, 49]})
+    assert run(backend, mvtec, other).notes[0].startswith("In 17 of 17 files the pictures are 48x64, those")
+
+
 def test_progress_counts_every_picture(backend: Backend, mvtec: Path) -> None:
     seen: list[tuple[int, int]] = []
     evaluate(backend, RECIPE, open_dataset(mvtec), lambda done, total: seen.append((done, total)))

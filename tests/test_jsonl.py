@@ -21,6 +21,16 @@ def test_the_documented_keys_are_the_code() -> None:
     assert re.findall(r"^\| `(\w+)` \|", section, re.M) == list(verdict_json(a_verdict(1)))
 
 
+def test_a_file_into_which_nothing_was_written_does_not_stay(tmp_path: Path) -> None:
+    """The story: a dry run left an empty verdicts.jsonl behind."""
+    path = tmp_path / "verdicts.jsonl"
+    open_output(f"jsonl:{path}").close()
+    assert not path.exists()
+    path.touch()
+    open_output(f"jsonl:{path}").close()
+    assert path.exists()  # it was there before us
+
+
 def test_a_verdict_as_an_object() -> None:
     verdict = replace(
         a_verdict(7, Outcome.FAIL), part_id=99, label="scratch", captured_ns=0, decided_ns=38_000_000

@@ -8,7 +8,6 @@ from calibration.normalisation import (
     Floats,
     cross_distances,
     fit_gaussian,
-    leave_one_out_distances,
     map_quantiles,
     score_weights,
 )
@@ -59,19 +58,29 @@ def test_a_channel_that_never_changes_gives_finite_distances() -> None:
     assert np.isfinite(fit_gaussian(train).distance(train)).all()
 
 
-# --- leave one out
+# --- cross-validated distances
 
 
 @pytest.mark.parametrize("shape", [(12, 30), (40, 5)])
-def test_leave_one_out_is_a_fit_without_each_row(shape: tuple[int, int]) -> None:
+def test_with_a_fold_for_each_picture_it_is_a_fit_without_each(shape: tuple[int, int]) -> None:
     x = features(*shape)
     brute = [peer_distances(np.delete(x, i, axis=0), x[i : i + 1])[0] for i in range(len(x))]
-    np.testing.assert_allclose(leave_one_out_distances(x), brute, rtol=1e-6)
+    np.testing.assert_allclose(cross_distances(x, len(x), len(x)), brute, rtol=1e-6)
 
 
 def test_a_row_left_out_lies_further_away_than_inside() -> None:
     x = features(20, 30)
-    assert (leave_one_out_distances(x) > fit_gaussian(x).distance(x)).all()
+    assert (cross_distances(x, 20, 20) > fit_gaussian(x).distance(x)).all()
+
+
+def test_a_pictures_variations_leave_with_it() -> None:
+    """Else every picture would know itself from its variation, and no good part would look new."""
+    x = features(24, 30)
+    varied = np.concatenate([x, x * 1.001])
+    np.testing.assert_allclose(
+        cross_distances(varied, 24), cross_distances(np.concatenate([x, x]), 24), rtol=0.2
+    )
+    assert (cross_distances(varied, 24) > fit_gaussian(varied).distance(x)).mean() > 0.9
 
 
 # --- quantiles and score
@@ -97,21 +106,3 @@ def test_a_typical_good_picture_scores_one() -> None:
 
 def test_without_a_distance_the_map_is_the_score() -> None:
     assert score_weights([2.0], [1.0]) == [0.5]
-
-
-# --- cross-validated distances
-
-
-def test_with_a_fold_for_each_picture_it_is_leave_one_out() -> None:
-    x = features(12, 30)
-    np.testing.assert_allclose(cross_distances(x, 12, folds=12), leave_one_out_distances(x))
-
-
-def test_a_pictures_variations_leave_with_it() -> None:
-    """Else every picture would know itself from its variation, and no good part would look new."""
-    x = features(24, 30)
-    varied = np.concatenate([x, x * 1.001])
-    np.testing.assert_allclose(
-        cross_distances(varied, 24), cross_distances(np.concatenate([x, x]), 24), rtol=0.2
-    )
-    assert (cross_distances(varied, 24) > fit_gaussian(varied).distance(x)).mean() > 0.9

@@ -334,6 +334,8 @@ def test_a_mask_may_be_of_the_picture_or_of_the_region(tmp_path: Path) -> None:
         (("--mask", "nowhere.png"), "no file of this name"),
         (("--mask", "{mask}"), "the mask is 50x40, not 320x320"),
         (("--mask", "{black}"), "nothing to look at"),
+        (("--mask", "{photograph}"), "a photograph, not a mask"),
+        (("--context-grid", "0"), "0 x 0 context places"),
         (("--align", "1,2,3"), "is not a region"),
         (("--align", "300,300,60,60", "--roi", "40,40,240,240"), "leaves the picture"),
         (("--align", "0,0,8,8", "--roi", "40,40,240,240"), "too small"),
@@ -346,7 +348,11 @@ def test_options_that_do_not_fit_are_refused_in_words(
 ) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), ring(40, 50))
     cv2.imwrite(str(tmp_path / "black.png"), ring() * 0)
-    named = [w.format(mask=tmp_path / "mask.png", black=tmp_path / "black.png") for w in words]
+    photograph = min(loose.rglob("*.png"))
+    named = [
+        w.format(mask=tmp_path / "mask.png", black=tmp_path / "black.png", photograph=photograph)
+        for w in words
+    ]
     result = CliRunner().invoke(
         app, ["train", str(loose), "--out", str(tmp_path / "m"), "--size", "64", *named]
     )

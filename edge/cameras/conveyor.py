@@ -36,7 +36,7 @@ from edge.frame import Pixels, Shot
 
 LENGTHS = {"freeze": 10, "black": 10, "blur": 10, "unplug": 2}
 GOOD = "good"
-_HINT = "See the head of edge/cameras/conveyor.py or docs/cameras.md for the exact form."
+_HINT = "Write for example conveyor:?seed=1&fps=10&defects=0.1 (docs/cameras.md has them all)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,11 @@ class Script:
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.seed, self.count, self.start) < 0 or not 0 <= self.fps <= 1000:
-            raise ValueError("seed, count, start and fps must not be negative, fps at most 1000")
+        for name in ("seed", "count", "start"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is below zero")
+        if not 0 <= self.fps <= 1000:
+            raise ValueError(f"fps={self.fps:g} is not between 0 and 1000")
         if not 0 <= self.defects <= 1:
             raise ValueError(f"defects={self.defects} is not between 0 and 1")
         if not self.kinds or not set(self.kinds) <= set(DEFECTS):
@@ -98,7 +101,7 @@ def parse_script(uri: str) -> Script:
     """Read a conveyor URI. Raises DataError naming what is wrong; an unknown word is an error."""
     given = dict(parse_qsl(uri.partition("?")[2], keep_blank_values=True))
     try:
-        return Script(**{name: _READ[name](value) for name, value in given.items()})
+        return Script(**{name: _read(name, text) for name, text in given.items()})
     except KeyError as error:
         raise DataError(f"{error} is not known, only {', '.join(_READ)}", uri, _HINT) from error
     except ValueError as error:
@@ -188,23 +191,28 @@ def _defocus(pixels: Pixels) -> Pixels:
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 9), np.uint8)
 
 
+def _read(name: str, text: str) -> Any:
+    read, wanted = _READ[name]
+    try:
+        return read(text)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{name}={text} is not {wanted}") from error
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
 def _faults(text: str) -> tuple[Fault, ...]:
-    try:
-        return tuple(Fault.parse(item) for item in text.split(","))
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"faults={text} is not KIND@PICTURE[:LENGTH], kinds {', '.join(LENGTHS)}") from error
+    return tuple(Fault.parse(item) for item in text.split(","))
 
 
-_READ: dict[str, Callable[[str], Any]] = {
-    "seed": int,
-    "count": int,
-    "start": int,
-    "fps": float,
-    "defects": float,
-    "kinds": _names,
-    "faults": _faults,
+_READ: dict[str, tuple[Callable[[str], Any], str]] = {
+    "seed": (int, "a whole number"),
+    "count": (int, "a whole number"),
+    "start": (int, "a whole number"),
+    "fps": (float, "a number"),
+    "defects": (float, "a number"),
+    "kinds": (_names, f"of {','.join(DEFECTS)}"),
+    "faults": (_faults, f"KIND@PICTURE[:LENGTH], kinds {', '.join(LENGTHS)}"),
 }

@@ -41,6 +41,7 @@ class JsonLines:
         self.uri = uri
         path = uri.partition(":")[2]
         self._own = path not in ("", "-")
+        self._made = Path(path) if self._own and not Path(path).exists() else None
         try:
             self._file: TextIO = Path(path).open("a", encoding="utf-8") if self._own else sys.stdout  # noqa: SIM115
         except OSError as error:
@@ -58,10 +59,15 @@ class JsonLines:
         """A file has no heartbeat."""
 
     def close(self) -> None:
-        """Close the file; the standard output stays open, it is not ours."""
+        """Close the file; the standard output stays open, it is not ours.
+
+        A file that we made and wrote nothing into goes: a dry run leaves nothing behind.
+        """
         if self._own:
             try:
                 self._file.close()
+                if self._made is not None and self._made.exists() and not self._made.stat().st_size:
+                    self._made.unlink()
             except OSError as error:
                 raise self._lost(error) from error
 

@@ -24,7 +24,7 @@ from edge.outputs import output_opener
 from edge.recipe import Recipe, load_pair
 from edge.station import Observer, Station
 from edge.verdict import Outcome, Reason, Verdict
-from edge.worker import InferenceWorker
+from edge.worker import HANG_S, InferenceWorker
 
 
 class Breakable:
@@ -59,11 +59,12 @@ def running(
     script: list[Shot | Exception],
     live: bool = False,
     observers: Sequence[Observer] = (),
+    hang_s: float = HANG_S,
     **changes: object,
 ) -> Iterator[tuple[Station, Breakable, list[Verdict]]]:
     engine, recipe, artefact = load_pair(toy_pair(folder, **changes))
     backend = Breakable(OnnxRuntimeBackend(engine, recipe.input_size))
-    worker = InferenceWorker(backend, recipe, artefact.sha256)
+    worker = InferenceWorker(backend, recipe, artefact.sha256, hang_s)
     verdicts: list[Verdict] = []
     camera = ScriptedCamera([*script, EndOfStream("done")], live=live)
     with Capture(lambda: camera, "script", Policy.EVERY) as capture:
@@ -86,18 +87,35 @@ def test_a_hung_backend_is_answered_at_the_deadline_and_its_late_answer_is_never
     tmp_path: Path,
 ) -> None:
     """The story: a driver hangs for seconds in the middle of a shift, then comes back with an old PASS."""
-    with running(tmp_path, [grey(60), grey(61), grey(62)], deadline_ms=80.0) as (station, backend, verdicts):
+    script = [grey(60), grey(61), grey(62)]
+    with running(tmp_path, script, hang_s=0.0, deadline_ms=80.0) as (station, backend, verdicts):
         backend.gate.clear()
         begun = time.monotonic()
         station.run(count=2)
         assert time.monotonic() - begun < 2.0
         assert [v.reason for v in verdicts] == [Reason.DEADLINE_MISSED, Reason.BACKEND_FAULT]
+        assert "hangs" in station.worker.last_error
         backend.gate.set()
         assert until(lambda: not station.worker.hangs)
         station.run()
         assert station.worker.late == 1
     assert [v.outcome for v in verdicts] == [Outcome.FAIL, Outcome.FAIL, Outcome.PASS]
     assert [v.frame_id for v in verdicts] == [1, 2, 3]
+
+
+def test_an_engine_that_is_slower_than_the_deadline_is_told_as_that(tmp_path: Path) -> None:
+    """The story: an engine with tiles took longer than the deadline; all that was said was BACKEND_FAULT."""
+    with running(tmp_path, [grey(60), grey(61), grey(62)], deadline_ms=60.0) as (station, backend, verdicts):
+        backend.gate.clear()
+        station.run(count=2)
+        assert [v.reason for v in verdicts] == [Reason.DEADLINE_MISSED, Reason.DEADLINE_MISSED]
+        assert "60 ms" in station.worker.last_error and "--deadline-ms" in station.worker.last_error
+        backend.gate.set()
+        assert until(lambda: not station.worker.hangs)
+        assert station.worker.last_error  # an answer that came too late is none
+        station.run()
+        assert station.worker.last_error == ""
+    assert [v.outcome for v in verdicts] == [Outcome.FAIL, Outcome.FAIL, Outcome.PASS]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Can a result be written where it is wanted? Asked before a long job, not at its end."""
+
+import tempfile
+from pathlib import Path
+
+from edge.errors import DataError
+
+
+def check_file(path: Path, option: str) -> None:
+    """Raises DataError where no file can be written at `path`, naming the option that gave it."""
+    if path.is_dir():
+        raise DataError("this is a folder", f"{option} {path}", f"Give a file, e.g. {path / 'report.html'}.")
+    if not path.parent.is_dir():
+        raise DataError("there is no such folder", f"{option} {path}", f"Make it: mkdir -p {path.parent}")
+    check_folder(path.parent, option)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raises DataError where no files can be written into `folder`; it need not be there yet."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        hint = "Give another folder, or check its rights and the free space."
+        raise DataError(f"cannot write here: {error.strerror}", f"{option} {folder}", hint) from error
