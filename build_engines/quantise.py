@@ -32,7 +32,7 @@ from edge.errors import RecipeError
 from edge.frame import Pixels
 
 RANGE_PICTURES = 12  # good ones, with two self-made anomalies of each: the range of every tensor
-SWEEP_PICTURES = 6  # the same, for the sweep: its errors are far apart
+SWEEP_PICTURES = 4  # the same, for the sweep: its errors are far apart
 CENTRE_PICTURES = 48  # good ones: what is typical of them in INT8
 # How a tensor's range comes from what it was seen to hold: ways to try, in this order.
 OBSERVERS: dict[str, tuple[CalibrationMethod, dict[str, Any]]] = {
@@ -107,6 +107,7 @@ def _candidate(
     in_float = stay_float(table, share)
     graph = quantised(model, ranges, in_float)
     recalibrate(graph, model, images[:CENTRE_PICTURES])
+    onnx.checker.check_model(graph, full_check=True)
     return graph, observer, in_float, table
 
 
@@ -144,7 +145,6 @@ def quantised(model: onnx.ModelProto, ranges: TensorsData, in_float: Sequence[st
     found.ir_version = IR_VERSION
     share_skips(found)
     quantiser.model.topological_sort()  # new nodes stand at the end
-    onnx.checker.check_model(found, full_check=True)
     return found
 
 
