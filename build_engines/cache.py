@@ -29,8 +29,8 @@ class PlanCache:
         if path.is_file():
             path.touch()  # the newest are kept
             return path.read_bytes()
-        say(f"building for SM {sm} with {builder.name}")
         self.folder.mkdir(parents=True, exist_ok=True)
+        say(f"building for SM {sm} with {builder.name}")
         timing = self.folder / f"{builder.name.replace(' ', '-')}.sm{sm}.timing"
         known = timing.read_bytes() if timing.is_file() else b""
         plan, measured = builder.build(model, sm, batch, known)

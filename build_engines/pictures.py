@@ -1,8 +1,8 @@
 """The good pictures that limits, INT8 ranges and the gate come from, read without torch.
 
 NAME.calibration.npz or calibration.npz    beside the ONNX, as `edge-inspect train` leaves it
---calibration-set DIR                      any set of good pictures, as the camera gives them; labelled
-                                           test pictures in it are for the gate
+--calibration-set DIR                      good pictures as the camera gives them, labelled test pictures
+                                           for the gate; of the set that was learnt from only the latter
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from calibration.dataset import load_images, open_dataset
+from calibration.dataset import dataset_digest, load_images, open_dataset
 from edge.errors import DataError, RecipeError
 from edge.frame import Pixels
 from edge.recipe import Recipe
@@ -31,10 +31,23 @@ class Calibration:
 
 def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | None) -> Calibration:
     """From `folder`, or from the file beside the engine. Raises InspectError."""
-    return _held_out(engine, recipe, view) if folder is None else _from_folder(folder, view)
+    if folder is None:
+        return Calibration(_held_out(engine, recipe, view))
+    dataset = open_dataset(folder)
+    paths = [*dataset.train, *dataset.validation]
+    # Limits that were set on what was learnt would come out too tight.
+    learnt = dataset_digest(paths) == recipe.training_set.get("sha256")
+    images = _held_out(engine, recipe, view) if learnt else load_images(paths, view)
+    if view.tiling is not None:  # a label is the whole picture's, not each tile's
+        return Calibration(images)
+    good, bad = (
+        load_images([t.path for t in dataset.test if (t.kind == "good") is wanted], view)
+        for wanted in (True, False)
+    )
+    return Calibration(images, good, bad)
 
 
-def _held_out(engine: Path, recipe: Recipe, view: View) -> Calibration:
+def _held_out(engine: Path, recipe: Recipe, view: View) -> Pixels:
     own = engine.with_name(f"{engine.stem}.{CALIBRATION_FILE}")
     path = own if own.is_file() else engine.with_name(CALIBRATION_FILE)
     hint = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."
@@ -51,16 +64,4 @@ def _held_out(engine: Path, recipe: Recipe, view: View) -> Calibration:
         raise DataError(what, str(path), hint)
     if digest and digest != recipe.training_set.get("sha256"):
         raise RecipeError("the calibration pictures are another model's", str(path), hint)
-    return Calibration(images)
-
-
-def _from_folder(folder: Path, view: View) -> Calibration:
-    dataset = open_dataset(folder)
-    images = load_images([*dataset.train, *dataset.validation], view)
-    if view.tiling is not None:  # a label is the whole picture's, not each tile's
-        return Calibration(images)
-    good, bad = (
-        load_images([t.path for t in dataset.test if (t.kind == "good") is wanted], view)
-        for wanted in (True, False)
-    )
-    return Calibration(images, good, bad)
+    return images

@@ -97,7 +97,8 @@ class _Source:
         result = self._gate.judge(graph.stand_in, precision)
         self._listener.judged(result)
         if not (result or self._options.force):
-            hint = f"{result.tolerance}. Try --fp16, another --calibration-set, or --force to keep it anyway."
+            other = "--fp16" if precision == "int8" else "another --calibration-set"
+            hint = f"{result.tolerance}. Try {other}, or --force to keep it anyway."
             raise RecipeError(f"{precision} judges otherwise than fp32: {result}", "accuracy gate", hint)
         return replace(graph, gate=result.verdict)
 

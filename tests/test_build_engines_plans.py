@@ -19,6 +19,7 @@ from plans import carried_folder, good_pictures, needs_rtx
 from typer.testing import CliRunner
 
 from build_engines.cli import app
+from calibration.dataset import dataset_digest
 from edge.backends import open_backend
 from edge.cli import app as edge_app
 from edge.errors import BackendFault
@@ -211,6 +212,21 @@ def test_a_calibration_set_takes_the_place_of_the_file(engine: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     assert made(out) == ["demo.fp32.sm89.plan", "demo.fp32.sm89.recipe.json"]
     assert load_pair(out / "demo.fp32.sm89.plan")[1].expected_false_rejects["pictures"] == 10
+
+
+def test_limits_are_not_set_on_the_pictures_that_were_learnt(engine: Path, tmp_path: Path) -> None:
+    """The story: --calibration-set with the training set made limits of learnt pictures: too low."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i, picture in enumerate(good_pictures(10, seed=5)):
+        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    recipe = load_recipe(recipe_path(engine))
+    learnt = {**recipe.training_set, "sha256": dataset_digest(list(pictures.iterdir()))}
+    save_recipe(replace(recipe, training_set=learnt), recipe_path(engine))
+    result = CliRunner().invoke(app, [str(engine), "--sm", "89", "--calibration-set", str(pictures)])
+    assert result.exit_code == 0, result.output
+    sealed = load_pair(engine.with_name("demo.fp32.sm89.plan"))[1]
+    assert sealed.expected_false_rejects["pictures"] == 12  # of the calibration file, not the 10 of the set
 
 
 def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
