@@ -1,0 +1,33 @@
+// The same block functions as plain loops on the CPU: for tests, where there is no GPU.
+#include <vector>
+
+#include "context.cuh"
+#include "places.cuh"
+#include "top_share.cuh"
+
+using namespace affinity;
+
+template <class Block>
+static void run_stage(const Problem& p, Stage stage, Block block) {
+  for (int picture = 0; picture < p.pictures; ++picture)
+    for (int i = 0; i < p.launches[stage].blocks; ++i) block(i, picture);
+}
+
+static std::vector<float> shared_memory(const Launch& launch) {
+  return std::vector<float>(launch.shared_bytes / sizeof(float));
+}
+
+extern "C" int affinity_problem_bytes() { return sizeof(Problem); }
+
+extern "C" int affinity_run(const Problem* p, void*) {
+  std::vector<float> means = shared_memory(p->launches[kContextStage]);
+  run_stage(*p, kContextStage, [&](int block, int picture) { context_block(*p, block, picture, means.data()); });
+  PlacesShared places;
+  run_stage(*p, kPlacesStage, [&](int block, int picture) { places_block(*p, block, picture, places); });
+  std::vector<float> rows = shared_memory(p->launches[kMapStage]);
+  Selection selection;
+  run_stage(*p, kMapStage, [&](int block, int picture) { map_block(*p, block, picture, rows.data(), selection); });
+  return 0;
+}
+
+extern "C" const char* affinity_error(int) { return ""; }
