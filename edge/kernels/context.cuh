@@ -75,13 +75,21 @@ DEVICE void share_squares(const Scale& s, const float* means, float* shares) {
   }
 }
 
-DEVICE void write_unit_vectors(const Scale& s, const float* means, const float* shares, Half* contexts) {
+// contexts (cells, padded_channels): one row of cells; behind the last row comes the padding, all 0, so that the next
+// launch may multiply whole tiles. The memory need not be prepared by anybody.
+DEVICE void write_unit_vectors(const Scale& s, int row, const float* means, const float* shares, Half* contexts) {
+  const bool is_last = row == s.cell_rows - 1;
+  const int cells = is_last ? s.padded_cells - row * s.cell_columns : s.cell_columns;
   each_thread(t, kContextThreads) {
-    for (int i = t; i < s.channels * s.cell_columns; i += kContextThreads) {
-      const int column = i / s.channels, channel = i % s.channels;
-      float squares = 0;
-      UNROLL for (int j = 0; j < kShares; ++j) squares += shares[column * kShares + j];
-      contexts[column * s.padded_channels + channel] = to_half(means[i] * inverse_norm(squares, s.channels));
+    for (int i = t; i < cells * s.padded_channels; i += kContextThreads) {
+      const int cell = i / s.padded_channels, channel = i % s.padded_channels;
+      float value = 0;
+      if (cell < s.cell_columns && channel < s.channels) {
+        float squares = 0;
+        UNROLL for (int j = 0; j < kShares; ++j) squares += shares[cell * kShares + j];
+        value = means[cell * s.channels + channel] * inverse_norm(squares, s.channels);
+      }
+      contexts[i] = to_half(value);
     }
   }
 }
@@ -92,12 +100,13 @@ DEVICE void context_block(const Problem& p, int block, int picture, float* share
   const Scale& s = p.scales[which.scale];
   const Half* maps = which.network == 0 ? s.teacher : s.globl;
   float *means = shared, *shares = shared + s.cell_columns * s.channels;
+  if (block == 0) each_thread(t, 1) p.tickets[picture] = 0;
   mean_cells(maps + static_cast<size_t>(picture) * s.channels * places_of(s), s, which.row, means);
   sync_block();
   share_squares(s, means, shares);
   sync_block();
-  Half* row = contexts_of(s, picture, which.network) + which.row * s.cell_columns * s.padded_channels;
-  write_unit_vectors(s, means, shares, row);
+  Half* contexts = contexts_of(s, picture, which.network) + which.row * s.cell_columns * s.padded_channels;
+  write_unit_vectors(s, which.row, means, shares, contexts);
 }
 
 }  // namespace affinity

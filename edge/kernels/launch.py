@@ -99,7 +99,7 @@ def run_on_host(
     networks = [[_flat(m) for m in maps] for maps in (teacher, globl, local)]
     check_maps(constants, pictures, networks)
     plan = Plan(constants, pictures)
-    scratch = np.zeros(plan.scratch_bytes, np.uint8)
+    scratch = np.full(plan.scratch_bytes, 255, np.uint8)  # NaN wherever something would be read unwritten
     anomaly_map = np.full((pictures, *constants.input_size), np.nan, np.float32)
     scores = np.full((pictures, PARTS), np.nan, np.float32)
     maps = Maps(*([None if m is None else m.ctypes.data for m in of] for of in networks))

@@ -22,7 +22,7 @@ struct Scale {
   const Half* local;    // null where the local student predicts nothing at this scale
   const float* gain;    // (kBranches, height * width): normalised error = error * gain - offset
   const float* offset;  // the same shape
-  Half* contexts;       // scratch (pictures, kNetworks, padded_cells, padded_channels), padding 0 for good
+  Half* contexts;       // scratch (pictures, kNetworks, padded_cells, padded_channels)
   float* sheets;        // scratch (pictures, kBranches, height * width): normalised errors
   int channels, padded_channels;
   int height, width;
@@ -43,7 +43,7 @@ struct Problem {
   float* map;             // out (pictures, input_height, input_width)
   float* scores;          // out (pictures, kParts)
   float* places;          // scratch (pictures, kParts, height * width of the finest): blurred map, local branch
-  unsigned* tickets;      // scratch (pictures), 0 before the first launch; every launch leaves it 0
+  unsigned* tickets;      // scratch (pictures): strips that are done
   float low[kBranches];   // of MapFusion: 0 of a branch
   float span[kBranches];  // its high - low
   float blur[2 * kMaxRadius + 1];

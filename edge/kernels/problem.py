@@ -125,8 +125,8 @@ class Maps:
 class Plan:
     """Where everything lies, in two pieces of memory that the caller provides.
 
-    `tables` uint8: gains and offsets, to be copied to the device once. `scratch_bytes`: to be set to 0 once;
-    one scratch serves one launch at a time.
+    `tables` uint8: gains and offsets, to be copied to the device once. `scratch_bytes`: whatever is in it; one
+    scratch serves one launch at a time.
     """
 
     def __init__(self, constants: Constants, pictures: int):

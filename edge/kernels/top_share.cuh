@@ -132,13 +132,12 @@ DEVICE void write_scores(const Problem& p, int picture, const Selection& shared)
   }
 }
 
-// Whether all other blocks of the picture have written their rows. The last one gets the ticket ready for next time.
+// Whether all other blocks of the picture have written their rows.
 DEVICE bool is_last(const Problem& p, int picture, Selection& shared) {
   publish();
   sync_block();
   each_thread(t, 1) {
     shared.last = add(&p.tickets[picture], 1) + 1 == static_cast<unsigned>(strips_of(p));
-    if (shared.last) p.tickets[picture] = 0;
   }
   sync_block();
   publish();
