@@ -1,4 +1,4 @@
-"""What the affinity kernel replaces, in PyTorch: the detector's own functions from the feature maps on."""
+"""The affinity kernel and what it replaces, both on PyTorch's tensors."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from distillation.affinity import affinity_error, squared_error
 from distillation.detector import Detector
+from edge.kernels.launch import Launcher, check_maps
+from edge.kernels.problem import PARTS, SCALES, Constants, Maps, Plan
 
 
 class AfterNetworks(nn.Module):
@@ -39,3 +41,36 @@ def student_maps(detector: Detector, pixels: Tensor) -> tuple[list[Tensor], list
     maps = detector.standardise(detector.teacher(pixels))
     globl, local = detector.globl(maps), detector.local(maps)
     return [m.half() for m in maps[: len(globl)]], [m.half() for m in globl], [m.half() for m in local]
+
+
+class KernelOnTorch:
+    """The kernel on a batch of maps in PyTorch's memory and on its current stream; one output, used again."""
+
+    def __init__(self, constants: Constants, pictures: int, launcher: Launcher, device: str = "cuda"):
+        """`device` "cpu" is for the host build."""
+        self.constants, self.launcher, self.device = constants, launcher, device
+        self.plan = Plan(constants, pictures)
+        self.tables = torch.from_numpy(self.plan.tables).to(device)
+        self.scratch = torch.empty(self.plan.scratch_bytes, dtype=torch.uint8, device=device)
+        self.map = torch.empty(pictures, *constants.input_size, device=device)
+        self.scores = torch.empty(pictures, PARTS, device=device)
+
+    def __call__(
+        self, teacher: Sequence[Tensor], globl: Sequence[Tensor], local: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """As `AfterNetworks`, maps in FP16. Raises BackendFault."""
+        given = iter(local)
+        networks = [teacher, globl, [next(given) if has else None for has in self.constants.local]]
+        check_maps(self.constants, self.plan.pictures, networks)
+        maps = Maps(
+            *([None if of[k] is None else of[k].data_ptr() for k in range(SCALES)] for of in networks)
+        )
+        memory = (x.data_ptr() for x in (self.tables, self.scratch, self.map, self.scores))
+        stream = torch.cuda.current_stream().cuda_stream if self.device == "cuda" else 0
+        self.launcher.run(self.plan.problem(maps, *memory), stream)
+        return self.map, self.scores
+
+    def poison(self) -> None:
+        """NaN in the output: what is not written is seen."""
+        self.map.fill_(torch.nan)
+        self.scores.fill_(torch.nan)

@@ -67,6 +67,16 @@ def test_the_kernel_agrees_with_float64(shape: dict[str, Any]) -> None:
         assert_agrees(*random_case(seed, **shape))
 
 
+@pytest.mark.parametrize("name", ["odd sides, odd channels", "raster that does not divide", "wide teacher"])
+def test_the_order_of_threads_and_blocks_changes_not_a_bit(name: str) -> None:
+    """A thread that reads in one phase what another writes there, or a block that waits for none: a race."""
+    constants, networks = random_case(7, **SHAPES[name])
+    for one, other in zip(
+        *(run_on_host(constants, *networks, last_first=o) for o in (False, True)), strict=True
+    ):
+        assert one.tobytes() == other.tobytes()
+
+
 def test_zero_vectors_have_no_direction() -> None:
     constants, networks = random_case(2, pictures=2)
     assert_agrees(constants, zeroed(networks, np.s_[:2, :]))

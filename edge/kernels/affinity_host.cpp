@@ -9,8 +9,7 @@ using namespace affinity;
 
 template <class Block>
 static void run_stage(const Problem& p, Stage stage, Block block) {
-  for (int picture = 0; picture < p.pictures; ++picture)
-    for (int i = 0; i < p.launches[stage].blocks; ++i) block(i, picture);
+  in_some_order(picture, p.pictures) in_some_order(i, p.launches[stage].blocks) block(i, picture);
 }
 
 static std::vector<float> shared_memory(const Launch& launch) {

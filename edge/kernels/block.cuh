@@ -76,8 +76,14 @@ using Sums = Matrix<float>;
 struct Left : Matrix<Half> {};
 struct Right : Matrix<Half> {};
 
-#define each_thread(t, n) for (int t = 0; t < (n); ++t)
-#define each_warp(w, n) for (int w = 0; w < (n); ++w)
+// Within a phase no thread may rely on another: with LAST_FIRST they run in the opposite order, to the same result.
+#ifdef LAST_FIRST
+#define in_some_order(i, n) for (int i = (n) - 1; i >= 0; --i)
+#else
+#define in_some_order(i, n) for (int i = 0; i < (n); ++i)
+#endif
+#define each_thread(t, n) in_some_order(t, n)
+#define each_warp(w, n) in_some_order(w, n)
 
 template <class T, int N = kMaxThreads>
 struct PerThread {

@@ -15,9 +15,13 @@ NVCC = ("nvcc", "-std=c++17", "-O3")
 GXX = ("g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 
 
-def host_library() -> Path:
-    """The kernel as plain loops on the CPU, a shared library. Raises BackendFault without g++."""
-    return compiled((*GXX, str(SOURCES / HOST)), "so")
+def host_library(last_first: bool = False) -> Path:
+    """The kernel as plain loops on the CPU, a shared library. Raises BackendFault without g++.
+
+    `last_first` runs threads and blocks in the opposite order: a race that one order hides shows then.
+    """
+    order = ("-DLAST_FIRST",) if last_first else ()
+    return compiled((*GXX, *order, str(SOURCES / HOST)), "so")
 
 
 def gpu_library(arch: str = "native") -> Path:

@@ -88,8 +88,9 @@ class PycudaModule:
 
 
 def run_on_host(
-    constants: Constants, teacher: Sequence[Halves], globl: Sequence[Halves], local: Sequence[Halves | None]
-) -> tuple[Floats, Floats]:
+    constants: Constants, teacher: Sequence[Halves], globl: Sequence[Halves],
+    local: Sequence[Halves | None], last_first: bool = False,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """The kernel's arithmetic on the CPU, slowly: for tests.
 
     Per scale float16 (pictures, channels, height, width), `local` None where it has no target -> anomaly map
@@ -104,7 +105,7 @@ def run_on_host(
     scores = np.full((pictures, PARTS), np.nan, np.float32)
     maps = Maps(*([None if m is None else m.ctypes.data for m in of] for of in networks))
     memory = (a.ctypes.data for a in (plan.tables, scratch, anomaly_map, scores))
-    SharedLibrary(host_library()).run(plan.problem(maps, *memory))
+    SharedLibrary(host_library(last_first)).run(plan.problem(maps, *memory))
     return anomaly_map, scores
 
 

@@ -125,7 +125,7 @@ class Maps:
 class Plan:
     """Where everything lies, in two pieces of memory that the caller provides.
 
-    `tables` uint8: gains and offsets, to be copied to the device once. `scratch_bytes`: whatever is in it; one
+    `tables` uint8: gains and offsets, to be copied to the device once. `scratch_bytes`: of any content; one
     scratch serves one launch at a time.
     """
 
