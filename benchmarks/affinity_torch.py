@@ -1,6 +1,7 @@
 """The affinity kernel and what it replaces, both on PyTorch's tensors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,9 @@ from torch import Tensor, nn
 
 from distillation.affinity import affinity_error, squared_error
 from distillation.detector import Detector
+from edge.kernels.constants import PARTS, SCALES, Constants
 from edge.kernels.launch import Launcher, check_maps
-from edge.kernels.problem import PARTS, SCALES, Constants, Maps, Plan
+from edge.kernels.problem import Maps, Plan
 
 
 class AfterNetworks(nn.Module):
@@ -66,9 +68,12 @@ class KernelOnTorch:
             *([None if of[k] is None else of[k].data_ptr() for k in range(SCALES)] for of in networks)
         )
         memory = (x.data_ptr() for x in (self.tables, self.scratch, self.map, self.scores))
-        stream = torch.cuda.current_stream().cuda_stream if self.device == "cuda" else 0
-        self.launcher.run(self.plan.problem(maps, *memory), stream)
+        self.launcher.run(self.plan.problem(maps, *memory), self._stream())
         return self.map, self.scores
+
+    def _stream(self) -> Any:
+        """PyTorch's, or None for its default stream, which is everybody's."""
+        return torch.cuda.current_stream().cuda_stream or None if self.device == "cuda" else None
 
     def poison(self) -> None:
         """NaN in the output: what is not written is seen."""

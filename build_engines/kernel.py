@@ -6,8 +6,7 @@ from torch import Tensor
 from distillation.detector import BRANCHES, Detector
 from distillation.students import SCALES
 from edge.errors import BackendFault
-from edge.kernels.problem import BRANCHES as KERNEL_BRANCHES
-from edge.kernels.problem import Constants, Floats
+from edge.kernels.constants import Constants, Floats
 
 
 def kernel_constants(detector: Detector) -> Constants:
@@ -33,7 +32,7 @@ def kernel_constants(detector: Detector) -> Constants:
 
 def _tables(detector: Detector, name: str, sizes: tuple[tuple[int, int], ...]) -> list[Floats]:
     """Per scale (branches, height, width), from one buffer per sheet."""
-    tables = [torch.zeros(KERNEL_BRANCHES, *size) for size in sizes]
+    tables = [torch.zeros(len(BRANCHES), *size) for size in sizes]
     globl = detector.globl.targets
     targets = {"local": detector.local.targets, "global": globl, "affinity": globl}
     sheets = [(b, k) for b, branch in enumerate(BRANCHES) for k in targets[branch]]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.kernels.problem import Constants
+from edge.kernels.constants import Constants
 
 Doubles = npt.NDArray[np.float64]
 Networks = tuple[list[Any], list[Any], list[Any]]  # teacher, global, local: per scale (B, C, h, w) or None

@@ -20,8 +20,8 @@ from distillation.model import load_model
 from distillation.train import TrainConfig
 from distillation.weights import new_teacher
 from edge.errors import BackendFault
+from edge.kernels.constants import Constants
 from edge.kernels.launch import run_on_host
-from edge.kernels.problem import Constants
 
 TOLERANCE = 1e-3  # of the map's unit and, where it is larger, of the value
 FP16 = 5e-3  # what rounding the maps to FP16 changes, in the same unit

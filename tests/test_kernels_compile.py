@@ -11,10 +11,10 @@ from affinity_reference import random_case
 
 from distillation.affinity import NORM_FLOOR
 from edge.errors import BackendFault
-from edge.kernels import problem
+from edge.kernels import constants as numbers
 from edge.kernels.compile import GPU, NVCC, SOURCES, compiled, gpu_library
 from edge.kernels.launch import KERNELS, SharedLibrary
-from edge.kernels.problem import Maps, Plan
+from edge.kernels.problem import ALIGNMENT, Maps, Plan
 
 ARCHS = ("sm_75", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
 REGISTERS = 65536  # of a multiprocessor, every one of these
@@ -55,9 +55,9 @@ def test_python_and_c_have_the_same_numbers() -> None:
     text = "".join(path.read_text("utf-8") for path in SOURCES.glob("*.cuh"))
     written = dict(re.findall(r"constexpr \w+ (k\w+) = ([\d.]+)", text))
     for python, name in NUMBERS.items():
-        assert int(written[name]) == getattr(problem, python), name
+        assert int(written[name]) == getattr(numbers, python), name
     tile, warp = int(written["kTile"]), int(written["kWarp"])
-    assert problem.PLACES // tile * warp == problem.PLACE_THREADS
+    assert numbers.PLACES // tile * warp == numbers.PLACE_THREADS
     assert float(written["kNormFloor"]) == NORM_FLOOR
 
 
@@ -104,7 +104,7 @@ def test_the_memory_is_laid_out_without_overlaps() -> None:
     sizes = [2 * 3 * 2 * s.padded_cells * s.padded_channels for s in made.scales]
     sizes += [4 * 3 * 3 * s.height * s.width for s in made.scales] + [4 * 3 * 2 * 256, 4 * 3]
     for start, size, following in zip(starts, sizes, starts[1:], strict=False):
-        assert start % problem.ALIGNMENT == 0 and start + size <= following
+        assert start % ALIGNMENT == 0 and start + size <= following
     gain = np.frombuffer(
         plan.tables.tobytes(), np.float32, count=3 * 64, offset=made.scales[1].gain - (1 << 20)
     )

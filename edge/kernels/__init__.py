@@ -2,7 +2,8 @@
 
 *.cuh                   what a block does, the same source for GPU and host
 affinity.cu             the three launches; affinity_host.cpp: the same as plain loops on the CPU
-problem.py compile.py   what it works on; what compiles it
+constants.py problem.py  what it must know of a detector; where everything lies in memory
+compile.py              what compiles it
 launch.py               the two ways to start it
 
 docs/kernels.md tells how it works.

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from edge.errors import BackendFault
 from edge.kernels.compile import cubin, gpu_library, host_library
-from edge.kernels.problem import PARTS, SCALES, Constants, Floats, Maps, Plan, Problem
+from edge.kernels.constants import PARTS, SCALES, Constants, Floats
+from edge.kernels.problem import Maps, Plan, Problem
 
 KERNELS = ("affinity_context", "affinity_places", "affinity_map")  # in the order of their launches
 
@@ -27,8 +28,11 @@ Halves = npt.NDArray[np.float16]
 class Launcher(Protocol):
     """What both ways have in common."""
 
-    def run(self, problem: Problem, stream: int = 0) -> None:
-        """Start the three launches on a CUDA stream's handle, without waiting. Raises BackendFault."""
+    def run(self, problem: Problem, stream: Any = None) -> None:
+        """Start the three launches on a stream, without waiting; None is the default stream.
+
+        A stream is a pycuda.driver.Stream or, for a SharedLibrary, a handle too. Raises BackendFault.
+        """
 
 
 def open_launcher() -> Launcher:
@@ -52,21 +56,23 @@ class SharedLibrary:
         if self._library.affinity_problem_bytes() != ctypes.sizeof(Problem):
             raise BackendFault("made from other sources", str(path), AGAIN)
 
-    def run(self, problem: Problem, stream: int = 0) -> None:
+    def run(self, problem: Problem, stream: Any = None) -> None:
         """See Launcher. The host's has finished when this returns."""
-        status = self._library.affinity_run(ctypes.byref(problem), stream)
+        status = self._library.affinity_run(ctypes.byref(problem), getattr(stream, "handle", stream))
         if status:
-            message = self._library.affinity_error(status).decode()
-            raise BackendFault(f"the kernel did not start: {message}", "GPU", "Restart the station.")
+            raise _not_started(self._library.affinity_error(status).decode())
 
 
 class PycudaModule:
-    """A cubin in pycuda's current context; streams are pycuda's handles."""
+    """A cubin in pycuda's current context."""
 
     def __init__(self) -> None:
-        import pycuda.driver as cuda
-
-        self._cuda = cuda
+        try:
+            import pycuda.driver as cuda
+        except ImportError as error:  # also where the driver's library is missing
+            hint = "Install the NVIDIA driver and: pip install 'edge-inspect[gpu]'"
+            raise BackendFault(f"pycuda cannot be used: {error}", "GPU", hint) from error
+        self._error = cuda.Error
         try:
             major, minor = cuda.Context.get_device().compute_capability()
             module = cuda.module_from_file(str(cubin(f"sm_{major}{minor}")))
@@ -74,17 +80,23 @@ class PycudaModule:
         except cuda.Error as error:
             hint = "Is there a GPU, and a pycuda context (import pycuda.autoprimaryctx)?"
             raise BackendFault(f"pycuda cannot load the kernel: {error}", "GPU", hint) from error
+        for kernel in self._kernels:
+            kernel.prepare([f"{ctypes.sizeof(Problem)}s"])  # the structure itself, by value
 
-    def run(self, problem: Problem, stream: int = 0) -> None:
+    def run(self, problem: Problem, stream: Any = None) -> None:
         """See Launcher."""
-        by_value = np.frombuffer(bytes(problem), f"V{ctypes.sizeof(problem)}")[0]
-        on = self._cuda.ExternalStream(stream) if stream else None
         try:
             for kernel, launch in zip(self._kernels, problem.launches, strict=True):
                 grid, block = (launch.blocks, problem.pictures), (launch.threads, 1, 1)
-                kernel(by_value, grid=grid, block=block, shared=launch.shared_bytes, stream=on)
-        except self._cuda.Error as error:
-            raise BackendFault(f"the kernel did not start: {error}", "GPU", "Restart the station.") from error
+                kernel.prepared_async_call(
+                    grid, block, stream, bytes(problem), shared_size=launch.shared_bytes
+                )
+        except self._error as error:
+            raise _not_started(str(error)) from error
+
+
+def _not_started(why: str) -> BackendFault:
+    return BackendFault(f"the kernel did not start: {why}", "GPU", "Restart the station.")
 
 
 def run_on_host(

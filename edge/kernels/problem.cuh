@@ -1,4 +1,4 @@
-// What the three kernels work on. `problem.py` has the same structures for Python: change both together.
+// What the three kernels work on. `problem.py` and `constants.py` have the same structures for Python: change both together.
 #pragma once
 
 #include "block.cuh"

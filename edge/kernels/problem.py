@@ -1,4 +1,4 @@
-"""What the affinity kernel works on: the detector's constants, and the structures of `problem.cuh`."""
+"""The structures of `problem.cuh` for Python, and where in memory everything lies."""
 
 import ctypes
 from collections.abc import Sequence
@@ -7,19 +7,18 @@ from itertools import accumulate
 from math import gcd
 
 import numpy as np
-import numpy.typing as npt
 
-from edge.errors import BackendFault
+from edge.kernels.constants import (
+    BRANCHES,
+    CHUNK,
+    CONTEXTS,
+    MAX_RADIUS,
+    NETWORKS,
+    PARTS,
+    SCALES,
+    Constants,
+)
 
-Floats = npt.NDArray[np.float32]
-
-# As in the .cuh files of the same names; tests compare the structures' sizes.
-SCALES, NETWORKS, BRANCHES, PARTS = 3, 2, 3, 2
-MAX_RADIUS = 8
-CONTEXT_THREADS, SHARES = 256, 16
-PLACES, CONTEXTS, CHUNK, PLACE_THREADS = 64, 64, 32, 128
-FUSE_THREADS, STRIP, REACH = 256, 8, 1
-SHARED_BYTES = 48 * 1024 - 8 * 1024  # what every GPU gives without being asked, less what the kernels declare
 VECTOR_BYTES = 16  # the widest load
 ALIGNMENT = 256  # bytes; what cudaMalloc promises, and more than any load here needs
 
@@ -54,59 +53,6 @@ class Problem(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("radius", "top", "pictures", "input_height", "input_width")),
         ("launches", Launch * 3),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Constants:
-    """What the detector has fitted, and the shapes of its maps. Scales run from the finest on.
-
-    gains, offsets: per scale float32 (3, height, width), of local, global and affinity branch (what the local
-    branch has at a scale without target is not looked at); low, span float32 (3,); blur float32 (2 r + 1,).
-    Raises BackendFault where the kernel is not made for it.
-    """
-
-    input_size: tuple[int, int]  # height, width in pixels
-    channels: tuple[int, ...]
-    sizes: tuple[tuple[int, int], ...]  # height, width in places
-    local: tuple[bool, ...]  # whether the local student has a target here
-    gains: Sequence[Floats]
-    offsets: Sequence[Floats]
-    low: Floats
-    span: Floats
-    blur: Floats
-    grid: int  # context places are cells of a grid x grid raster
-    top: int  # places whose mean is a score
-
-    def __post_init__(self) -> None:
-        height, width = self.sizes[0]
-        rows, columns = self.input_size
-        fits = len(self.sizes) == SCALES and rows % height == 0 and columns % width == 0 and any(self.local)
-        if not fits:
-            raise _refused(f"maps {self.sizes} of a picture of {self.input_size}, local targets {self.local}")
-        if len(self.blur) > 2 * MAX_RADIUS + 1:
-            raise _refused(f"a blur over {len(self.blur)} places, {2 * MAX_RADIUS + 1} at most")
-        for launch in self.launches():
-            if launch.shared_bytes > SHARED_BYTES:
-                raise _refused(f"{launch.shared_bytes} bytes of shared memory, {SHARED_BYTES} at most")
-
-    @property
-    def cells(self) -> list[tuple[int, int]]:
-        """Places (height, width) of a context place, per scale, as distillation/affinity.py cuts them."""
-        return [(max(1, h // self.grid), max(1, w // self.grid)) for h, w in self.sizes]
-
-    def launches(self) -> list[Launch]:
-        """Blocks of a picture, threads and bytes of shared memory of the three launches."""
-        rows = [h // ch for (h, _), (ch, _) in zip(self.sizes, self.cells, strict=True)]
-        columns = [w // cw for (_, w), (_, cw) in zip(self.sizes, self.cells, strict=True)]
-        cell_floats = max(n * (c + SHARES) for n, c in zip(columns, self.channels, strict=True))
-        tiles = sum(-(-h * w // PLACES) for h, w in self.sizes)
-        height, width = self.sizes[0]
-        strip_floats = 2 * (STRIP + 2 * REACH + len(self.blur) - 1) * width
-        return [
-            Launch(NETWORKS * sum(rows), CONTEXT_THREADS, 4 * cell_floats),
-            Launch(tiles, PLACE_THREADS, 0),
-            Launch(-(-height // STRIP), FUSE_THREADS, 4 * strip_floats),
-        ]
 
 
 @dataclass(frozen=True)
@@ -151,7 +97,7 @@ class Plan:
             map=anomaly_map, scores=scores, places=at[2 * SCALES], tickets=at[2 * SCALES + 1],
             low=tuple(c.low), span=tuple(c.span), blur=tuple(c.blur), radius=len(c.blur) // 2, top=c.top,
             pictures=self.pictures, input_height=c.input_size[0], input_width=c.input_size[1],
-            launches=tuple(c.launches()),
+            launches=tuple(Launch(*shape) for shape in c.launches()),
         )  # fmt: skip
 
     def _scale(self, k: int, maps: dict[str, int | None], tables: int, scratch: Sequence[int]) -> Scale:
@@ -182,8 +128,3 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 def _padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
-
-
-def _refused(what: str) -> BackendFault:
-    hint = "Run the ONNX engine instead, or train with the default detector."
-    return BackendFault(f"the affinity kernel is not made for {what}", "edge/kernels", hint)
