@@ -25,20 +25,20 @@ DEVICE CellRow cell_row_of(const Problem& p, int block) {
 }
 
 template <int count>
-DEVICE float sum_of_row(const Half* row, int width) {
+DEVICE float sum_of(const Half* from) {
+  const auto values = *reinterpret_cast<const Vector<count>*>(from);
   float sum = 0;
-  for (int i = 0; i < width; i += count) {
-    const auto values = *reinterpret_cast<const Vector<count>*>(row + i);
-    UNROLL for (int j = 0; j < count; ++j) sum += to_float(values.at[j]);
-  }
+  UNROLL for (int i = 0; i < count; ++i) sum += to_float(values.at[i]);
   return sum;
 }
 
 template <int count>
 DEVICE float sum_of_cell(const Half* corner, const Scale& s) {
   float sum = 0;
-  UNROLL_BY(4)  // independent loads in flight
-  for (int i = 0; i < s.cell_height; ++i) sum += sum_of_row<count>(corner + i * s.width, s.cell_width);
+  for (int x = 0; x < s.cell_width; x += count) {  // once, where a cell is as wide as a load
+    UNROLL_BY(8)  // loads on their way together
+    for (int y = 0; y < s.cell_height; ++y) sum += sum_of<count>(corner + y * s.width + x);
+  }
   return sum;
 }
 

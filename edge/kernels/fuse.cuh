@@ -8,22 +8,31 @@
 
 namespace affinity {
 
-constexpr int kFuseThreads = 256;  // four rows of 64 places at once
+constexpr int kAcross = 64, kDown = 4;  // threads side by side, and rows at once: a row of 256 x 256's finest map
+constexpr int kFuseThreads = kAcross * kDown;
 constexpr int kStrip = 8;          // rows of the finest map: 8 blocks a picture at 256 x 256, for batch 1
 constexpr int kReach = 1;          // rows that bilinear upsampling looks beyond the strip, on both sides
 
+// Every (row, column) of a raster, dealt out to the block's threads.
+#define each_place(row, column, rows, columns)                      \
+  each_thread(t, kFuseThreads)                                      \
+    for (int row = t / kAcross; row < (rows); row += kDown)         \
+      for (int column = t % kAcross; column < (columns); column += kAcross)
+
 // Where a bilinear sample lies: between two indices, `share` of the way to the second (torch's align_corners=False).
+// `step` is how far two samples lie apart.
 struct Between {
   int first, second;
   float share;
 };
 
-DEVICE Between between(int i, int size, int target_size) {
-  const float source = larger((i + 0.5f) * size / target_size - 0.5f, 0.0f);
+DEVICE Between between(int i, int size, float step) {
+  const float source = larger((i + 0.5f) * step - 0.5f, 0.0f);
   const int first = clamped(static_cast<int>(source), size);
   return {first, clamped(first + 1, size), source - first};
 }
 
+DEVICE float ratio(int a, int b) { return static_cast<float>(a) / b; }
 DEVICE float mixed(float a, float b, float share) { return (1 - share) * a + share * b; }
 
 // A sheet (height, width) at one place of the finest map.
@@ -47,7 +56,8 @@ DEVICE BranchErrors branch_errors(const Problem& p, int picture, int row, int co
   UNROLL_BY(1)  // twelve loads in flight are enough; all scales at once spill on sm_110
   for (int k = 0; k < kScales; ++k) {
     const Scale& s = p.scales[k];
-    const Between y = between(row, s.height, p.scales[0].height), x = between(column, s.width, p.scales[0].width);
+    const Between y = between(row, s.height, ratio(s.height, p.scales[0].height));
+    const Between x = between(column, s.width, ratio(s.width, p.scales[0].width));
     UNROLL for (int b = 0; b < kBranches; ++b)
       if (b != kLocal || s.local)
         errors.of[b] = larger(errors.of[b], upsampled(sheet_of(s, picture, b), s.width, y, x));
@@ -60,27 +70,22 @@ DEVICE BranchErrors branch_errors(const Problem& p, int picture, int row, int co
 DEVICE void fuse(const Problem& p, int strip, int picture, float* fused) {
   const int width = p.scales[0].width, height = p.scales[0].height;
   float* local = places_map_of(p, picture, kLocalPart);
-  each_thread(t, kFuseThreads) {
-    for (int i = t; i < strip_rows_of(p) * width; i += kFuseThreads) {
-      const int row = strip * kStrip - kReach - p.radius + i / width, column = i % width;
-      const BranchErrors errors = branch_errors(p, picture, clamped(row, height), column);
-      fused[i] = larger(larger(errors.of[kLocal], errors.of[kGlobal]), errors.of[kAffinity]);
-      const bool own = row >= strip * kStrip && row < strip * kStrip + kStrip && row < height;
-      if (own) local[row * width + column] = errors.of[kLocal];
-    }
+  each_place(i, column, strip_rows_of(p), width) {
+    const int own = i - kReach - p.radius, row = strip * kStrip + own;
+    const BranchErrors errors = branch_errors(p, picture, clamped(row, height), column);
+    fused[i * width + column] = larger(larger(errors.of[kLocal], errors.of[kGlobal]), errors.of[kAffinity]);
+    if (own >= 0 && own < kStrip && row < height) local[row * width + column] = errors.of[kLocal];
   }
 }
 
 // Along the rows: (strip rows, width) -> the same shape, edges repeated.
 DEVICE void blur_rows(const Problem& p, const float* from, float* to) {
   const int width = p.scales[0].width;
-  each_thread(t, kFuseThreads) {
-    for (int i = t; i < strip_rows_of(p) * width; i += kFuseThreads) {
-      const float* row = from + i / width * width;
-      float sum = 0;
-      for (int j = -p.radius; j <= p.radius; ++j) sum += p.blur[j + p.radius] * row[clamped(i % width + j, width)];
-      to[i] = sum;
-    }
+  each_place(row, column, strip_rows_of(p), width) {
+    float sum = 0;
+    for (int j = -p.radius; j <= p.radius; ++j)
+      sum += p.blur[j + p.radius] * from[row * width + clamped(column + j, width)];
+    to[row * width + column] = sum;
   }
 }
 
@@ -88,14 +93,12 @@ DEVICE void blur_rows(const Problem& p, const float* from, float* to) {
 DEVICE void blur_columns(const Problem& p, int strip, int picture, const float* from, float* to) {
   const int width = p.scales[0].width, height = p.scales[0].height;
   float* places = places_map_of(p, picture, kMapPart);
-  each_thread(t, kFuseThreads) {
-    for (int i = t; i < (kStrip + 2 * kReach) * width; i += kFuseThreads) {
-      float sum = 0;
-      for (int j = 0; j <= 2 * p.radius; ++j) sum += p.blur[j] * from[i + j * width];
-      to[i] = sum;
-      const int own = i / width - kReach, row = strip * kStrip + own;
-      if (own >= 0 && own < kStrip && row < height) places[row * width + i % width] = sum;
-    }
+  each_place(i, column, kStrip + 2 * kReach, width) {
+    float sum = 0;
+    for (int j = 0; j <= 2 * p.radius; ++j) sum += p.blur[j] * from[(i + j) * width + column];
+    to[i * width + column] = sum;
+    const int own = i - kReach, row = strip * kStrip + own;
+    if (own >= 0 && own < kStrip && row < height) places[row * width + column] = sum;
   }
 }
 
@@ -103,15 +106,13 @@ DEVICE void blur_columns(const Problem& p, int strip, int picture, const float* 
 DEVICE void write_map(const Problem& p, int strip, int picture, const float* blurred) {
   const int width = p.scales[0].width, height = p.scales[0].height;
   const int zoom = p.input_height / height, first_row = strip * kStrip * zoom;
-  const int rows = smaller(kStrip * zoom, p.input_height - first_row);
+  const float step_y = ratio(height, p.input_height), step_x = ratio(width, p.input_width);
   float* map = p.map + (static_cast<size_t>(picture) * p.input_height + first_row) * p.input_width;
-  each_thread(t, kFuseThreads) {
-    for (int i = t; i < rows * p.input_width; i += kFuseThreads) {
-      Between y = between(first_row + i / p.input_width, height, p.input_height);
-      y.first -= strip * kStrip - kReach;
-      y.second -= strip * kStrip - kReach;
-      map[i] = upsampled(blurred, width, y, between(i % p.input_width, width, p.input_width));
-    }
+  each_place(row, column, smaller(kStrip * zoom, p.input_height - first_row), p.input_width) {
+    Between y = between(first_row + row, height, step_y);
+    y.first -= strip * kStrip - kReach;
+    y.second -= strip * kStrip - kReach;
+    map[row * p.input_width + column] = upsampled(blurred, width, y, between(column, width, step_x));
   }
 }
 

@@ -27,9 +27,10 @@ struct PlaceSums {
   float global_error, local_error;  // squared differences from the teacher
 };
 
+enum Map { kTeacherMap, kGlobalMap, kLocalMap, kMaps };  // the first two are those with contexts
+
 struct Features {  // a chunk of maps (channel, place) and contexts (context place, channel)
-  alignas(32) Half maps[kNetworks][kChunk * kPlaceStride];
-  alignas(32) Half local[kChunk * kPlaceStride];
+  alignas(32) Half maps[kMaps][kChunk * kPlaceStride];
   alignas(32) Half contexts[kNetworks][kContexts * kChannelStride];
 };
 struct Cosines {  // products of one tile of contexts with each warp's places
@@ -62,60 +63,93 @@ DEVICE Tile tile_of(const Problem& p, int block) {
   return {scale, block * kPlaces};
 }
 
-// Eight places of one channel, 0 beyond the map's edge. `maps` is the picture's (channels, places).
-DEVICE Vector<kVector> eight_places(const Half* maps, const Scale& s, int channel, int place) {
+// Eight places of one channel, 0 beyond the map's edges and where there is no map. `map` is the picture's (channels,
+// places).
+template <bool wide>
+DEVICE Vector<kVector> eight_places(const Half* map, const Scale& s, int channel, int place) {
   Vector<kVector> values = {};
-  if (channel >= s.channels || place >= places_of(s)) return values;
-  const Half* from = maps + static_cast<size_t>(channel) * places_of(s) + place;
-  if (s.wide) return *reinterpret_cast<const Vector<kVector>*>(from);
-  UNROLL for (int i = 0; i < kVector; ++i)
-    if (place + i < places_of(s)) values.at[i] = from[i];
+  if (!map || channel >= s.channels || place >= places_of(s)) return values;
+  const Half* from = map + static_cast<size_t>(channel) * places_of(s) + place;
+  if constexpr (wide) {
+    values = *reinterpret_cast<const Vector<kVector>*>(from);
+  } else {
+    UNROLL for (int i = 0; i < kVector; ++i)
+      if (place + i < places_of(s)) values.at[i] = from[i];
+  }
   return values;
 }
 
-DEVICE void stage_map(const Half* maps, const Scale& s, int first_place, int first_channel, Half* to) {
-  constexpr int kAcross = kPlaces / kVector, kDown = kPlaceThreads / kAcross;
+// What a thread moves of a chunk: of maps every 16th channel, of contexts every 32nd context place.
+constexpr int kAcrossPlaces = kPlaces / kVector, kDownChannels = kPlaceThreads / kAcrossPlaces;
+constexpr int kAcrossChannels = kChunk / kVector, kDownContexts = kPlaceThreads / kAcrossChannels;
+struct Held {
+  Vector<kVector> maps[kMaps][kChunk / kDownChannels];
+  Vector<kVector> contexts[kNetworks][kContexts / kDownContexts];
+};
+
+// Where the block reads: its picture's maps, its contexts.
+struct Sources {
+  const Half* maps[kMaps];
+  const Half* contexts[kNetworks];
+};
+
+template <bool wide>
+DEVICE void fetch(const Scale& s, const Sources& from, int t, int first_place, int first_channel, Held& held) {
+  UNROLL for (int m = 0; m < kMaps; ++m)
+    UNROLL for (int i = 0; i < kChunk / kDownChannels; ++i)
+      held.maps[m][i] =
+          eight_places<wide>(from.maps[m], s, first_channel + t / kAcrossPlaces + i * kDownChannels,
+                             first_place + t % kAcrossPlaces * kVector);
+  UNROLL for (int n = 0; n < kNetworks; ++n)
+    UNROLL for (int i = 0; i < kContexts / kDownContexts; ++i) {
+      const int context = t / kAcrossChannels + i * kDownContexts, channel = t % kAcrossChannels * kVector;
+      held.contexts[n][i] = *reinterpret_cast<const Vector<kVector>*>(
+          from.contexts[n] + context * s.padded_channels + first_channel + channel);
+    }
+}
+
+DEVICE void keep(const Held& held, int t, Features& to) {
+  UNROLL for (int m = 0; m < kMaps; ++m)
+    UNROLL for (int i = 0; i < kChunk / kDownChannels; ++i) {
+      const int channel = t / kAcrossPlaces + i * kDownChannels, place = t % kAcrossPlaces * kVector;
+      *reinterpret_cast<Vector<kVector>*>(&to.maps[m][channel * kPlaceStride + place]) = held.maps[m][i];
+    }
+  UNROLL for (int n = 0; n < kNetworks; ++n)
+    UNROLL for (int i = 0; i < kContexts / kDownContexts; ++i) {
+      const int context = t / kAcrossChannels + i * kDownContexts, channel = t % kAcrossChannels * kVector;
+      *reinterpret_cast<Vector<kVector>*>(&to.contexts[n][context * kChannelStride + channel]) = held.contexts[n][i];
+    }
+}
+
+// All loads first, so that they are on their way together; then all stores.
+template <bool wide>
+DEVICE void stage(const Scale& s, const Sources& from, int first_place, int first_channel, Features& to) {
   each_thread(t, kPlaceThreads) {
-    const int place = t % kAcross * kVector;
-    UNROLL for (int c = t / kAcross; c < kChunk; c += kDown)
-      *reinterpret_cast<Vector<kVector>*>(to + c * kPlaceStride + place) =
-          eight_places(maps, s, first_channel + c, first_place + place);
+    Held held;
+    fetch<wide>(s, from, t, first_place, first_channel, held);
+    keep(held, t, to);
   }
 }
 
-DEVICE void stage_contexts(const Half* contexts, const Scale& s, int first_channel, Half* to) {
-  constexpr int kAcross = kChunk / kVector, kDown = kPlaceThreads / kAcross;
-  each_thread(t, kPlaceThreads) {
-    const int channel = t % kAcross * kVector;
-    UNROLL for (int g = t / kAcross; g < kContexts; g += kDown)
-      *reinterpret_cast<Vector<kVector>*>(to + g * kChannelStride + channel) =
-          *reinterpret_cast<const Vector<kVector>*>(contexts + g * s.padded_channels + first_channel + channel);
-  }
-}
-
-DEVICE void stage(const Scale& s, int picture, int first_place, int first_context, int channel, Features& to) {
-  const size_t from = static_cast<size_t>(picture) * s.channels * places_of(s);
-  stage_map(s.teacher + from, s, first_place, channel, to.maps[0]);
-  stage_map(s.globl + from, s, first_place, channel, to.maps[1]);
-  if (s.local) stage_map(s.local + from, s, first_place, channel, to.local);
-  for (int n = 0; n < kNetworks; ++n) {
-    const Half* contexts = contexts_of(s, picture, n) + first_context * s.padded_channels;
-    stage_contexts(contexts, s, channel, to.contexts[n]);
-  }
+DEVICE Sources sources_of(const Scale& s, int picture, int first_context) {
+  const size_t map = static_cast<size_t>(picture) * s.channels * places_of(s);
+  const int context = first_context * s.padded_channels;
+  return {{s.teacher + map, s.globl + map, s.local ? s.local + map : nullptr},
+          {contexts_of(s, picture, 0) + context, contexts_of(s, picture, 1) + context}};
 }
 
 DEVICE float square(float x) { return x * x; }
 
 // Channels beyond the last are 0 in every map, so they add nothing.
-DEVICE void add_up(const Features& chunk, bool has_local, PerThread<PlaceSums>& sums) {
+DEVICE void add_up(const Features& chunk, PerThread<PlaceSums>& sums) {
   each_thread(t, kPlaceThreads) {
     UNROLL for (int c = t / kPlaces; c < kChunk; c += kHalves) {
       const int i = c * kPlaceStride + t % kPlaces;
-      const float teacher = to_float(chunk.maps[0][i]), globl = to_float(chunk.maps[1][i]);
+      const float teacher = to_float(chunk.maps[kTeacherMap][i]), globl = to_float(chunk.maps[kGlobalMap][i]);
       sums[t].teacher += square(teacher);
       sums[t].globl += square(globl);
       sums[t].global_error += square(teacher - globl);
-      if (has_local) sums[t].local_error += square(teacher - to_float(chunk.local[i]));
+      sums[t].local_error += square(teacher - to_float(chunk.maps[kLocalMap][i]));  // without a target unused
     }
   }
 }
@@ -212,12 +246,16 @@ DEVICE void places_block(const Problem& p, int block, int picture, PlacesShared&
   PerThread<PlaceSums> sums = {};
   PerThread<float> disagreement = {};
   for (int context = 0; context < s.padded_cells; context += kContexts) {
+    const Sources sources = sources_of(s, picture, context);
     PerWarp<Products> products;
     clear(products);
     for (int channel = 0; channel < s.channels; channel += kChunk) {
-      stage(s, picture, tile.first, context, channel, shared.chunk);
+      if (s.wide)
+        stage<true>(s, sources, tile.first, channel, shared.chunk);
+      else
+        stage<false>(s, sources, tile.first, channel, shared.chunk);
       sync_block();
-      if (context == 0) add_up(shared.chunk, s.local != nullptr, sums);
+      if (context == 0) add_up(shared.chunk, sums);
       multiply(shared.chunk, products);
       sync_block();
     }
