@@ -14,4 +14,6 @@ extern "C" int affinity_run(const Problem* p, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-extern "C" const char* affinity_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+extern "C" const char* affinity_error(int error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}

@@ -5,23 +5,25 @@
 
 using namespace affinity;
 
-// Blocks that must fit on a multiprocessor side by side: enough loads in flight to hide the memory's latency, and
-// with these numbers nothing is spilled on any GPU that tests/test_kernels_compile.py names.
+// Blocks that must fit on a multiprocessor side by side: enough loads in flight to hide the memory's latency,
+// and with these numbers nothing is spilled on any GPU that tests/test_kernels_compile.py names.
 constexpr int kContextBlocks = 4, kPlaceBlocks = 3, kFuseBlocks = 4;
 
-// Plain names, so that whoever loads a cubin finds them. `__grid_constant__`: the problem stays in constant memory.
-extern "C" __global__ void __launch_bounds__(kContextThreads, kContextBlocks)
-    affinity_context(const __grid_constant__ Problem p) {
+// Plain names, so that whoever loads a cubin finds them. `__grid_constant__`: the problem stays in constant
+// memory.
+#define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
+
+KERNEL(kContextThreads, kContextBlocks) affinity_context(const __grid_constant__ Problem p) {
   extern __shared__ float shared[];
   context_block(p, blockIdx.x, blockIdx.y, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(kPlaceThreads, kPlaceBlocks) affinity_places(const __grid_constant__ Problem p) {
+KERNEL(kPlaceThreads, kPlaceBlocks) affinity_places(const __grid_constant__ Problem p) {
   __shared__ PlacesShared shared;
   places_block(p, blockIdx.x, blockIdx.y, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(kFuseThreads, kFuseBlocks) affinity_map(const __grid_constant__ Problem p) {
+KERNEL(kFuseThreads, kFuseBlocks) affinity_map(const __grid_constant__ Problem p) {
   extern __shared__ float rows[];
   __shared__ Selection selection;
   map_block(p, blockIdx.x, blockIdx.y, rows, selection);
@@ -45,4 +47,6 @@ extern "C" int affinity_run(const Problem* p, cudaStream_t stream) {
   return cudaSuccess;
 }
 
-extern "C" const char* affinity_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+extern "C" const char* affinity_error(int error) {
+  return cudaGetErrorString(static_cast<cudaError_t>(error));
+}

@@ -20,12 +20,12 @@ extern "C" int affinity_problem_bytes() { return sizeof(Problem); }
 
 extern "C" int affinity_run(const Problem* p, void*) {
   std::vector<float> means = shared_memory(p->launches[kContextStage]);
-  run_stage(*p, kContextStage, [&](int block, int picture) { context_block(*p, block, picture, means.data()); });
+  run_stage(*p, kContextStage, [&](int i, int picture) { context_block(*p, i, picture, means.data()); });
   PlacesShared places;
-  run_stage(*p, kPlacesStage, [&](int block, int picture) { places_block(*p, block, picture, places); });
+  run_stage(*p, kPlacesStage, [&](int i, int picture) { places_block(*p, i, picture, places); });
   std::vector<float> rows = shared_memory(p->launches[kMapStage]);
   Selection selection;
-  run_stage(*p, kMapStage, [&](int block, int picture) { map_block(*p, block, picture, rows.data(), selection); });
+  run_stage(*p, kMapStage, [&](int i, int picture) { map_block(*p, i, picture, rows.data(), selection); });
   return 0;
 }
 

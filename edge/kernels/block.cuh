@@ -1,9 +1,10 @@
 // A thread block, on the GPU or on the host.
 //
-// A block function is written as phases: `each_thread(t, n) { ... }` is what thread t of the first n does, then
-// `sync_block()`. On the GPU that is the usual code. On the host each phase is a loop over all its threads, so the
-// same source runs and is tested where there is no GPU. What a thread keeps from one phase to the next lives in
-// PerThread (PerWarp for the matrix unit's registers), what the block shares in an argument.
+// A block function is written as phases: `each_thread(t, n) { ... }` is what thread t of the first n does,
+// then `sync_block()`. On the GPU that is the usual code. On the host each phase is a loop over all its
+// threads, so the same source runs and is tested where there is no GPU. What a thread keeps from one phase to
+// the next lives in PerThread (PerWarp for the matrix unit's registers), what the block shares in an
+// argument.
 #pragma once
 
 #ifdef __CUDACC__
@@ -31,10 +32,11 @@ constexpr int kMaxThreads = 256;
 
 #ifdef __CUDACC__
 
+namespace wmma = nvcuda::wmma;
 using Half = __half;
-using Left = nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, kTile, kTile, kTile, Half, nvcuda::wmma::row_major>;
-using Right = nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, kTile, kTile, kTile, Half, nvcuda::wmma::row_major>;
-using Sums = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, kTile, kTile, kTile, float>;
+using Left = wmma::fragment<wmma::matrix_a, kTile, kTile, kTile, Half, wmma::row_major>;
+using Right = wmma::fragment<wmma::matrix_b, kTile, kTile, kTile, Half, wmma::row_major>;
+using Sums = wmma::fragment<wmma::accumulator, kTile, kTile, kTile, float>;
 
 #define each_thread(t, n) if (const int t = threadIdx.x; t < (n))
 #define each_warp(w, n) if (const int w = threadIdx.x / kWarp; w < (n))
@@ -57,12 +59,12 @@ DEVICE unsigned bits_of(float x) { return __float_as_uint(x); }
 DEVICE float float_of(unsigned bits) { return __uint_as_float(bits); }
 DEVICE float infinity() { return __int_as_float(0x7f800000); }
 
-DEVICE void clear(Sums& sums) { nvcuda::wmma::fill_fragment(sums, 0.0f); }
-DEVICE void load(Left& to, const Half* from, int stride) { nvcuda::wmma::load_matrix_sync(to, from, stride); }
-DEVICE void load(Right& to, const Half* from, int stride) { nvcuda::wmma::load_matrix_sync(to, from, stride); }
-DEVICE void multiply_add(Sums& sums, const Left& a, const Right& b) { nvcuda::wmma::mma_sync(sums, a, b, sums); }
+DEVICE void clear(Sums& sums) { wmma::fill_fragment(sums, 0.0f); }
+DEVICE void load(Left& to, const Half* from, int stride) { wmma::load_matrix_sync(to, from, stride); }
+DEVICE void load(Right& to, const Half* from, int stride) { wmma::load_matrix_sync(to, from, stride); }
+DEVICE void multiply_add(Sums& sums, const Left& a, const Right& b) { wmma::mma_sync(sums, a, b, sums); }
 DEVICE void store(float* to, const Sums& sums, int stride) {
-  nvcuda::wmma::store_matrix_sync(to, sums, stride, nvcuda::wmma::mem_row_major);
+  wmma::store_matrix_sync(to, sums, stride, wmma::mem_row_major);
 }
 
 #else
@@ -76,7 +78,8 @@ using Sums = Matrix<float>;
 struct Left : Matrix<Half> {};
 struct Right : Matrix<Half> {};
 
-// Within a phase no thread may rely on another: with LAST_FIRST they run in the opposite order, to the same result.
+// Within a phase no thread may rely on another: with LAST_FIRST they run in the opposite order, to the same
+// result.
 #ifdef LAST_FIRST
 #define in_some_order(i, n) for (int i = (n) - 1; i >= 0; --i)
 #else

@@ -1,8 +1,8 @@
 // First launch: each map's own context places, as unit vectors (distillation/affinity.py, context_places).
 //
-// One block makes one row of cells of one map. It holds all channels of its cells, so it can divide by their norm.
-// A thread reads whole rows of one cell and channel; its neighbours read the next cells, so 32-byte sectors
-// are used up whole.
+// One block makes one row of cells of one map. It holds all channels of its cells, so it can divide by their
+// norm. A thread reads whole rows of one cell and channel; its neighbours read the next cells, so 32-byte
+// sectors are used up whole.
 #pragma once
 
 #include "problem.cuh"
@@ -75,9 +75,10 @@ DEVICE void share_squares(const Scale& s, const float* means, float* shares) {
   }
 }
 
-// contexts (cells, padded_channels): one row of cells; behind the last row comes the padding, all 0, so that the next
-// launch may multiply whole tiles. The memory need not be prepared by anybody.
-DEVICE void write_unit_vectors(const Scale& s, int row, const float* means, const float* shares, Half* contexts) {
+// contexts (cells, padded_channels): one row of cells; behind the last row comes the padding, all 0, so that
+// the next launch may multiply whole tiles. The memory need not be prepared by anybody.
+DEVICE void write_unit_vectors(const Scale& s, int row, const float* means, const float* shares,
+                               Half* contexts) {
   const bool is_last = row == s.cell_rows - 1;
   const int cells = is_last ? s.padded_cells - row * s.cell_columns : s.cell_columns;
   each_thread(t, kContextThreads) {

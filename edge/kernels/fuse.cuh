@@ -1,17 +1,19 @@
 // Third launch: from normalised errors to the finished map (distillation/mapfusion.py).
 //
-// One block makes a strip of the map. It fuses the rows that it needs (its own, and those that blur and upsampling
-// reach), blurs them along both sides in shared memory and writes its rows of the map at the input's size.
+// One block makes a strip of the map. It fuses the rows that it needs (its own, and those that blur and
+// upsampling reach), blurs them along both sides in shared memory and writes its rows of the map at the
+// input's size.
 #pragma once
 
 #include "problem.cuh"
 
 namespace affinity {
 
-constexpr int kAcross = 64, kDown = 4;  // threads side by side, and rows at once: a row of 256 x 256's finest map
+constexpr int kAcross = 64;  // threads side by side: a row of the finest map of 256 x 256 pixels
+constexpr int kDown = 4;     // rows at once
 constexpr int kFuseThreads = kAcross * kDown;
-constexpr int kStrip = 8;          // rows of the finest map: 8 blocks a picture at 256 x 256, for batch 1
-constexpr int kReach = 1;          // rows that bilinear upsampling looks beyond the strip, on both sides
+constexpr int kStrip = 8;  // rows of the finest map: 8 blocks a picture at 256 x 256, for batch 1
+constexpr int kReach = 1;  // rows that bilinear upsampling looks beyond the strip, on both sides
 
 // Every (row, column) of a raster, dealt out to the block's threads.
 #define each_place(row, column, rows, columns)                      \
@@ -19,8 +21,8 @@ constexpr int kReach = 1;          // rows that bilinear upsampling looks beyond
     for (int row = t / kAcross; row < (rows); row += kDown)         \
       for (int column = t % kAcross; column < (columns); column += kAcross)
 
-// Where a bilinear sample lies: between two indices, `share` of the way to the second (torch's align_corners=False).
-// `step` is how far two samples lie apart.
+// Where a bilinear sample lies: between two indices, `share` of the way to the second (torch's
+// align_corners=False). `step` is how far two samples lie apart.
 struct Between {
   int first, second;
   float share;
@@ -38,8 +40,8 @@ DEVICE float mixed(float a, float b, float share) { return (1 - share) * a + sha
 // A sheet (height, width) at one place of the finest map.
 DEVICE float upsampled(const float* sheet, int width, const Between& y, const Between& x) {
   const float *above = sheet + y.first * width, *below = sheet + y.second * width;
-  return mixed(mixed(above[x.first], above[x.second], x.share), mixed(below[x.first], below[x.second], x.share),
-               y.share);
+  return mixed(mixed(above[x.first], above[x.second], x.share),
+               mixed(below[x.first], below[x.second], x.share), y.share);
 }
 
 DEVICE int strips_of(const Problem& p) { return (p.scales[0].height + kStrip - 1) / kStrip; }
@@ -66,7 +68,8 @@ DEVICE BranchErrors branch_errors(const Problem& p, int picture, int row, int co
   return errors;
 }
 
-// fused (strip rows, width): the largest branch, rows repeated beyond the map's edges. Keeps the local branch's rows.
+// fused (strip rows, width): the largest branch, rows repeated beyond the map's edges. Keeps the local
+// branch's rows.
 DEVICE void fuse(const Problem& p, int strip, int picture, float* fused) {
   const int width = p.scales[0].width, height = p.scales[0].height;
   float* local = places_map_of(p, picture, kLocalPart);
@@ -89,7 +92,8 @@ DEVICE void blur_rows(const Problem& p, const float* from, float* to) {
   }
 }
 
-// Down the columns: (strip rows, width) -> (kStrip + 2 * kReach, width). Keeps the strip's own rows for the score.
+// Down the columns: (strip rows, width) -> (kStrip + 2 * kReach, width). Keeps the strip's own rows for the
+// score.
 DEVICE void blur_columns(const Problem& p, int strip, int picture, const float* from, float* to) {
   const int width = p.scales[0].width, height = p.scales[0].height;
   float* places = places_map_of(p, picture, kMapPart);

@@ -1,4 +1,5 @@
-// What the three kernels work on. `problem.py` and `constants.py` have the same structures for Python: change both together.
+// What the three kernels work on. `problem.py` and `constants.py` have the same structures for Python: change
+// both together.
 #pragma once
 
 #include "block.cuh"
@@ -42,7 +43,7 @@ struct Problem {
   Scale scales[kScales];  // the finest first
   float* map;             // out (pictures, input_height, input_width)
   float* scores;          // out (pictures, kParts)
-  float* places;          // scratch (pictures, kParts, height * width of the finest): blurred map, local branch
+  float* places;          // scratch (pictures, kParts, finest height * width): blurred map, local branch
   unsigned* tickets;      // scratch (pictures): strips that are done
   float low[kBranches];   // of MapFusion: 0 of a branch
   float span[kBranches];  // its high - low

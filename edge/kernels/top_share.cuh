@@ -1,7 +1,8 @@
 // The end of the third launch: the mean of the largest places, exactly as torch's topk and mean.
 //
-// The picture's last block to finish its strip finds the k-th largest value of both maps by radix selection, eight
-// bits a round, and adds up what is larger. Which block is last changes nothing: sums have a fixed order.
+// The picture's last block to finish its strip finds the k-th largest value of both maps by radix selection,
+// eight bits a round, and adds up what is larger. Which block is last changes nothing: sums have a fixed
+// order.
 #pragma once
 
 #include "fuse.cuh"
@@ -52,7 +53,8 @@ DEVICE void count_digits(const Problem& p, int picture, int shift, Selection& sh
       const float* values = places_map_of(p, picture, m);
       for (int i = t; i < count; i += kFuseThreads) {
         const unsigned key = key_of(values[i]);
-        if (leading(key, shift) == leading(shared.prefix[m], shift)) add(&shared.bins[m][key >> shift & (kBins - 1)], 1);
+        const bool candidate = leading(key, shift) == leading(shared.prefix[m], shift);
+        if (candidate) add(&shared.bins[m][key >> shift & (kBins - 1)], 1);
       }
     }
   }
@@ -77,7 +79,8 @@ DEVICE unsigned above(const Selection& shared, int m, int bin) {
   return sum;
 }
 
-// The bin of the k-th largest key gives its next digit. `found` is kept apart, since others still read `wanted`.
+// The bin of the k-th largest key gives its next digit. `found` is kept apart, since others still read
+// `wanted`.
 DEVICE void pick_digit(int shift, Selection& shared) {
   PerThread<unsigned> found[kParts];
   each_thread(t, kBins) {
@@ -126,7 +129,7 @@ DEVICE void add_up_larger(const Problem& p, int picture, Selection& shared) {
 
 DEVICE void write_scores(const Problem& p, int picture, const Selection& shared) {
   each_thread(t, kParts) {
-    float sum = shared.wanted[t] * value_of(shared.prefix[t]);  // as many of the k-th value as are among the top
+    float sum = shared.wanted[t] * value_of(shared.prefix[t]);  // the k-th value, and others equal to it
     for (int i = 0; i < kFuseThreads; ++i) sum += shared.sums[t][i];
     p.scores[picture * kParts + t] = sum / p.top;
   }
