@@ -1,4 +1,5 @@
-// The same block functions as plain loops on the CPU: for tests, where there is no GPU.
+// The same block functions on the CPU: for tests, where there is no GPU. As plain loops (block_loops.cuh) or, with
+// REAL_THREADS, as threads and barriers (block_threads.cuh).
 #include <vector>
 
 #include "context.cuh"
@@ -9,7 +10,12 @@ using namespace affinity;
 
 template <class Block>
 static void run_stage(const Problem& p, Stage stage, Block block) {
-  in_some_order(picture, p.pictures) in_some_order(i, p.launches[stage].blocks) block(i, picture);
+  with_threads(p.launches[stage].threads, [&] {
+    in_some_order(picture, p.pictures) in_some_order(i, p.launches[stage].blocks) {
+      block(i, picture);
+      sync_block();  // what the block shared is free for the next one
+    }
+  });
 }
 
 static std::vector<float> shared_memory(const Launch& launch) {

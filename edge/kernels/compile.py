@@ -12,16 +12,15 @@ from edge.errors import BackendFault
 SOURCES = Path(__file__).parent
 GPU, HOST = "affinity.cu", "affinity_host.cpp"
 NVCC = ("nvcc", "-std=c++17", "-O3")
-GXX = ("g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+GXX = ("g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC")
 
 
-def host_library(last_first: bool = False) -> Path:
-    """The kernel as plain loops on the CPU, a shared library. Raises BackendFault without g++.
+def host_library(*flags: str, sources: Path = SOURCES) -> Path:
+    """The kernel on the CPU, a shared library, for tests. Raises BackendFault without g++.
 
-    `last_first` runs threads and blocks in the opposite order: a race that one order hides shows then.
+    Flags are -DLAST_FIRST (threads and blocks in the opposite order), -DREAL_THREADS, or the compiler's own.
     """
-    order = ("-DLAST_FIRST",) if last_first else ()
-    return compiled((*GXX, *order, str(SOURCES / HOST)), "so")
+    return compiled((*GXX, *flags, str(sources / HOST)), "so")
 
 
 def gpu_library(arch: str = "native") -> Path:
@@ -55,8 +54,9 @@ def compiled(command: tuple[str, ...], suffix: str) -> Path:
 
 def _digest(command: tuple[str, ...]) -> str:
     digest = hashlib.sha256(" ".join(command).encode())
-    for source in sorted(SOURCES.glob("*.c*")):
-        digest.update(source.read_bytes())
+    for folder in sorted({SOURCES, Path(command[-1]).parent}):
+        for source in sorted(folder.glob("*.c*")):
+            digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -101,9 +101,9 @@ def _not_started(why: str) -> BackendFault:
 
 def run_on_host(
     constants: Constants, teacher: Sequence[Halves], globl: Sequence[Halves],
-    local: Sequence[Halves | None], last_first: bool = False,
+    local: Sequence[Halves | None], library: Path | None = None,
 ) -> tuple[Floats, Floats]:  # fmt: skip
-    """The kernel's arithmetic on the CPU, slowly: for tests.
+    """The kernel's arithmetic on the CPU, slowly: for tests. `library`: another build of `host_library`.
 
     Per scale float16 (pictures, channels, height, width), `local` None where it has no target -> anomaly map
     float32 (pictures, H, W), scores float32 (pictures, 2): of map and local branch. Raises BackendFault.
@@ -117,7 +117,7 @@ def run_on_host(
     scores = np.full((pictures, PARTS), np.nan, np.float32)
     maps = Maps(*([None if m is None else m.ctypes.data for m in of] for of in networks))
     memory = (a.ctypes.data for a in (plan.tables, scratch, anomaly_map, scores))
-    SharedLibrary(host_library(last_first)).run(plan.problem(maps, *memory))
+    SharedLibrary(library or host_library()).run(plan.problem(maps, *memory))
     return anomaly_map, scores
 
 
