@@ -21,6 +21,7 @@ from affinity_torch import AfterNetworks, KernelOnTorch
 from gpu_timing import copy_bandwidth, gpu_facts, matrix_rate, seconds
 from record import save_result
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from build_engines.kernel import kernel_constants
@@ -61,7 +62,7 @@ def main() -> None:
     try:
         rows = measure(arguments.quick, console)
     except BackendFault as error:
-        console.print(f"[red]error[/]: {error}", markup=True, highlight=False)
+        console.print(f"[red]error[/]: {escape(str(error))}", highlight=False)
         sys.exit(1)
     engines = check_engines(console)
     if not arguments.quick:

@@ -10,6 +10,7 @@ Call = Callable[[], Any]
 
 REPEATS = 30  # medians of these
 WARM_UP = 5
+LEAST_CALLS = 20  # between two looks at the clock, which is not much finer than one call
 COPIED_BYTES = 1 << 30  # far beyond every cache
 PRODUCT_SIDE = 4096  # of the matrix product: fills the chip
 
@@ -22,6 +23,7 @@ def seconds(calls: Sequence[Call], graph: bool = True) -> float:
     for call in calls:  # also what a capture must not see: compiling, allocating
         call()
     torch.cuda.synchronize()
+    calls = [*calls] * max(1, LEAST_CALLS // len(calls))
     run = _captured(calls) if graph else _one_by_one(calls)
     times = [_timed(run) for _ in range(WARM_UP + REPEATS)]
     return median(times[WARM_UP:]) / len(calls)

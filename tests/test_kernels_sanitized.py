@@ -52,7 +52,10 @@ def test_no_barrier_is_missing() -> None:
 
 
 @pytest.mark.parametrize(("file", "barrier"), [("places.cuh", "sync_warp();"), ("fuse.cuh", "sync_block();")])
-def test_a_missing_barrier_would_be_found(file: str, barrier: str, tmp_path: Path) -> None:
+def test_a_missing_barrier_would_be_found(
+    file: str, barrier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is wrong must not stay
     preload = sanitizer("libtsan.so")
     wrong = changed(tmp_path, file, barrier, "")
     done = run(host_library(*THREADS, sources=wrong), preload)
@@ -65,7 +68,8 @@ def test_nothing_is_read_or_written_outside_its_memory() -> None:
     assert "agrees" in done.stdout
 
 
-def test_a_read_beyond_the_end_would_be_found(tmp_path: Path) -> None:
+def test_a_read_beyond_the_end_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     preload = sanitizer("libasan.so")
     wrong = changed(tmp_path, "chunk.cuh", "if (place + i < places_of(s)) values", "values")
     done = run(host_library(*MEMORY, sources=wrong), preload)

@@ -1,5 +1,5 @@
-// The same block functions on the CPU: for tests, where there is no GPU. As plain loops (block_loops.cuh) or, with
-// REAL_THREADS, as threads and barriers (block_threads.cuh).
+// The same block functions on the CPU: for tests, where there is no GPU. As plain loops (block_loops.cuh) or,
+// with REAL_THREADS, as threads and barriers (block_threads.cuh).
 #include <vector>
 
 #include "context.cuh"
