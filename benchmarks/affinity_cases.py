@@ -1,6 +1,7 @@
 """Detectors and maps to measure the affinity kernel on, and what it must at least do for them."""
 
 import copy
+from typing import Any
 
 import torch
 from affinity_torch import AfterNetworks, KernelOnTorch
@@ -22,10 +23,12 @@ def largest_error(kernel: KernelOnTorch, detector: Detector, maps: Maps) -> floa
     return float(torch.stack(errors).max())
 
 
-def fitted_detector(teacher: str) -> Detector:
-    """Random weights; the maps' constants as large as fitted ones."""
+def fitted_detector(teacher: str, **changes: Any) -> Detector:
+    """Random weights, the default configuration with changes; the maps' constants as large as fitted ones."""
     torch.manual_seed(0)
-    detector = Detector(new_teacher(teacher), DetectorConfig(teacher=teacher, deep_distance=False)).eval()
+    detector = Detector(
+        new_teacher(teacher), DetectorConfig(teacher=teacher, deep_distance=False, **changes)
+    ).eval()
     for name, table in detector.fusion.named_buffers():
         if name.startswith("gain"):
             table.uniform_(5, 15)

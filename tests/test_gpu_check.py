@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,8 +31,11 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the host build")
-def test_the_comparison_finds_agreement_and_its_absence() -> None:
-    detector = fitted_detector("efficientnet-lite0")
+@pytest.mark.parametrize(
+    "changes", [{}, {"local_student": "reverse", "context_grid": 5, "smoothing": 2.0, "top_share": 0.02}]
+)
+def test_the_comparison_finds_agreement_and_its_absence(changes: dict[str, Any]) -> None:
+    detector = fitted_detector("efficientnet-lite0", **changes)
     maps = random_maps(detector, 2, device="cpu")
     kernel = KernelOnTorch(kernel_constants(detector), 2, SharedLibrary(host_library()), device="cpu")
     with torch.inference_mode():
