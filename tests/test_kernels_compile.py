@@ -1,0 +1,112 @@
+"""The kernels compile for every GPU that is meant, with all they need in registers; C++ and Python agree."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affinity_reference import random_case
+
+from distillation.affinity import NORM_FLOOR
+from edge.errors import BackendFault
+from edge.kernels import constants as numbers
+from edge.kernels.compile import GPU, NVCC, SOURCES, compiled, gpu_library
+from edge.kernels.launch import KERNELS, SharedLibrary
+from edge.kernels.problem import ALIGNMENT, Maps, Plan
+
+SHARED = {"sm_75": 64, "sm_87": 164, "sm_89": 100, "sm_90": 228, "sm_110": 228, "sm_120": 100}  # KiB
+RESERVED = 1024  # bytes of it that the system takes from each block
+
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc (CUDA toolkit) here")
+
+
+@needs_nvcc
+@pytest.mark.parametrize("arch", SHARED)
+def test_nothing_is_spilled_and_two_blocks_fit_at_least(arch: str, tmp_path: Path) -> None:
+    command = [*NVCC, "--threads", "1", f"-arch={arch}", "-Xptxas", "-v", "-cubin", str(SOURCES / GPU)]
+    done = subprocess.run([*command, "-o", str(tmp_path / "a.cubin")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    reports = re.split(r"Compiling entry function '(\w+)'", done.stderr)[1:]
+    found = dict(zip(reports[::2], reports[1::2], strict=True))
+    assert sorted(found) == sorted(KERNELS)
+    shapes = dict(zip(KERNELS, random_case(0, **DEFAULT)[0].launches(), strict=True))
+    for name, report in found.items():
+        spilled = re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report
+        )
+        assert spilled is not None and set(spilled.groups()) == {"0"}, f"{name}: {spilled}"
+        declared = re.search(r"(\d+) bytes smem", report)
+        shared = (int(declared[1]) if declared else 0) + shapes[name].shared_bytes
+        assert shared <= 48 * 1024  # more would have to be asked for
+        assert 2 * (shared + RESERVED) <= SHARED[arch] * 1024, name
+
+
+DEFAULT = {"sizes": ((64, 64), (32, 32), (16, 16)), "channels": (24, 40, 112)}
+NUMBERS = {
+    "SCALES": "kScales", "NETWORKS": "kNetworks", "MAX_RADIUS": "kMaxRadius",
+    "CONTEXT_THREADS": "kContextThreads", "SHARES": "kShares", "PLACES": "kPlaces", "CONTEXTS": "kContexts",
+    "CHUNK": "kChunk", "STRIP": "kStrip", "REACH": "kReach",
+}  # fmt: skip
+
+
+def test_python_and_c_have_the_same_numbers() -> None:
+    text = "".join(path.read_text("utf-8") for path in SOURCES.glob("*.cuh"))
+    written = dict(re.findall(r"constexpr \w+ (k\w+) = ([\d.]+)", text))
+    for python, name in NUMBERS.items():
+        assert int(written[name]) == getattr(numbers, python), name
+    tile, warp = int(written["kTile"]), int(written["kWarp"])
+    assert numbers.PLACES // tile * warp == numbers.PLACE_THREADS
+    assert float(written["kNormFloor"]) == NORM_FLOOR
+
+
+@needs_nvcc
+def test_without_a_gpu_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("there is a GPU here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library = gpu_library("sm_90")
+    assert gpu_library("sm_90") == library  # made once
+    launcher = SharedLibrary(library)  # so the structures have the same size on both sides
+    plan = Plan(random_case(0)[0], 1)
+    nowhere = plan.problem(Maps((0, 0, 0), (0, 0, 0), (None, 0, 0)), 0, 0, 0, 0)
+    with pytest.raises(BackendFault, match="did not start"):
+        launcher.run(nowhere)
+
+
+def test_a_compiler_that_is_missing_or_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if shutil.which("g++"):
+        with pytest.raises(BackendFault, match=r"g\+\+ failed"):
+            compiled(("g++", "-no-such-option", str(SOURCES / "affinity_host.cpp")), "so")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackendFault, match="Install the CUDA toolkit"):
+        gpu_library()
+    assert not any((tmp_path / "edge-inspect").iterdir()), "something half-made was left"
+
+
+def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "affinity.so"
+    broken.write_bytes(b"half a library")
+    with pytest.raises(BackendFault, match="cannot be loaded"):
+        SharedLibrary(broken)
+
+
+def test_the_memory_is_laid_out_without_overlaps() -> None:
+    constants, _ = random_case(0, pictures=3)
+    plan = Plan(constants, 3)
+    made = plan.problem(Maps((16, 32, 48), (64, 80, 96), (None, 128, 144)), 1 << 20, 1 << 30, 4096, 8192)
+    starts = [s.contexts for s in made.scales] + [s.sheets for s in made.scales]
+    starts += [made.places, made.tickets, (1 << 30) + plan.scratch_bytes]
+    sizes = [2 * 3 * 2 * s.padded_cells * s.padded_channels for s in made.scales]
+    sizes += [4 * 3 * 3 * s.height * s.width for s in made.scales] + [4 * 3 * 2 * 256, 4 * 3]
+    for start, size, following in zip(starts, sizes, starts[1:], strict=False):
+        assert start % ALIGNMENT == 0 and start + size <= following
+    gain = np.frombuffer(
+        plan.tables.tobytes(), np.float32, count=3 * 64, offset=made.scales[1].gain - (1 << 20)
+    )
+    np.testing.assert_array_equal(gain, constants.gains[1].ravel())
