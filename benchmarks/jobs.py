@@ -25,7 +25,8 @@ TRAINING_CODE = ("distillation/*.py", "calibration/normalisation.py", "calibrati
                  "edge/view.py")  # fmt: skip
 JUDGING_CODE = ("build_engines/build.py", "build_engines/export.py", "build_engines/seal.py",
                 "calibration/evaluate.py", "calibration/figures.py", "calibration/localisation.py",
-                "calibration/*metrics.py", "calibration/thresholds.py", "benchmarks/judging.py", "edge/backends/ort.py")  # fmt: skip
+                "calibration/*metrics.py", "calibration/thresholds.py", "benchmarks/judging.py",
+                "edge/backends/ort.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
