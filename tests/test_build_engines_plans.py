@@ -106,7 +106,7 @@ def test_plans_and_recipes_stand_beside_the_onnx(built: tuple[Path, dict[str, ob
         and gate["precision"] == "fp16"
         and float(str(gate["score_correlation"])) > 0.9999
     )
-    assert gate["flip_rate"] == 0 and gate["int8_mac_share"] == 0
+    assert gate["flip_rate"] <= 0.005 and gate["int8_mac_share"] == 0
 
 
 def test_a_plan_on_a_machine_that_cannot_run_it_names_both_sides(

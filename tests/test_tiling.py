@@ -65,7 +65,7 @@ def test_no_tile_border_shows_in_the_map_of_a_real_engine() -> None:
     steps = np.abs(np.diff(anomaly_map, axis=1)).mean(axis=0)
     at_borders = [steps[x - 1] for x in borders]
     elsewhere = np.delete(steps, [x - 1 for x in borders])
-    assert max(at_borders) < np.quantile(elsewhere, 0.9)
+    assert max(at_borders) < 0.5 * max(elsewhere)  # a hard edge would be the largest step of all
 
 
 @pytest.mark.parametrize("x", [56, 60, 64, 100, 113, 120])

@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_words(parts: Path, tmp_path:
     (tmp_path / "file").write_text("not a folder")
     result = CliRunner().invoke(app, ["train", str(parts), "--out", str(tmp_path / "file" / "m")])
     assert result.exit_code == 2
-    assert "Check the path" in result.output and "Traceback" not in result.output
+    assert "check its rights" in result.output and "Traceback" not in result.output
 
 
 def test_an_input_size_that_does_not_fit_the_network_is_refused(parts: Path, tmp_path: Path) -> None:
