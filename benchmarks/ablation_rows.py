@@ -7,7 +7,7 @@ from typing import Any
 
 from distillation import affinity
 from distillation.detector import DetectorConfig
-from distillation.score import SCORE_FUSIONS, SOFT_MAXIMUM
+from distillation.score import SCORE_FUSIONS, SUM
 from distillation.train import TrainConfig
 
 DEFAULT = "default"
@@ -65,7 +65,7 @@ _FITTED = [
     *_rows("fusion", "fusion", {name: name for name in ("max", "sum", "reliability")}),
     Row("local not apart", {"local_apart": False}),
     *_rows("score", "score_fusion", {name: name for name in SCORE_FUSIONS}),
-    Row("soft maximum, local not apart", {"score_fusion": SOFT_MAXIMUM, "local_apart": False}),
+    Row("score sum, local not apart", {"score_fusion": SUM, "local_apart": False}),
     Row("without pooled distance", {"pooled_distance": False}),
     Row("without words", {"word_distance": False}),
     Row("without stride 32", {"deep_distance": False}),

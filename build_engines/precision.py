@@ -30,7 +30,7 @@ ISLANDS = (  # (operations, what they are here, why they are not in half)
      "they pass FP16's end on pictures unlike any part, which then have no score: seen"),
     (("Sqrt",), "norms, distances", "of sums beyond FP16's end: seen"),
     (("MatMul", "Gemm"), "affinity, words, Mahalanobis distances", "a GPU may add these up in FP16"),
-    (("Softmax", "Exp", "Log"), "words, soft maximum of the score", "exponentials end at e to the 11.1"),
+    (("Softmax", "Exp", "Log"), "words", "exponentials end at e to the 11.1"),
     (("Conv", "Pad"), "smoothing of the map", "one channel: nothing to gain"),
     (("TopK", "ReduceMax"), "fusion and score", "figures that meet a limit keep all their digits"),
 )  # fmt: skip

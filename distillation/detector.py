@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distillation.affinity import MEASURES, affinity_error
 from distillation.mapfusion import MapFusion
-from distillation.score import SUM, ScoreFusion
+from distillation.score import LENGTH, ScoreFusion
 from distillation.students import LOCAL_STUDENTS, SCALES, GlobalStudent
 from distillation.teacher import Teacher
 from distillation.wholes import Cells, Distance, WordHistogram, places_of, pooled
@@ -37,7 +37,7 @@ class DetectorConfig:
     pooled_distance: bool = True  # and the Mahalanobis distance of pooled teacher features
     word_distance: bool = True  # and that of the word histogram
     deep_distance: bool = True  # and that of the stride-32 map's quarters, where the teacher has one
-    score_fusion: str = SUM  # of the score's parts
+    score_fusion: str = LENGTH  # of the score's parts
     smoothing: float = 1.0  # standard deviation in places of the finest map
     top_share: float = 0.005  # the score is the mean of this share of the map's places
 

@@ -1,11 +1,10 @@
 """From several figures of one picture to its score: 1.0 is a typical good part, larger is worse.
 
-Each part (the map's worst places, the local student's, the distances of the whole) is a detector of its own,
-and all are equally wide on good parts. The soft maximum hears one that sees what no other does; the sum is
-not led astray by one that has a bad day, and so has the lighter tail on good parts (docs/method.md).
+Each part (the map's worst places, the local student's, the distances of the whole) is a detector of its own.
+They combine as independent distances do, by the root of their squares: one that sees what no other does is
+heard better than in a sum, and one with a bad day leads less astray than in a maximum (docs/method.md).
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 
 from calibration.normalisation import LEAST_SPREAD, score_weights
 
-SUM, SOFT_MAXIMUM = SCORE_FUSIONS = ("sum", "soft maximum")
+LENGTH, SUM = SCORE_FUSIONS = ("length", "sum")
+ORIGIN = 2.0  # standard deviations below a typical good part: as good as good parts get
 
 
 class ScoreFusion(nn.Module):
-    """Parts (B, n) -> score (B,). `fit` first; until then the score is the first part plus 1."""
+    """Parts (B, n) -> score (B,). `fit` first; until then only the first part counts."""
 
     def __init__(self, names: Sequence[str], kind: str):
         super().__init__()
@@ -28,15 +28,12 @@ class ScoreFusion(nn.Module):
         self.register_buffer("spread", torch.ones(()))  # their standard deviation, the same for all
 
     def forward(self, parts: Tensor) -> Tensor:
-        """(B, n) -> (B,)."""
+        """(B, n) -> (B,). A part that is no number makes a score that is none."""
         above = parts * self.weights - self.centres
         if self.kind == SUM:
             return 1 + above.sum(dim=1)
-        z = above / self.spread
-        # Log of sum of exponentials, written out: not every engine builder's own bears z = 100.
-        highest = z.amax(dim=1, keepdim=True)
-        soft = highest.squeeze(1) + (z - highest).exp().sum(dim=1).log()
-        return 1 + self.spread * (soft - math.log(len(self.names)))
+        from_origin = above / (self.spread * ORIGIN) + 1
+        return from_origin.square().mean(dim=1).sqrt()
 
     def fit(self, means: Sequence[float], spreads: Sequence[float]) -> dict[str, float]:
         """From mean and standard deviation of each part on good pictures. Returns the weights by name."""
