@@ -50,15 +50,22 @@ def build_engines(
         )
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
     sealer = Sealer(folder, _draft(detector.config, about), view, images, false_reject_rate)
+    forget(folder, about.name)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:
         found = quantise(model, pieces, Gate(model, gate_pictures(pieces), false_reject_rate), listener)
         listener.judged(found.gate)
         kept = found if force else found.accepted()
         yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict})
-    else:  # one of an earlier model would still be accepted beside the new engine
-        for path in (sealer.engine("int8"), recipe_path(sealer.engine("int8"))):
-            path.unlink(missing_ok=True)
+
+
+def forget(folder: Path, name: str) -> None:
+    """Remove the engines in lower precision of an earlier model: beside the new FP32 engine, each would still
+    be accepted with its own recipe."""
+    for pattern in (f"{name}.int8.onnx", f"{name}.*.sm*.plan"):
+        for engine in folder.glob(pattern):
+            recipe_path(engine).unlink(missing_ok=True)  # first: an engine without a recipe is refused
+            engine.unlink()
 
 
 def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixels) -> tuple[float, float]:

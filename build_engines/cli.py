@@ -114,13 +114,14 @@ def _results(
 
         check_folder(model, "model")
         by_hand = {engine: set_by_hand(engine) for engine in sorted(model.glob("*.onnx"))}
-        results = list(build_engines(model, options.false_reject_rate, int8, listener, options.force))
-        for result in results:
+        engine = model
+        for result in build_engines(model, options.false_reject_rate, int8, listener, options.force):
+            engine = engine if engine.suffix == ".onnx" else result.engine  # the first one is FP32
             yield result
             if again := by_hand.get(result.engine):
                 command = f"edge-inspect recipe {result.engine} {again}"
                 show_note(f"settings made by hand are gone; where they shall hold again: {command}")
-        model = results[0].engine
+        model = engine
     if wants_plans:
         from build_engines.plans import build_plans
 

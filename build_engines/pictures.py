@@ -5,13 +5,14 @@ NAME.calibration.npz or calibration.npz    beside the ONNX, as `edge-inspect tra
                                            for the gate; of the set that was learnt from only the latter
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
-from calibration.dataset import dataset_digest, load_images, open_dataset
+from calibration.dataset import MIN_HELD_OUT, dataset_digest, load_images, open_dataset
 from edge.errors import DataError, RecipeError
 from edge.frame import Pixels
 from edge.recipe import Recipe
@@ -56,8 +57,10 @@ def _held_out(engine: Path, recipe: Recipe, view: View) -> Pixels:
             images, digest = file["images"], str(file["training_set"]) if "training_set" in file else ""
     except FileNotFoundError as error:
         raise DataError("the calibration pictures are missing", str(path), hint) from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"the calibration pictures cannot be read: {error}", str(path), hint) from error
+    if len(images) < MIN_HELD_OUT:
+        raise DataError(f"there are {len(images)} calibration pictures", str(path), hint)
     if images.dtype != np.uint8 or images.shape[1:] != (*view.size, 3):
         wanted = " x ".join(map(str, (*view.size, 3)))
         what = f"the calibration pictures are {' x '.join(map(str, images.shape[1:]))}, not {wanted}"

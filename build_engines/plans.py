@@ -25,6 +25,7 @@ from edge.recipe import ENGINE_ENDING, Artefact, Recipe, load_pair, sha256_of
 from edge.tiling import MOST_TILES
 from edge.view import view_of
 
+GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
 BATCH = MOST_TILES  # pictures of one run at most: all tiles of a large one
 MOST_PIECES = 64  # of large held-out pictures: for the gate and for INT8
 
@@ -111,7 +112,7 @@ class _Source:
         self._listener.say(f"setting the limits of {graph.precision}")
         thresholds = sealer.limits(graph.stand_in)
         made_with = {"of": f"{self._engine.name} {sha256_of(self._engine)}"}
-        made_with |= {"gate": graph.gate} if graph.gate else {}
+        made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
         cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()
         for sm in sms:
             plan = cache.plan(model, builder, sm, BATCH, self._listener.say)

@@ -1,4 +1,4 @@
-"""From several figures of one picture to its score: 1.0 is a typical good part, larger is worse.
+"""From several figures of one picture to its score: 1.0 where all are typical of good parts, larger is worse.
 
 Each part (the map's worst places, the local student's, the distances of the whole) is a detector of its own.
 They combine as independent distances do, by the root of their squares: one that sees what no other does is
@@ -21,6 +21,8 @@ class ScoreFusion(nn.Module):
 
     def __init__(self, names: Sequence[str], kind: str):
         super().__init__()
+        if kind not in SCORE_FUSIONS:
+            raise ValueError(f"score fusion {kind!r}: known are {', '.join(SCORE_FUSIONS)}")
         self.names, self.kind = tuple(names), kind
         n = len(self.names)
         self.register_buffer("weights", torch.eye(n)[0])

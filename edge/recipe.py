@@ -174,7 +174,7 @@ def dumps(recipe: Recipe) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write beside, flush to disk, rename. Raises OSError naming `path`, and then leaves nothing behind."""
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")  # two at once must not write one file
     try:
         with temporary.open("wb") as file:
             file.write(data)
