@@ -235,7 +235,7 @@ def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
     for tensor in spoilt.graph.initializer:
         if tensor.name.endswith("conv.weight"):
             weights = onnx.numpy_helper.to_array(tensor)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weights * 16) / 16, tensor.name))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weights * 64) / 64, tensor.name))
     beside = engine.with_name("demo.int8.onnx")
     onnx.save(spoilt, beside)
     shutil.copy(recipe_path(engine), recipe_path(beside))
