@@ -87,7 +87,7 @@ def test_in_fp16_the_shipped_detector_scores_as_in_fp32(detector: onnx.ModelProt
     (maps, scores), (half_maps, half_scores) = (
         run_graph(model, pictures) for model in (detector, emulated(to_half(detector).model))
     )
-    assert 0 < np.abs(half_scores / scores - 1).max() < 2e-2
+    assert 0 < np.abs(half_scores / scores - 1).max() < 0.1  # of a good part: the limit stands at 3
     assert 0 < np.sqrt(np.mean((maps - half_maps) ** 2)) < 2e-2
 
 
