@@ -1,7 +1,7 @@
 """`build-engines`: from a trained model folder, or from an ONNX engine, to engines."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,50 +28,59 @@ PLANS = "TensorRT plans"
 SHOWN = 16  # convolutions: the others bear INT8 well
 
 
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(help="Model folder as `edge-inspect train` writes it; or its .onnx (no torch needed)."),
+]
+FalseRejectsOption = Annotated[
+    float, typer.Option(help="Share of good parts that may be stopped; sets the limits.", min=1e-5, max=0.2)
+]
+Int8Option = Annotated[
+    bool, typer.Option("--int8", help="Also build NAME.int8.onnx, or the plan in INT8 (explicit Q/DQ).")
+]
+Fp16Option = Annotated[
+    bool, typer.Option("--fp16", help="FP16 plan, FP32 where needed.", rich_help_panel=PLANS)
+]
+BestOption = Annotated[
+    bool,
+    typer.Option("--best", help="INT8 plan if it judges as FP32 does, else FP16.", rich_help_panel=PLANS),
+]
+SmOption = Annotated[
+    str, typer.Option(help="GPUs: 86,89,120 for SM 8.6, ... Default: this one.", rich_help_panel=PLANS)
+]
+RuntimeOption = Annotated[
+    str, typer.Option(help="tensorrt or tensorrt-rtx. Default: what is installed.", rich_help_panel=PLANS)
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Folder for the plans. Default: beside the ONNX.", rich_help_panel=PLANS)
+]
+CalibrationSetOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Good pictures for limits, INT8 and gate. Default: held-out ones.", rich_help_panel=PLANS
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the accuracy gate's figures as JSON.", rich_help_panel=PLANS)
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Keep a plan that the gate refuses.", rich_help_panel=PLANS)
+]
+
+
 @app.command()
 def build(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            help="Model folder, as `edge-inspect train` writes it; or its .onnx (no torch needed)."
-        ),
-    ],
-    false_rejects: Annotated[
-        float,
-        typer.Option(help="Share of good parts that may be stopped; sets the limits.", min=1e-5, max=0.2),
-    ] = FALSE_REJECT_RATE,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Also build NAME.int8.onnx, or the plan in INT8 (explicit Q/DQ).")
-    ] = False,
-    fp16: Annotated[
-        bool, typer.Option("--fp16", help="FP16 plan, FP32 where needed.", rich_help_panel=PLANS)
-    ] = False,
-    best: Annotated[
-        bool,
-        typer.Option("--best", help="INT8 plan if it judges as FP32 does, else FP16.", rich_help_panel=PLANS),
-    ] = False,
-    sm: Annotated[
-        str, typer.Option(help="GPUs: 86,89,120 for SM 8.6, ... Default: this one.", rich_help_panel=PLANS)
-    ] = "",
-    runtime: Annotated[
-        str, typer.Option(help="tensorrt or tensorrt-rtx. Default: what is installed.", rich_help_panel=PLANS)
-    ] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the plans. Default: beside the ONNX.", rich_help_panel=PLANS),
-    ] = None,
-    calibration_set: Annotated[
-        Path | None,
-        typer.Option(
-            help="Good pictures for limits, INT8 and gate. Default: held-out ones.", rich_help_panel=PLANS
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the accuracy gate's figures as JSON.", rich_help_panel=PLANS)
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Keep a plan that the gate refuses.", rich_help_panel=PLANS)
-    ] = False,
+    model: ModelArgument,
+    false_rejects: FalseRejectsOption = FALSE_REJECT_RATE,
+    int8: Int8Option = False,
+    fp16: Fp16Option = False,
+    best: BestOption = False,
+    sm: SmOption = "",
+    runtime: RuntimeOption = "",
+    out: OutOption = None,
+    calibration_set: CalibrationSetOption = None,
+    as_json: JsonOption = False,
+    force: ForceOption = False,
     version: VersionOption = False,
 ) -> None:
     """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe.
@@ -82,20 +91,12 @@ def build(
     with plain_errors(), console.status("loading") as status:
         from build_engines.plans import PlanOptions
 
-        is_onnx = model.suffix == ".onnx"
         options = PlanOptions(
-            _precisions(fp16, int8, best),
-            false_rejects,
-            best,
-            _targets(sm),
-            runtime,
-            out,
-            calibration_set,
-            force,
-        )
-        wants_plans = is_onnx or fp16 or best or bool(sm or runtime)
-        listener = _Screen(console, status, as_json)
-        for result in _results(model, options, int8, wants_plans, listener):
+            _precisions(fp16, int8, best), false_rejects, best=best, sms=_targets(sm), runtime=runtime,
+            out=out, calibration_set=calibration_set, force=force,
+        )  # fmt: skip
+        wants_plans = model.suffix == ".onnx" or fp16 or best or bool(sm or runtime)
+        for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):
             _show(console, result)
 
 
@@ -108,24 +109,31 @@ def _results(
 
         open_builder(options.runtime).targets(options.sms)  # what cannot work is said before the long part
     if model.suffix != ".onnx":
-        from build_engines.build import build_engines
-        from edge.paths import check_folder
-        from edge.settings import set_by_hand
-
-        check_folder(model, "model")
-        by_hand = {engine: set_by_hand(engine) for engine in sorted(model.glob("*.onnx"))}
-        engine = model
-        for result in build_engines(model, options.false_reject_rate, int8, listener, options.force):
-            engine = engine if engine.suffix == ".onnx" else result.engine  # the first one is FP32
-            yield result
-            if again := by_hand.get(result.engine):
-                command = f"edge-inspect recipe {result.engine} {again}"
-                show_note(f"settings made by hand are gone; where they shall hold again: {command}")
-        model = engine
+        model = yield from _onnx_engines(model, options, int8, listener)
     if wants_plans:
         from build_engines.plans import build_plans
 
         yield from build_plans(model, options, listener)
+
+
+def _onnx_engines(
+    folder: Path, options: "PlanOptions", int8: bool, listener: "_Screen"
+) -> Generator["BuildResult", None, Path]:
+    """The ONNX engines of a model folder; returns the FP32 one's path."""
+    from build_engines.build import build_engines
+    from edge.paths import check_folder
+    from edge.settings import set_by_hand
+
+    check_folder(folder, "model")
+    by_hand = {engine: set_by_hand(engine) for engine in sorted(folder.glob("*.onnx"))}
+    built = []
+    for result in build_engines(folder, options.false_reject_rate, int8, listener, options.force):
+        built.append(result.engine)
+        yield result
+        if again := by_hand.get(result.engine):
+            command = f"edge-inspect recipe {result.engine} {again}"
+            show_note(f"settings made by hand are gone; where they shall hold again: {command}")
+    return built[0]
 
 
 def _precisions(fp16: bool, int8: bool, best: bool) -> tuple[str, ...]:

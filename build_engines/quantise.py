@@ -25,7 +25,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from build_engines.gate import Gate, GateResult
 from build_engines.graph import INPUT, IR_VERSION, producers
 from build_engines.listener import Listener
-from build_engines.recalibrate import recalibrate
+from build_engines.recalibrate import GoodParts
 from build_engines.sensitivity import Say, Sensitivity, sensitivities, stay_float
 from calibration.selfmade import make_anomalies
 from edge.errors import RecipeError
@@ -59,7 +59,7 @@ class Quantised:
             return self
         worst = "; ".join(f"{row.name} {row.weights}: score {row.score_error:.3f}" for row in self.table[:5])
         what = f"INT8 judges otherwise than FP32: {self}. Errors with this one alone in INT8: {worst}"
-        hint = f"{self.gate.tolerance}. Use FP16, give more pictures with --calibration-set, or --force it."
+        hint = f"{self.gate.tolerance}. Use the FP32 engine or an FP16 plan (--fp16), or --force it."
         raise RecipeError(what, "accuracy gate", hint)
 
     def __str__(self) -> str:
@@ -73,42 +73,40 @@ def quantise(model: onnx.ModelProto, images: Pixels, gate: Gate, listener: Liste
 
     `images` uint8 (N, H, W, 3) are held-out good pictures.
     """
-    for graph, observer, in_float, table in _candidates(model, images, listener.say):
-        listener.say(f"INT8 with {len(in_float)} of {len(table)} convolutions in float: comparing with FP32")
-        found = Quantised(graph, observer, in_float, table, gate.judge(graph, "int8"))
+    good = GoodParts(model, images[:CENTRE_PICTURES])
+    for sweep, share in _tries(model, images, listener.say):
+        in_float = stay_float(sweep.table, share)
+        graph = quantised(model, sweep.ranges, in_float)
+        good.recalibrate(graph)
+        onnx.checker.check_model(graph, full_check=True)
+        listener.say(f"INT8 with {len(in_float)} convolutions in float: comparing with FP32")
+        found = Quantised(graph, sweep.observer, in_float, sweep.table, gate.judge(graph, "int8"))
         if found.gate:
             break
     listener.sensitivities(found.table, found.in_float)
     return found
 
 
-def _candidates(
-    model: onnx.ModelProto, images: Pixels, say: Say
-) -> Iterator[tuple[onnx.ModelProto, str, tuple[str, ...], list[Sensitivity]]]:
-    """Graphs to be judged, those with most INT8 first: graph, observer, what is in float, the table."""
-    tables = []
+@dataclass(frozen=True)
+class _Sweep:
+    """One observer's ranges, and how each convolution bears INT8 with them."""
+
+    observer: str
+    ranges: TensorsData
+    table: list[Sensitivity]
+
+
+def _tries(model: onnx.ModelProto, images: Pixels, say: Say) -> Iterator[tuple[_Sweep, float]]:
+    """What to try: ranges, and the share of the work that may stay in float; most INT8 first."""
+    sweeps = []
     for observer in OBSERVERS:
         say(f"INT8: ranges by {observer}")
         ranges = observed_ranges(model, _with_anomalies(images, RANGE_PICTURES), observer)
-        table = sensitivities(
-            model, partial(quantised, model, ranges), _with_anomalies(images, SWEEP_PICTURES), say
-        )
-        tables.append((observer, ranges, table))
-        yield _candidate(model, images, observer, ranges, table, FLOAT_SHARES[0])
-    for share in FLOAT_SHARES[1:]:
-        for observer, ranges, table in tables:
-            yield _candidate(model, images, observer, ranges, table, share)
-
-
-def _candidate(
-    model: onnx.ModelProto, images: Pixels, observer: str, ranges: TensorsData, table: list[Sensitivity],
-    share: float,
-) -> tuple[onnx.ModelProto, str, tuple[str, ...], list[Sensitivity]]:  # fmt: skip
-    in_float = stay_float(table, share)
-    graph = quantised(model, ranges, in_float)
-    recalibrate(graph, model, images[:CENTRE_PICTURES])
-    onnx.checker.check_model(graph, full_check=True)
-    return graph, observer, in_float, table
+        pictures = _with_anomalies(images, SWEEP_PICTURES)
+        table = sensitivities(model, partial(quantised, model, ranges), pictures, say)
+        sweeps.append(_Sweep(observer, ranges, table))
+        yield sweeps[-1], FLOAT_SHARES[0]
+    yield from ((sweep, share) for share in FLOAT_SHARES[1:] for sweep in sweeps)
 
 
 def _with_anomalies(images: Pixels, count: int) -> Pixels:

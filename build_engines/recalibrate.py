@@ -22,23 +22,29 @@ GAIN, OFFSET, WEIGHTS, CENTRES = "fusion.gain", "fusion.offset", "score.weights"
 Floats = npt.NDArray[np.float32]
 
 
-def recalibrate(model: onnx.ModelProto, reference: onnx.ModelProto, images: Pixels) -> None:
-    """Move constants of `model`, in place, to what `reference` gives for good pictures uint8 (N, H, W, 3).
+class GoodParts:
+    """What good pictures uint8 (N, H, W, 3) look like to the FP32 graph: looked at once, for all tries."""
 
-    Raises RecipeError for a graph of another version, which names its constants otherwise.
-    """
-    if not {WEIGHTS, CENTRES} <= {tensor.name for tensor in model.graph.initializer}:
-        hint = "Run build-engines on the model folder with this version, training again where it asks for it."
-        raise RecipeError("this graph was exported by another version", "INT8", hint)
-    sheets = [_reader(model, tensor.name).output[0]
-              for tensor in model.graph.initializer if tensor.name.startswith(OFFSET)]  # fmt: skip
-    for name, moved, right in zip(
-        sheets, seen(model, images, sheets), seen(reference, images, sheets), strict=True
-    ):
-        _move_sheet(model, name, map_quantiles(moved), map_quantiles(right))
-    parts = [_reader(model, WEIGHTS).input[0]]
-    shift = seen(model, images, parts)[0].mean(axis=0) - seen(reference, images, parts)[0].mean(axis=0)
-    _set(model, CENTRES, _value(model, CENTRES) + _value(model, WEIGHTS) * shift)
+    def __init__(self, reference: onnx.ModelProto, images: Pixels) -> None:
+        """Raises RecipeError for a graph of another version, which names its constants otherwise."""
+        names = [tensor.name for tensor in reference.graph.initializer]
+        if not {WEIGHTS, CENTRES} <= set(names):
+            hint = "Run build-engines on the model folder; it says where training is needed again."
+            raise RecipeError("this graph was exported by another version", "INT8", hint)
+        self._images = images
+        self._sheets = [_reader(reference, name).output[0] for name in names if name.startswith(OFFSET)]
+        self._parts = _reader(reference, WEIGHTS).input[0]
+        *sheets, parts = seen(reference, images, [*self._sheets, self._parts])
+        self._quantiles, self._means = [map_quantiles(sheet) for sheet in sheets], parts.mean(axis=0)
+
+    def recalibrate(self, model: onnx.ModelProto) -> None:
+        """Move constants of a quantised `model`, in place, so that good pictures look so to it, too."""
+        sheets = seen(model, self._images, self._sheets)
+        for name, sheet, right in zip(self._sheets, sheets, self._quantiles, strict=True):
+            _move_sheet(model, name, map_quantiles(sheet), right)
+        (parts,) = seen(model, self._images, [self._parts])  # the maps' parts have moved with the sheets
+        shift = parts.mean(axis=0) - self._means
+        _set(model, CENTRES, _value(model, CENTRES) + _value(model, WEIGHTS) * shift)
 
 
 def seen(model: onnx.ModelProto, images: Pixels, names: Sequence[str]) -> list[Floats]:
@@ -68,11 +74,13 @@ def _reader(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(node for node in model.graph.node if name in node.input)
 
 
+def _tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
 def _value(model: onnx.ModelProto, name: str) -> Floats:
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
-    return np.asarray(numpy_helper.to_array(tensor))
+    return np.asarray(numpy_helper.to_array(_tensor(model, name)))
 
 
 def _set(model: onnx.ModelProto, name: str, value: Floats) -> None:
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+    _tensor(model, name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))

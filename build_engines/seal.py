@@ -1,7 +1,7 @@
 """What every engine gets before it may be used: limits of its own from good pictures, and the recipe."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,9 +24,7 @@ from edge.recipe import (
 )
 from edge.view import View
 
-MAX_LIMIT = 100.0  # of the pass limit; trained models have 1.2 to 2, and a limit up there passes everything
-
-Say = Callable[[str], None]
+MAX_LIMIT = 100.0  # of the pass limit; trained models have 2 to 7, and a limit up there passes everything
 
 
 @dataclass(frozen=True)

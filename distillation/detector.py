@@ -65,22 +65,21 @@ class Detector(nn.Module):
         sizes = [(height // teacher.strides[k], width // teacher.strides[k]) for _, k in sheets]
         self.fusion = MapFusion([branch for branch, _ in sheets], sizes, config)
         self.words = WordHistogram(teacher.channels[0], (height // 4, width // 4))
-        self.pooled_gaussian = Distance(2 * sum(teacher.channels[:SCALES]))
-        self.word_gaussian = Distance(self.words.length)
+        self.quarters = Cells((height // 32, width // 32), (2,))
         deep = config.deep_distance and len(teacher.channels) > SCALES
-        if deep:
-            self.quarters = Cells((height // teacher.strides[-1], width // teacher.strides[-1]), (2,))
-            self.deep_gaussian = Distance(4 * teacher.channels[-1])
-        switches = (("map", True), ("local", config.local_apart and "local" in config.branches),
-                    ("pooled", config.pooled_distance), ("words", config.word_distance),
-                    ("deep", deep))  # fmt: skip
-        self.score = ScoreFusion([name for name, on in switches if on], config.score_fusion)
+        distances = (("pooled", config.pooled_distance, 2 * sum(teacher.channels[:SCALES])),
+                     ("words", config.word_distance, self.words.length),
+                     ("deep", deep, 4 * teacher.channels[-1]))  # fmt: skip
+        self.distances = nn.ModuleDict({name: Distance(length) for name, on, length in distances if on})
+        apart = ["local"] if config.local_apart and "local" in config.branches else []
+        self.score = ScoreFusion(["map", *apart, *self.distances], config.score_fusion)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (B, H, W, 3) BGR -> anomaly_map (B, H, W) float, score (B,) float."""
         maps = self.standardise(self.teacher(pixels))
         places, branches = self.fusion(self.errors(maps))
-        parts = {**self.map_parts(places, branches), **self.whole_parts(maps)}
+        parts = self.map_parts(places, branches)
+        parts |= {name: distance(self.whole(name, maps)) for name, distance in self.distances.items()}
         score = self.score(torch.stack([parts[name] for name in self.score.names], dim=1))
         anomaly_map = F.interpolate(places.unsqueeze(1), self.config.input_size, mode="bilinear")
         return anomaly_map.squeeze(1), score
@@ -110,25 +109,20 @@ class Detector(nn.Module):
             parts["local"] = self.map_score(branches[:, self.fusion.names.index("local")])
         return parts
 
-    def whole_parts(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Parts of the score from the standardised teacher maps as wholes: name -> (B,)."""
-        parts, names = {}, self.score.names
-        if "pooled" in names:
-            parts["pooled"] = self.pooled_gaussian(pooled(maps))
-        if "words" in names:
-            parts["words"] = self.word_gaussian(self.words(maps[0]))
-        if "deep" in names:
-            parts["deep"] = self.deep_gaussian(self.deep(maps))
-        return parts
+    def whole(self, name: str, maps: Sequence[Tensor]) -> Tensor:
+        """What one of the distances looks at, of the standardised teacher maps: (B, length)."""
+        match name:
+            case "pooled":
+                return pooled(maps)
+            case "words":
+                return self.words(maps[0])
+            case _:  # deep: the coarsest map, averaged in each quarter of the picture
+                return self.quarters(places_of(maps[-1]))
 
     def map_score(self, places: Tensor) -> Tensor:
         """Mean of the largest share of places: (B, h, w) -> (B,). One noisy place alone decides nothing."""
         flat = places.flatten(1)
         return flat.topk(max(1, int(flat.shape[1] * self.config.top_share)), dim=1).values.mean(dim=1)
-
-    def deep(self, maps: Sequence[Tensor]) -> Tensor:
-        """What the teacher's coarsest map is in each quarter of the picture: (B, 4 * channels)."""
-        return self.quarters(places_of(maps[-1]))
 
     def _targets(self, branch: str) -> tuple[int, ...]:
         return self.local.targets if branch == "local" else self.globl.targets

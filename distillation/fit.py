@@ -11,7 +11,7 @@ from calibration.normalisation import Floats, cross_distances
 from calibration.selfmade import make_anomalies
 from distillation.detector import Detector
 from distillation.features import FeatureCache
-from distillation.wholes import WORD_PLACES, pooled
+from distillation.wholes import WORD_PLACES
 from edge.frame import Pixels
 
 BATCH = 8
@@ -54,20 +54,15 @@ def fit_distances(
     detector: Detector, cache: FeatureCache, pictures: int, learnt: Rows, device: str
 ) -> dict[str, Floats]:
     """Fit the Gaussians that are switched on; what they say of good pictures left out of them, by name."""
-    distances = {}
-    if detector.config.word_distance:
+    if "words" in detector.distances:
         _fit_words(detector, cache, learnt[:pictures], device)
-    features = {
-        "pooled": (detector.pooled_gaussian, pooled, learnt[:pictures]),  # variations spoil it on small sets
-        "words": (detector.word_gaussian, lambda maps: detector.words(maps[0]), learnt),
-        "deep": (getattr(detector, "deep_gaussian", None), detector.deep, learnt),
-    }
-    for name, (gaussian, of_maps, rows) in features.items():
-        if name in detector.score.names:
-            x = _rows_of(of_maps(maps) for maps in standardised(detector, cache, rows, device))
-            gaussian.fit(x)
-            distances[name] = cross_distances(x, pictures)
-    return distances
+    found = {}
+    for name, distance in detector.distances.items():
+        rows = learnt[:pictures] if name == "pooled" else learnt  # variations spoil it on small sets
+        x = _rows_of(detector.whole(name, maps) for maps in standardised(detector, cache, rows, device))
+        distance.fit(x)
+        found[name] = cross_distances(x, pictures)
+    return found
 
 
 def fit_reliability(detector: Detector, held: Pixels, device: str = "cpu") -> None:

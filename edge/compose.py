@@ -69,12 +69,13 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
     openers = {safe_uri(uri): output_opener(uri) for uri in options.outputs}
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
+    if options.save is not None:
+        check_folder(options.save, "--save")
     backend = open_backend(engine, recipe, options.backend)
     took_ms = picture_ms(backend)
     with ExitStack() as stack:
         evidence = None
         if options.save is not None:
-            check_folder(options.save, "--save")
             limit = float(recipe.normalisation.get("map_limit", 1.0))
             evidence = EvidenceWriter(options.save, recipe, limit, options.save_all)
             stack.callback(evidence.close)

@@ -10,7 +10,7 @@ from build_engines.gate import Gate, gate_pictures, run_graph
 from build_engines.graph import convolutions, load_onnx, producers, work_of
 from build_engines.listener import Listener
 from build_engines.quantise import OBSERVERS, Quantised, observed_ranges, quantise, quantised, share_skips
-from build_engines.recalibrate import recalibrate
+from build_engines.recalibrate import GoodParts
 from build_engines.sensitivity import Sensitivity, stay_float
 from edge.demo.show import ENGINE
 from edge.errors import RecipeError
@@ -79,7 +79,7 @@ def test_recalibration_brings_good_parts_back(observer: str, detector: onnx.Mode
     graph = quantised(detector, observed_ranges(detector, good, observer), ())  # all in INT8: far off
     right = run_graph(detector, others)[1].mean()
     before = run_graph(graph, others)[1].mean()
-    recalibrate(graph, detector, good)
+    GoodParts(detector, good).recalibrate(graph)
     after = run_graph(graph, others)[1].mean()
     assert abs(after - right) < 0.5 * abs(before - right)
 
@@ -90,4 +90,4 @@ def test_a_graph_of_another_version_is_refused_in_words(detector: onnx.ModelProt
     for tensor in other.graph.initializer:
         tensor.name = tensor.name.replace("score.", "points.")
     with pytest.raises(RecipeError, match="exported by another version"):
-        recalibrate(other, detector, good_pictures(2))
+        GoodParts(other, good_pictures(2))
