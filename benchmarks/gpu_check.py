@@ -27,7 +27,7 @@ from rich.table import Table
 from build_engines.kernel import kernel_constants
 from distillation.detector import Detector
 from edge.errors import BackendFault
-from edge.kernels.compile import NVCC, SOURCES, compiled, gpu_library
+from edge.kernels.compile import compiled, gpu_command, gpu_library
 from edge.kernels.launch import Launcher, SharedLibrary, open_launcher
 
 TOLERANCE = 1e-3  # of the map's unit and, where it is larger, of the value
@@ -143,8 +143,7 @@ def compiled_seconds(module: AfterNetworks, sets: list[Maps]) -> float | None:
 def empty_library() -> Path:
     """As many launches that do nothing."""
     source = Path(__file__).with_name("empty_launches.cu")
-    command = (*NVCC, "-arch=native", f"-I{SOURCES}", "-shared", "-Xcompiler", "-fPIC", str(source))
-    return compiled(command, "so")
+    return compiled(gpu_command(source, "-shared", "-Xcompiler", "-fPIC"), "so")
 
 
 def check_pycuda() -> dict[str, Any]:

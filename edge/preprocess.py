@@ -7,6 +7,7 @@ from edge.errors import DataError
 from edge.frame import Pixels
 
 Roi = tuple[int, int, int, int]  # x, y, width, height in camera pixels
+Size = tuple[int, int]  # height, width in pixels
 
 # Between two samples that lie 1.5 pixels apart a pixel still counts half; at 1.95 it would count a twentieth.
 BILINEAR_UP_TO = 1.5
@@ -35,20 +36,27 @@ def crop(pixels: Pixels, roi: Roi) -> Pixels:
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     """The picture at (height, width), as `preprocess` describes it; contiguous."""
-    height, width = size
-    while pixels.shape[:2] != (height, width):
-        step = (_next_side(pixels.shape[0], height), _next_side(pixels.shape[1], width))
-        pixels = _resize(pixels, step)
+    for step in steps(pixels.shape[:2], size):
+        method = cv2.INTER_LINEAR if is_bilinear(pixels.shape[:2], step) else cv2.INTER_AREA
+        pixels = cv2.resize(pixels, step[::-1], interpolation=method)  # type: ignore[assignment]
     return np.ascontiguousarray(pixels)
+
+
+def steps(have: Size, wanted: Size) -> list[Size]:
+    """The sizes that a picture goes through; none where it has the size already."""
+    sizes = []
+    while have != wanted:
+        have = (_next_side(have[0], wanted[0]), _next_side(have[1], wanted[1]))
+        sizes.append(have)
+    return sizes
+
+
+def is_bilinear(have: Size, step: Size) -> bool:
+    """Whether a step is bilinear on both sides, else it averages areas."""
+    factors = [side / next_side for side, next_side in zip(have, step, strict=True)]
+    return all(factor <= BILINEAR_UP_TO or factor == 2 for factor in factors)
 
 
 def _next_side(side: int, wanted: int) -> int:
     """Half of a side that is at least twice too long (its bilinear value is then the mean of two pixels)."""
     return side // 2 if side >= 2 * wanted else wanted
-
-
-def _resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    factors = [have / wanted for have, wanted in zip(pixels.shape[:2], size, strict=True)]
-    safe = all(factor <= BILINEAR_UP_TO or factor == 2 for factor in factors)
-    method = cv2.INTER_LINEAR if safe else cv2.INTER_AREA
-    return cv2.resize(pixels, size[::-1], interpolation=method)  # type: ignore[return-value]

@@ -171,6 +171,16 @@ def test_what_does_not_fit_is_refused() -> None:
         replace(constants, blur=np.full(19, 1 / 19, np.float32))
     with pytest.raises(BackendFault, match="picture"):
         replace(constants, input_size=(65, 64))
+    for name in ("gains", "offsets"):
+        tables = list(getattr(constants, name))
+        with pytest.raises(BackendFault, match=f"{name} of"):
+            replace(constants, **{name: tables[:2]})
+        with pytest.raises(BackendFault, match=f"{name} of"):
+            replace(constants, **{name: [tables[0][:, :3], *tables[1:]]})
+    for name in ("low", "span"):
+        for wrong in (np.ones(2, np.float32), np.ones(3), np.ones((3, 1), np.float32)):
+            with pytest.raises(BackendFault, match=f"{name} of"):
+                replace(constants, **{name: wrong})
     networks[0][1] = networks[0][1][:, :, :4]
     with pytest.raises(BackendFault, match="scale 1"):
         run_on_host(constants, *networks)

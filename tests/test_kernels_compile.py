@@ -12,9 +12,10 @@ from affinity_reference import random_case
 from distillation.affinity import NORM_FLOOR
 from edge.errors import BackendFault
 from edge.kernels import constants as numbers
-from edge.kernels.compile import GPU, NVCC, SOURCES, compiled, gpu_library
+from edge.kernels.compile import AFFINITY, RESIZE, SOURCES, compiled, gpu_command, gpu_library
 from edge.kernels.launch import KERNELS, SharedLibrary
 from edge.kernels.problem import ALIGNMENT, Maps, Plan
+from edge.kernels.resize import SHARED_BYTES, Resize, ResizePlan
 
 SHARED = {"sm_75": 64, "sm_87": 164, "sm_89": 100, "sm_90": 228, "sm_110": 228, "sm_120": 100}  # KiB
 RESERVED = 1024  # bytes of it that the system takes from each block
@@ -22,26 +23,35 @@ RESERVED = 1024  # bytes of it that the system takes from each block
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc (CUDA toolkit) here")
 
 
+def reports(name: str, arch: str, folder: Path) -> dict[str, str]:
+    """What the assembler says of each kernel."""
+    command = gpu_command(SOURCES / f"{name}.cu", "--threads", "1", "-Xptxas", "-v", "-cubin", arch=arch)
+    made = str(folder / "a.cubin")
+    done = subprocess.run([*command, "-o", made], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    found = re.split(r"Compiling entry function '(\w+)'", done.stderr)[1:]
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def fits(report: str, asked_bytes: int, arch: str) -> bool:
+    """Nothing spilled, and two blocks fit on a multiprocessor."""
+    spilled = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    assert spilled is not None and set(spilled.groups()) == {"0"}, report
+    declared = re.search(r"(\d+) bytes smem", report)
+    shared = (int(declared[1]) if declared else 0) + asked_bytes
+    return shared <= 48 * 1024 and 2 * (shared + RESERVED) <= SHARED[arch] * 1024  # more must be asked for
+
+
 @needs_nvcc
 @pytest.mark.parametrize("arch", SHARED)
 def test_nothing_is_spilled_and_two_blocks_fit_at_least(arch: str, tmp_path: Path) -> None:
-    command = [*NVCC, "--threads", "1", f"-arch={arch}", "-Xptxas", "-v", "-cubin", str(SOURCES / GPU)]
-    done = subprocess.run([*command, "-o", str(tmp_path / "a.cubin")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr
-    reports = re.split(r"Compiling entry function '(\w+)'", done.stderr)[1:]
-    found = dict(zip(reports[::2], reports[1::2], strict=True))
+    found = reports(AFFINITY, arch, tmp_path)
     assert sorted(found) == sorted(KERNELS)
     shapes = dict(zip(KERNELS, random_case(0, **DEFAULT)[0].launches(), strict=True))
-    for name, report in found.items():
-        spilled = re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report
-        )
-        assert spilled is not None and set(spilled.groups()) == {"0"}, f"{name}: {spilled}"
-        declared = re.search(r"(\d+) bytes smem", report)
-        shared = (int(declared[1]) if declared else 0) + shapes[name].shared_bytes
-        assert shared <= 48 * 1024  # more would have to be asked for
-        assert 2 * (shared + RESERVED) <= SHARED[arch] * 1024, name
+    assert all(fits(report, shapes[name].shared_bytes, arch) for name, report in found.items())
+    (report,) = reports(RESIZE, arch, tmp_path).values()
+    assert fits(report, SHARED_BYTES, arch)
 
 
 DEFAULT = {"sizes": ((64, 64), (32, 32), (16, 16)), "channels": (24, 40, 112)}
@@ -67,13 +77,38 @@ def test_without_a_gpu_the_error_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     if Path("/dev/nvidiactl").exists():
         pytest.skip("there is a GPU here")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library = gpu_library("sm_90")
-    assert gpu_library("sm_90") == library  # made once
+    library = gpu_library(arch="sm_90")
+    assert gpu_library(arch="sm_90") == library  # made once
     launcher = SharedLibrary(library)  # so the structures have the same size on both sides
     plan = Plan(random_case(0)[0], 1)
     nowhere = plan.problem(Maps((0, 0, 0), (0, 0, 0), (None, 0, 0)), 0, 0, 0, 0)
     with pytest.raises(BackendFault, match="did not start"):
         launcher.run(nowhere)
+    shrinker = SharedLibrary(gpu_library(RESIZE, "sm_90"), RESIZE, Resize)
+    with pytest.raises(BackendFault, match="did not start"):
+        shrinker.run(ResizePlan((480, 640), (256, 256)).problem(0, 0, 0, 0))
+    with pytest.raises(BackendFault, match="no NVIDIA GPU or driver here to compile for"):
+        gpu_library()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile with")
+def test_another_compiler_or_another_gpu_makes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache shared by two machines gave one of them what the other's compiler had made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, flags = tmp_path / "first", ("-shared", "-fPIC", "-std=c++17")
+    first.mkdir()
+    source = tmp_path / "nothing.cpp"
+    source.write_text("int nothing;")
+    made = compiled(("g++", *flags, str(source)), "so")
+    newer = first / "g++"
+    newer.write_text('#!/bin/sh\n[ "$1" = --version ] && echo newer && exit\nexec /usr/bin/g++ "$@"\n')
+    newer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{first}:/usr/bin:/bin")
+    assert compiled(("g++", *flags, str(source)), "so") != made
+    named = [gpu_command(source, arch=arch) for arch in ("sm_87", "sm_90")]
+    assert named[0] != named[1] and not any("native" in word for command in named for word in command)
 
 
 def test_a_compiler_that_is_missing_or_fails_is_named(
@@ -85,7 +120,7 @@ def test_a_compiler_that_is_missing_or_fails_is_named(
             compiled(("g++", "-no-such-option", str(SOURCES / "affinity_host.cpp")), "so")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BackendFault, match="Install the CUDA toolkit"):
-        gpu_library()
+        gpu_library(arch="sm_90")
     assert not any((tmp_path / "edge-inspect").iterdir()), "something half-made was left"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.kernels.compile import SOURCES, host_library
+from edge.kernels.compile import AFFINITY, RESIZE, SOURCES, host_library
 
 SCRIPT = Path(__file__).with_name("kernel_under_sanitizer.py")
 THREADS = ("-DREAL_THREADS", "-g", "-fsanitize=thread")
@@ -25,12 +25,12 @@ def sanitizer(name: str) -> str:
     return path
 
 
-def run(library: Path, preload: str) -> subprocess.CompletedProcess[str]:
+def run(library: Path, preload: str, name: str = AFFINITY) -> subprocess.CompletedProcess[str]:
     """The case in a process of its own."""
     options = {"ASAN_OPTIONS": "detect_leaks=0", "LD_PRELOAD": preload}
     paths = {"PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])])}
     return subprocess.run(
-        [sys.executable, str(SCRIPT), str(library)],
+        [sys.executable, str(SCRIPT), str(library), name],
         capture_output=True, text=True, env={**os.environ, **options, **paths}, timeout=100,
     )  # fmt: skip
 
@@ -45,25 +45,34 @@ def changed(folder: Path, file: str, old: str, new: str) -> Path:
     return copy
 
 
-def test_no_barrier_is_missing() -> None:
-    done = run(host_library(*THREADS), sanitizer("libtsan.so"))
+@pytest.mark.parametrize("name", [AFFINITY, RESIZE])
+def test_no_barrier_is_missing(name: str) -> None:
+    done = run(host_library(*THREADS, name=name), sanitizer("libtsan.so"), name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "agrees" in done.stdout
 
 
-@pytest.mark.parametrize(("file", "barrier"), [("places.cuh", "sync_warp();"), ("fuse.cuh", "sync_block();")])
+@pytest.mark.parametrize(
+    ("name", "file", "barrier"),
+    [
+        (AFFINITY, "places.cuh", "sync_warp();"),
+        (AFFINITY, "fuse.cuh", "sync_block();"),
+        (RESIZE, "resize.cuh", "sync_block();"),
+    ],
+)
 def test_a_missing_barrier_would_be_found(
-    file: str, barrier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, file: str, barrier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is wrong must not stay
     preload = sanitizer("libtsan.so")
     wrong = changed(tmp_path, file, barrier, "")
-    done = run(host_library(*THREADS, sources=wrong), preload)
+    done = run(host_library(*THREADS, name=name, sources=wrong), preload, name)
     assert "data race" in done.stderr and done.returncode
 
 
-def test_nothing_is_read_or_written_outside_its_memory() -> None:
-    done = run(host_library(*MEMORY), sanitizer("libasan.so"))
+@pytest.mark.parametrize("name", [AFFINITY, RESIZE])
+def test_nothing_is_read_or_written_outside_its_memory(name: str) -> None:
+    done = run(host_library(*MEMORY, name=name), sanitizer("libasan.so"), name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "agrees" in done.stdout
 

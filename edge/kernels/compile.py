@@ -1,47 +1,68 @@
-"""What compiles the kernel: nvcc for the GPU, any C++17 compiler for the CPU. Kept until a source changes."""
+"""What compiles the kernels: nvcc for the GPU, any C++17 compiler for the CPU.
+
+What was made is kept until a source, the compiler or the GPU changes.
+"""
 
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from edge.errors import BackendFault
+from edge.gpu import own_sm
 
 SOURCES = Path(__file__).parent
-GPU, HOST = "affinity.cu", "affinity_host.cpp"
+AFFINITY, RESIZE = "affinity", "resize"  # NAME.cu, and NAME_host.cpp for the CPU
 NVCC = ("nvcc", "-std=c++17", "-O3")
 GXX = ("g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC")
 
 
-def host_library(*flags: str, sources: Path = SOURCES) -> Path:
-    """The kernel on the CPU, a shared library, for tests. Raises BackendFault without g++.
+def host_library(*flags: str, name: str = AFFINITY, sources: Path = SOURCES) -> Path:
+    """A kernel on the CPU, a shared library, for tests. Raises BackendFault without g++.
 
     Flags are -DLAST_FIRST (threads and blocks in the opposite order), -DREAL_THREADS, or the compiler's own.
     """
-    return compiled((*GXX, *flags, str(sources / HOST)), "so")
+    return compiled((*GXX, *flags, str(sources / f"{name}_host.cpp")), "so")
 
 
-def gpu_library(arch: str = "native") -> Path:
-    """The kernel and its launches, a shared library for `arch` (such as sm_87). Raises BackendFault."""
-    return compiled((*NVCC, f"-arch={arch}", "-shared", "-Xcompiler", "-fPIC", str(SOURCES / GPU)), "so")
+def gpu_library(name: str = AFFINITY, arch: str = "") -> Path:
+    """A kernel and its launches, a shared library for `arch` (such as sm_87), or for the GPU here.
+
+    Raises BackendFault.
+    """
+    return compiled(gpu_command(SOURCES / f"{name}.cu", "-shared", "-Xcompiler", "-fPIC", arch=arch), "so")
 
 
-def cubin(arch: str) -> Path:
-    """The kernel alone, for those who load it themselves. Raises BackendFault."""
-    return compiled((*NVCC, f"-arch={arch}", "-cubin", str(SOURCES / GPU)), "cubin")
+def cubin(name: str = AFFINITY, arch: str = "") -> Path:
+    """A kernel alone, for those who load it themselves. Raises BackendFault."""
+    return compiled(gpu_command(SOURCES / f"{name}.cu", "-cubin", arch=arch), "cubin")
+
+
+def gpu_command(source: Path, *flags: str, arch: str = "") -> tuple[str, ...]:
+    """How nvcc is called. The GPU is named: with -arch=native what was made for one would serve another."""
+    if not arch:
+        sm = own_sm()
+        if sm is None:
+            hint = "Install the NVIDIA driver, or run the .onnx engine, which needs no GPU."
+            raise BackendFault("there is no NVIDIA GPU or driver here to compile for", source.name, hint)
+        arch = f"sm_{sm}"
+    return (*NVCC, f"-arch={arch}", *flags, f"-I{SOURCES}", str(source))
 
 
 def compiled(command: tuple[str, ...], suffix: str) -> Path:
     """Run the compiler unless the same command has made the same sources before. Raises BackendFault."""
+    source = Path(command[-1])
+    compiler = shutil.which(command[0])
+    if compiler is None:
+        hint = {"nvcc": "Install the CUDA toolkit.", "g++": "apt-get install g++"}[command[0]]
+        raise BackendFault(f"{command[0]} is not installed", f"compiling {source.name}", hint)
     folder = _cache()
-    target = folder / f"affinity-{_digest(command)}.{suffix}"
+    target = folder / f"{source.stem}-{_digest(command, _version(compiler))}.{suffix}"
     if target.exists():
         return target
-    if shutil.which(command[0]) is None:
-        hint = {"nvcc": "Install the CUDA toolkit.", "g++": "apt-get install g++"}[command[0]]
-        raise BackendFault(f"{command[0]} is not installed", "compiling the affinity kernel", hint)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole
         made = Path(scratch) / target.name
         done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
@@ -52,12 +73,18 @@ def compiled(command: tuple[str, ...], suffix: str) -> Path:
     return target
 
 
-def _digest(command: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(" ".join(command).encode())
+def _digest(command: tuple[str, ...], version: bytes) -> str:
+    digest = hashlib.sha256(" ".join(command).encode() + version)
     for folder in sorted({SOURCES, Path(command[-1]).parent}):
         for source in sorted(folder.glob("*.c*")):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _version(compiler: str) -> bytes:
+    """What the compiler at this path says of itself; another version makes other code."""
+    return subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
 
 
 def _cache() -> Path:

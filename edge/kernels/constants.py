@@ -59,11 +59,23 @@ class Constants:
         fits = len(self.sizes) == SCALES and rows % height == 0 and columns % width == 0 and any(self.local)
         if not fits:
             raise _refused(f"maps {self.sizes} of a picture of {self.input_size}, local targets {self.local}")
+        self._check_arrays()
         if len(self.blur) > 2 * MAX_RADIUS + 1:
             raise _refused(f"a blur over {len(self.blur)} places, {2 * MAX_RADIUS + 1} at most")
         for launch in self.launches():
             if launch.shared_bytes > SHARED_BYTES:
                 raise _refused(f"{launch.shared_bytes} bytes of shared memory, {SHARED_BYTES} at most")
+
+    def _check_arrays(self) -> None:
+        """Each of its shape: the launches would read beyond a smaller one."""
+        tables = [(BRANCHES, *size) for size in self.sizes]
+        wanted = {"gains": tables, "offsets": tables, "low": (BRANCHES,), "span": (BRANCHES,)}
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            found = [np.shape(a) for a in array] if name in TABLES else np.shape(array)
+            types = {np.asarray(a).dtype for a in (array if name in TABLES else [array])}
+            if found != shape or types != {np.dtype(np.float32)}:
+                raise _refused(f"{name} of {found}, {'/'.join(map(str, types))}; it takes {shape}, float32")
 
     def to_bytes(self) -> bytes:
         """As one NumPy archive, for an engine or a file beside it."""

@@ -1,4 +1,4 @@
-"""Two ways to start the affinity kernel, behind one method; the caller owns the memory and the stream.
+"""Two ways to start a kernel, behind one method; the caller owns the memory and the stream.
 
 SharedLibrary needs nothing but the file that nvcc made (or, on the CPU, g++). PycudaModule loads a cubin into
 pycuda's context. Importing this file needs neither.
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import BackendFault
-from edge.kernels.compile import cubin, gpu_library, host_library
+from edge.kernels.compile import AFFINITY, cubin, gpu_library, host_library
 from edge.kernels.constants import PARTS, SCALES, Constants, Floats
 from edge.kernels.problem import Maps, Plan, Problem
 
@@ -44,23 +44,23 @@ def open_launcher() -> Launcher:
 
 
 class SharedLibrary:
-    """A library with `affinity_run`: the GPU's (primary context, as PyTorch's) or the host's."""
+    """A library with a kernel's `NAME_run`: the GPU's (primary context, as PyTorch's) or the host's."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, name: str = AFFINITY, problem: type[ctypes.Structure] = Problem):
         try:
-            self._library = ctypes.CDLL(str(path))
+            library = ctypes.CDLL(str(path))
         except OSError as error:
             raise BackendFault(f"cannot be loaded: {error}", str(path), AGAIN) from error
-        self._library.affinity_run.argtypes = (ctypes.POINTER(Problem), ctypes.c_void_p)
-        self._library.affinity_error.restype = ctypes.c_char_p
-        if self._library.affinity_problem_bytes() != ctypes.sizeof(Problem):
+        if library[f"{name}_problem_bytes"]() != ctypes.sizeof(problem):
             raise BackendFault("made from other sources", str(path), AGAIN)
+        self._run, self._error = library[f"{name}_run"], library[f"{name}_error"]
+        self._run.argtypes, self._error.restype = (ctypes.c_void_p, ctypes.c_void_p), ctypes.c_char_p
 
-    def run(self, problem: Problem, stream: Any = None) -> None:
+    def run(self, problem: ctypes.Structure, stream: Any = None) -> None:
         """See Launcher. The host's has finished when this returns."""
-        status = self._library.affinity_run(ctypes.byref(problem), getattr(stream, "handle", stream))
+        status = self._run(ctypes.addressof(problem), getattr(stream, "handle", stream))
         if status:
-            raise _not_started(self._library.affinity_error(status).decode())
+            raise _not_started(self._error(status).decode())
 
 
 class PycudaModule:
@@ -75,7 +75,7 @@ class PycudaModule:
         self._error = cuda.Error
         try:
             major, minor = cuda.Context.get_device().compute_capability()
-            module = cuda.module_from_file(str(cubin(f"sm_{major}{minor}")))
+            module = cuda.module_from_file(str(cubin(arch=f"sm_{major}{minor}")))
             self._kernels = [module.get_function(name) for name in KERNELS]
         except cuda.Error as error:
             hint = "Is there a GPU, and a pycuda context (import pycuda.autoprimaryctx)?"
