@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from edge.backends.plan import error_log
 from edge.errors import BackendFault, InspectError
 from edge.gpu import own_sm
 
@@ -20,7 +21,7 @@ class EngineBuilder:
 
     def __init__(self, runtime: str, library: Any) -> None:
         self.runtime, self._trt = runtime, library
-        self._log: Any = _logger(library)
+        self._log: Any = error_log(library)
 
     @property
     def name(self) -> str:
@@ -97,6 +98,7 @@ class EngineBuilder:
         if self.runtime == "tensorrt-rtx":
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0)
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # a CUDA graph must not see it allocate
         pixels = network.get_input(0)
         one, most = ((n, *tuple(pixels.shape)[1:]) for n in (1, batch))
         profile = builder.create_optimization_profile()
@@ -138,18 +140,3 @@ def open_builder(runtime: str = "") -> EngineBuilder:
     what = f"{wanted} {'cannot' if runtime else 'can'} be loaded: {why}"
     hint = "Install: pip install tensorrt-rtx (builds without a GPU). On a Jetson, JetPack brings TensorRT."
     raise BackendFault(what, "build-engines", hint)
-
-
-def _logger(library: Any) -> Any:
-    """TensorRT's messages: errors are kept for our sentence, the rest is for its authors."""
-
-    class Log(library.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity <= library.ILogger.ERROR:
-                self.errors.append(text)
-
-    return Log()

@@ -48,5 +48,5 @@ class PlanCache:
 
 def plan_key(model: bytes, builder: str, sm: int, batch: int) -> str:
     """Hex sha256 over everything that a plan depends on."""
-    options = f"{builder}\0sm{sm}\0batch{batch}\0".encode()
+    options = f"{builder}\0sm{sm}\0batch{batch}\0user allocation\0".encode()
     return hashlib.sha256(options + hashlib.sha256(model).digest()).hexdigest()

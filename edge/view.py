@@ -77,6 +77,10 @@ class View:
         window = self.window(pixels, self.pose(pixels))
         return window if self.mask is None else self._hide(window)
 
+    def shown_size(self, picture: tuple[int, int] | None) -> tuple[int, int] | None:
+        """(height, width) of what `shown` gives of a picture of that size; None where that is not known."""
+        return (self.roi[3], self.roi[2]) if self.roi else picture
+
     def pose(self, pixels: Pixels) -> Pose | None:
         """Where the part lies; None without a reference. Raises PartNotFound, DataError."""
         if self.reference is None:

@@ -31,7 +31,9 @@ class InferenceWorker:
     def __init__(self, backend: Backend, recipe: Recipe, model_sha256: str, hang_s: float = HANG_S) -> None:
         self.late = 0  # answers that came after their deadline and were not published
         self.last_error = ""
-        self._backend, self._view, self._sha256 = backend, view_of(recipe), model_sha256
+        self._backend, self._sha256 = backend, model_sha256
+        view = view_of(recipe)
+        self._look = view.shown if backend.resizes else view.see
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
         self._owed = False  # the worker has a frame whose deadline is over
@@ -78,7 +80,7 @@ class InferenceWorker:
         """One frame through the model; every fault becomes a reason."""
         try:
             begun = time.monotonic_ns()
-            pixels = self._view.see(frame.pixels)
+            pixels = self._look(frame.pixels)
             ready = time.monotonic_ns()
             anomaly_map, score = self._backend.infer(pixels)
             done = time.monotonic_ns()

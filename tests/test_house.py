@@ -17,7 +17,7 @@ def name_of(path: Path) -> str:
 
 
 OWNERS = {
-    "pycuda": {"edge/kernels/launch.py"},
+    "pycuda": {"edge/kernels/cuda.py"},
     "pymodbus": {"edge/outputs/modbus.py"},
     "serial": {"edge/outputs/serial_line.py"},
     "onnxruntime": {"edge/backends/ort.py", "build_engines/"},

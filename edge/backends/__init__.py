@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch
 from edge.recipe import ENGINE_ENDING, Recipe, check_artefact
 from edge.view import View, view_of
+
+PLANS = (".plan", ".engine")
 
 
 class Backend(Protocol):
@@ -21,8 +25,12 @@ class Backend(Protocol):
     def input_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
 
+    @property
+    def resizes(self) -> bool:
+        """Whether `infer` takes pictures of any size, as `view.shown` gives them, and resizes them itself."""
+
     def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
-        """uint8 (H, W, 3) BGR of `input_size` -> map float32 (H, W), score. Raises BackendFault."""
+        """uint8 (H, W, 3) BGR of `input_size` -> map float32 of that size, score. Raises BackendFault."""
 
     def infer_batch(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
         """uint8 (N, H, W, 3) -> maps float32 (N, H, W), scores float32 (N,). Raises BackendFault.
@@ -35,7 +43,7 @@ class Backend(Protocol):
 
 
 def open_backend(engine: Path, recipe: Recipe, name: str = "auto") -> Backend:
-    """Open an engine file with the backend named, or ONNX Runtime; TensorRT engines (.plan) come next.
+    """Open an engine file with the backend named, or with TensorRT a plan and with ONNX Runtime all else.
 
     It takes what the recipe's view gives. Raises BackendFault, which names the extra to install where a
     library is missing, RecipeError where the view cannot be read.
@@ -53,9 +61,7 @@ def behind_view(backend: Backend, view: View) -> Backend:
 
 
 def _open(engine: Path, recipe: Recipe, name: str) -> Backend:
-    chosen = (
-        ("tensorrt" if engine.suffix in (".plan", ".engine") else "onnxruntime") if name == "auto" else name
-    )
+    chosen = ("tensorrt" if engine.suffix in PLANS else "onnxruntime") if name == "auto" else name
     match chosen:
         case "onnxruntime":
             from edge.backends.ort import OnnxRuntimeBackend
@@ -66,18 +72,27 @@ def _open(engine: Path, recipe: Recipe, name: str) -> Backend:
 
             return OpenVinoBackend(engine, recipe.input_size)
         case "tensorrt":
-            raise _no_tensorrt(engine, recipe)
+            return _open_plan(engine, recipe)
         case _:
-            raise BackendFault(
-                f"unknown backend {name!r}", str(engine), "Known: auto, onnxruntime, openvino."
-            )
+            known = "Known: auto, onnxruntime, openvino, tensorrt."
+            raise BackendFault(f"unknown backend {name!r}", str(engine), known)
 
 
-def _no_tensorrt(engine: Path, recipe: Recipe) -> BackendFault:
-    """What is missing to run a plan, and the command that makes one for this machine."""
+def _open_plan(engine: Path, recipe: Recipe) -> Backend:
+    """Raises BackendFault: what is missing to run it, and the command that makes a plan for this machine."""
     artefact = check_artefact(recipe, engine)
-    what = describe_mismatch(artefact) or "this version cannot run TensorRT engines yet"
+    if engine.suffix not in PLANS:
+        hint = f"Make a plan: build-engines {engine.name} --fp16"
+        raise BackendFault("TensorRT runs plans, not ONNX files", str(engine), hint)
     model = ENGINE_ENDING.sub(".onnx", engine.name)
     rebuild = f"build-engines {model}{'' if artefact.precision == 'fp32' else ' --' + artefact.precision}"
     hint = f"On the machine with the GPU: {rebuild}; {model} itself runs without a GPU."
-    return BackendFault(what, str(engine), hint)
+    if what := describe_mismatch(artefact):
+        raise BackendFault(what, str(engine), hint)
+    from edge.backends.trt import open_plan
+
+    backend = open_plan(engine, recipe.input_size, artefact.builder, hint)
+    view, picture = view_of(recipe), recipe.training_set.get("picture")
+    if backend.resizes and not view.tiling and (size := view.shown_size(picture)):
+        backend.infer(np.zeros((*size, 3), np.uint8))  # else the first part would wait for it
+    return backend

@@ -17,6 +17,8 @@ class OpenVinoBackend:
     calibrated in one precision do not hold in another.
     """
 
+    resizes = False
+
     def __init__(self, engine: Path, input_size: tuple[int, int], precision: str = "f32"):
         self.input_size = input_size
         # A station sends nothing to anybody: without this, importing OpenVINO reports the use to its maker.

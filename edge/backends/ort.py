@@ -20,6 +20,8 @@ class OnnxRuntimeBackend:
     `input_size` (height, width). `threads` 0 lets ONNX Runtime take all cores.
     """
 
+    resizes = False
+
     def __init__(self, engine: Path, input_size: tuple[int, int], threads: int = 0):
         self.input_size = input_size
         options = ort.SessionOptions()

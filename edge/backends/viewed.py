@@ -16,6 +16,7 @@ class ViewedBackend:
 
     def __init__(self, inner: Backend, view: View) -> None:
         self.name, self.input_size = inner.name, view.size
+        self.resizes = inner.resizes and view.tiling is None  # tiles are cut out of the resized canvas
         self._inner, self._view = inner, view
         self.infer(np.zeros((*view.size, 3), np.uint8))  # plans its batch and the seams: as ready as others
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edge.errors import BackendFault
 from edge.kernels.compile import AFFINITY, cubin, gpu_library, host_library
 from edge.kernels.constants import PARTS, SCALES, Constants, Floats
+from edge.kernels.cuda import Kernel, pycuda_driver
 from edge.kernels.problem import Maps, Plan, Problem
 
 KERNELS = ("affinity_context", "affinity_places", "affinity_map")  # in the order of their launches
@@ -64,33 +65,25 @@ class SharedLibrary:
 
 
 class PycudaModule:
-    """A cubin in pycuda's current context."""
+    """The affinity kernel's cubin in pycuda's current context."""
 
     def __init__(self) -> None:
-        try:
-            import pycuda.driver as cuda
-        except ImportError as error:  # also where the driver's library is missing
-            hint = "Install the NVIDIA driver and: pip install 'edge-inspect[gpu]'"
-            raise BackendFault(f"pycuda cannot be used: {error}", "GPU", hint) from error
+        cuda = pycuda_driver()
         self._error = cuda.Error
         try:
             major, minor = cuda.Context.get_device().compute_capability()
             module = cuda.module_from_file(str(cubin(arch=f"sm_{major}{minor}")))
-            self._kernels = [module.get_function(name) for name in KERNELS]
+            self._kernels = [Kernel(module, name, Problem) for name in KERNELS]
         except cuda.Error as error:
             hint = "Is there a GPU, and a pycuda context (import pycuda.autoprimaryctx)?"
             raise BackendFault(f"pycuda cannot load the kernel: {error}", "GPU", hint) from error
-        for kernel in self._kernels:
-            kernel.prepare([f"{ctypes.sizeof(Problem)}s"])  # the structure itself, by value
 
     def run(self, problem: Problem, stream: Any = None) -> None:
         """See Launcher."""
         try:
-            for kernel, launch in zip(self._kernels, problem.launches, strict=True):
-                grid, block = (launch.blocks, problem.pictures), (launch.threads, 1, 1)
-                kernel.prepared_async_call(
-                    grid, block, stream, bytes(problem), shared_size=launch.shared_bytes
-                )
+            for kernel, shape in zip(self._kernels, problem.launches, strict=True):
+                grid = (shape.blocks, problem.pictures)
+                kernel.launch(grid, shape.threads, shape.shared_bytes, problem, stream)
         except self._error as error:
             raise _not_started(str(error)) from error
 

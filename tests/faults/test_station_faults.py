@@ -30,6 +30,8 @@ from edge.worker import HANG_S, InferenceWorker
 class Breakable:
     """A real backend behind a gate that a test can shut: the way a driver hangs, fails or lies."""
 
+    resizes = False
+
     def __init__(self, inner: OnnxRuntimeBackend) -> None:
         self.inner, self.name, self.input_size = inner, inner.name, inner.input_size
         self.gate = threading.Event()

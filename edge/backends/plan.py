@@ -1,0 +1,161 @@
+"""A TensorRT plan, opened: `tensorrt` (10.1 and later) and `tensorrt_rtx` (1) differ here and nowhere else.
+
+Written from NVIDIA's documentation; reading a plan takes a GPU, which it has not seen yet.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edge.backends.ort import check_model
+from edge.errors import BackendFault
+
+PIXELS, MAP, SCORE = "pixels", "anomaly_map", "score"
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # as a recipe's `builder` begins -> module
+WHY = {  # what TensorRT says -> what it means; the first that fits
+    "serialization": "it is no whole plan of this TensorRT version",
+    "insufficient for cuda runtime": "the NVIDIA driver is older than this TensorRT needs",
+    "compute capability": "it was built for another GPU",
+    "memory": "the GPU is out of memory",
+}
+UPDATE = "Update the NVIDIA driver, or run the .onnx engine, which needs none."
+
+
+class Tensor(NamedTuple):
+    """Of a plan: an input or output as TensorRT describes it; -1 is a free size."""
+
+    name: str
+    is_input: bool
+    dtype: str  # UINT8, FLOAT, ...
+    shape: tuple[int, ...]
+
+
+class TensorRtPlan:
+    """A deserialised plan. Everything here happens inside `with gpu.current()`.
+
+    Raises BackendFault where the library is missing, the plan cannot be read, or is not for `input_size`
+    (height, width). `hint` is what to do about a plan that does not fit.
+    """
+
+    def __init__(self, path: Path, input_size: tuple[int, int], builder: str, hint: str) -> None:
+        self.input_size, self._path = input_size, path
+        self._trt = _library(builder, path)
+        self._log = error_log(self._trt)
+        self._runtime = self._trt.Runtime(self._log)  # must live as long as what it made
+        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            what, better = explained(self._log.errors)
+            raise BackendFault(f"TensorRT cannot load the plan: {what}", str(path), better or hint)
+        check_tensors(path, self._tensors(), input_size)
+        _, _, largest = self._engine.get_tensor_profile_shape(PIXELS, 0)
+        self.most = int(largest[0])  # pictures at once
+
+    @property
+    def name(self) -> str:
+        """Library and version."""
+        return f"{'TensorRT for RTX' if 'rtx' in self._trt.__name__ else 'TensorRT'} {self._trt.__version__}"
+
+    def context(self, pictures: int) -> "PlanContext":
+        """What runs so many pictures at once; several may run side by side. Raises BackendFault."""
+        context = self._new_context()
+        shape = (pictures, *self.input_size, 3)
+        if context is None or not context.set_input_shape(PIXELS, shape):
+            raise self._fault("TensorRT makes no execution context")
+        return PlanContext(self, context)
+
+    def _new_context(self) -> Any:
+        """Its memory comes from us: no more than these pictures need, nor ever more."""
+        trt, own = self._trt, self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        specialised = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if specialised is None:
+            return self._engine.create_execution_context(own)
+        config = self._engine.create_runtime_config()  # RTX compiles when it loads:
+        config.dynamic_shapes_kernel_specialization_strategy = specialised.EAGER  # now, not during a part
+        config.set_execution_context_allocation_strategy(own)
+        return self._engine.create_execution_context(config)
+
+    def _tensors(self) -> list[Tensor]:
+        engine, is_input = self._engine, self._trt.TensorIOMode.INPUT
+        return [
+            Tensor(
+                name,
+                engine.get_tensor_mode(name) == is_input,
+                engine.get_tensor_dtype(name).name,
+                tuple(engine.get_tensor_shape(name)),
+            )
+            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+        ]
+
+    def _fault(self, what: str) -> BackendFault:
+        """With what TensorRT said last, which is then forgotten."""
+        why, better = explained(self._log.errors)
+        self._log.errors.clear()
+        return BackendFault(f"{what}: {why}", str(self._path), better or "Restart the station.")
+
+
+class PlanContext:
+    """A plan with memory of its own, for a fixed number of pictures."""
+
+    def __init__(self, plan: TensorRtPlan, context: Any) -> None:
+        self._plan, self._context = plan, context
+        self.memory_bytes = int(context.update_device_memory_size_for_shapes())
+
+    def bind(self, memory: int, pixels: int, anomaly_map: int, score: int) -> None:
+        """All by address on the device. Raises BackendFault."""
+        self._context.set_device_memory(memory, self.memory_bytes)
+        for name, address in ((PIXELS, pixels), (MAP, anomaly_map), (SCORE, score)):
+            if not self._context.set_tensor_address(name, address):
+                raise self._plan._fault(f"TensorRT does not take the memory of {name}")
+
+    def can_be_captured(self, stream: Any) -> bool:
+        """Whether a graph may be made of it; full TensorRT does not tell, and may for our fixed shapes."""
+        ask = getattr(self._context, "is_stream_capturable", None)
+        return ask is None or bool(ask(stream.handle))
+
+    def enqueue(self, stream: Any) -> None:
+        """Start it, without waiting. Raises BackendFault."""
+        if not self._context.execute_async_v3(stream.handle):
+            raise self._plan._fault("TensorRT did not start")
+
+
+def check_tensors(path: Path, tensors: list[Tensor], input_size: tuple[int, int]) -> None:
+    """Whether these are the inputs and outputs of an engine for the recipe. Raises BackendFault."""
+    check_model(path, [(t.name, list(t.shape)) for t in tensors if t.is_input], input_size)
+    found = {t.name: (t.dtype, t.shape[1:]) for t in tensors}
+    wanted = {PIXELS: ("UINT8", (*input_size, 3)), MAP: ("FLOAT", input_size), SCORE: ("FLOAT", ())}
+    if found != wanted:
+        what = f"the plan has {found}, an engine of this product {wanted}"
+        raise BackendFault(what, str(path), "Use the plan and the recipe of one build-engines run.")
+
+
+def explained(errors: list[str]) -> tuple[str, str]:
+    """What TensorRT's messages mean, and what to do where that is not the same for all; "" for both else."""
+    for text in errors:
+        for sign, meaning in WHY.items():
+            if sign in text.lower():
+                return meaning, UPDATE if "driver" in meaning else ""
+    return (" ".join(errors[0].split())[:200] if errors else "it gives no reason"), ""
+
+
+def error_log(library: Any) -> Any:
+    """TensorRT's messages: its `errors` are kept for our sentence, the rest is for its authors."""
+
+    class Log(library.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= library.ILogger.ERROR:
+                self.errors.append(text)
+
+    return Log()
+
+
+def _library(builder: str, path: Path) -> Any:
+    name = builder.partition(" ")[0]
+    try:
+        return importlib.import_module(MODULES[name])
+    except (KeyError, ImportError, OSError) as error:  # OSError: its libraries do not fit this machine
+        hint = f"Install it with: pip install '{builder.replace(' ', '==')}'; on a Jetson JetPack brings it."
+        raise BackendFault(f"{name or 'TensorRT'} cannot be loaded: {error}", str(path), hint) from error

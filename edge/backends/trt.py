@@ -1,0 +1,172 @@
+"""TensorRT plans on the GPU (extra `gpu`).
+
+    camera picture -> page-locked memory -> GPU -> resize -> engine -> map and score -> page-locked memory
+                      |________________________ one CUDA graph a picture ________________________|
+
+Each size and number of pictures has a Step: memory, stream and graph of its own, made once. A batch goes
+through two of them in turn, so that the copy of the next pictures overlaps the engine. On a Jetson the GPU
+reads the page-locked memory itself, and there are no copies.
+"""
+
+from collections import OrderedDict, deque
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.backends.plan import TensorRtPlan
+from edge.errors import BackendFault
+from edge.frame import AnomalyMap, Pixels
+from edge.kernels.compile import RESIZE, cubin
+from edge.kernels.cuda import Gpu, Kernel
+from edge.kernels.resize import THREADS, Resize, ResizePlan
+
+AT_ONCE = 8  # pictures of a batch: enough to fill a GPU, and there are two such steps
+IN_FLIGHT = 2  # steps under way at once: one copies, one computes
+MOST_STEPS = 6  # that are kept; a station has one size of pictures, or one number of tiles
+
+
+class Step:
+    """Pictures (n, height, width, 3) of one size through the engine. Raises BackendFault.
+
+    Made, used and closed inside `with gpu.current()`; nothing is allocated on the GPU after it was made.
+    """
+
+    def __init__(self, gpu: Gpu, plan: TensorRtPlan, shape: tuple[int, ...], kernel: Kernel | None) -> None:
+        self._kernel, self._stream = kernel, gpu.stream()
+        self._resizes: list[Resize] = []
+        with ExitStack() as owned:
+            self._pixels = _freed(owned, gpu.buffer(shape, np.uint8))
+            self._map = _freed(owned, gpu.buffer((shape[0], *plan.input_size), np.float32))
+            self._score = _freed(owned, gpu.buffer(shape[:1], np.float32))
+            taken = self._pixels.address
+            if shape[1:3] != plan.input_size:
+                taken = self._resize_into(gpu, plan, shape, owned)
+            self._context = plan.context(shape[0])
+            memory = _freed(owned, gpu.memory(self._context.memory_bytes))
+            self._context.bind(int(memory), taken, self._map.address, self._score.address)
+            self._graph = self._captured(gpu, owned)
+            self._owned = owned.pop_all()
+
+    def start(self, pixels: Pixels) -> None:
+        """Copy the pictures and begin, without waiting; the caller may then change them."""
+        np.copyto(self._pixels.host, pixels)
+        if self._graph is None:
+            self._enqueue()
+        else:
+            self._graph.launch(self._stream)
+
+    def finish(self) -> tuple[AnomalyMap, AnomalyMap]:
+        """Wait. Maps float32 (n, h, w) and scores float32 (n,), copied: the memory is used again."""
+        self._stream.synchronize()
+        return self._map.host.copy(), self._score.host.copy()
+
+    def close(self) -> None:
+        """Free what it owns, when it has finished."""
+        self._owned.close()
+
+    def _resize_into(self, gpu: Gpu, plan: TensorRtPlan, shape: tuple[int, ...], owned: ExitStack) -> int:
+        """Memory for the resized pictures, which the engine takes -> its address."""
+        pictures, height, width, channels = shape
+        self._resize_plan = ResizePlan((height, width), plan.input_size)
+        tables = int(_freed(owned, gpu.uploaded(self._resize_plan.tables)))
+        made_bytes = plan.input_size[0] * plan.input_size[1] * channels
+        made = int(_freed(owned, gpu.memory(pictures * made_bytes)))
+        stride = width * channels
+        for i in range(pictures):
+            at = self._pixels.address + i * height * stride
+            self._resizes.append(self._resize_plan.problem(at, stride, made + i * made_bytes, tables))
+        return made
+
+    def _captured(self, gpu: Gpu, owned: ExitStack) -> Any:
+        """The whole step as a graph, or None where this engine cannot be captured."""
+        self._pixels.host.fill(0)
+        owned.callback(self._stream.synchronize)  # before anything is freed
+        self._enqueue()  # once without: TensorRT allocates and compiles what a capture must not see
+        self._stream.synchronize()
+        if not self._context.can_be_captured(self._stream):
+            return None
+        return _freed(owned, gpu.capture(self._stream, self._enqueue))
+
+    def _enqueue(self) -> None:
+        self._pixels.upload(self._stream)
+        for problem in self._resizes:
+            assert self._kernel is not None
+            self._kernel.launch(self._resize_plan.grid, THREADS, problem.shared_bytes, problem, self._stream)
+        self._context.enqueue(self._stream)
+        self._map.download(self._stream)
+        self._score.download(self._stream)
+
+
+class TensorRtBackend:
+    """A plan, ready: `open_plan` makes one. Owns the plan.
+
+    `resizes` says whether `infer` takes pictures of any size; it does where there is a `kernel` for it.
+    """
+
+    def __init__(self, gpu: Gpu, plan: TensorRtPlan, kernel: Kernel | None, name: str) -> None:
+        self.name, self.input_size, self.resizes = name, plan.input_size, kernel is not None
+        self._gpu, self._plan, self._kernel = gpu, plan, kernel
+        self._steps: OrderedDict[tuple[tuple[int, ...], int], Step] = OrderedDict()
+        self.infer(np.zeros((*plan.input_size, 3), np.uint8))
+
+    def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
+        """See `edge.backends.Backend`."""
+        maps, scores = self.infer_batch(pixels[None])
+        return maps[0], float(scores[0])
+
+    def infer_batch(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
+        """See `edge.backends.Backend`; AT_ONCE pictures a step, two steps under way."""
+        if pixels.shape[1:3] != self.input_size and not self.resizes:
+            what = f"a picture of {pixels.shape[1:3]} for an engine of {self.input_size}"
+            raise BackendFault(what, self.name, "Resize it first.")
+        at_once = min(AT_ONCE, self._plan.most)
+        answers, under_way = [], deque[Step]()
+        with self._gpu.current():
+            for turn, first in enumerate(range(0, len(pixels), at_once)):
+                if len(under_way) == IN_FLIGHT:
+                    answers.append(under_way.popleft().finish())
+                some = pixels[first : first + at_once]
+                under_way.append(self._step(some.shape, turn % IN_FLIGHT))
+                under_way[-1].start(some)
+            answers += [step.finish() for step in under_way]
+        maps, scores = zip(*answers, strict=True)
+        return np.concatenate(maps), np.concatenate(scores)
+
+    def close(self) -> None:
+        """Free everything on the GPU; may be called twice."""
+        with suppress(BackendFault), self._gpu.current():  # a GPU that failed frees nothing, nor need it
+            while self._steps:
+                self._steps.popitem()[1].close()
+
+    def _step(self, shape: tuple[int, ...], turn: int) -> Step:
+        """The one for such pictures, made the first time; the one not used for longest makes room."""
+        if (shape, turn) not in self._steps:
+            while len(self._steps) >= MOST_STEPS:
+                self._steps.popitem(last=False)[1].close()
+            self._steps[shape, turn] = Step(self._gpu, self._plan, shape, self._kernel)
+        self._steps.move_to_end((shape, turn))
+        return self._steps[shape, turn]
+
+
+def open_plan(path: Path, input_size: tuple[int, int], builder: str, hint: str) -> TensorRtBackend:
+    """Read a plan that `builder` ("tensorrt 10.3.0") made, onto the first GPU.
+
+    `input_size` is (height, width); `hint` says what to do about a plan that does not fit. Without nvcc
+    pictures are resized on the CPU, to the same digits. Raises BackendFault.
+    """
+    gpu = Gpu()
+    with gpu.current():
+        plan = TensorRtPlan(path, input_size, builder, hint)
+        try:
+            kernel, resized = gpu.kernel(cubin(RESIZE), "resize_picture", Resize), "GPU"
+        except BackendFault as error:
+            kernel, resized = None, f"CPU: {error.what}"
+    return TensorRtBackend(gpu, plan, kernel, f"{plan.name} on {gpu.name}, resize on the {resized}")
+
+
+def _freed(owned: ExitStack, thing: Any) -> Any:
+    """The thing, to be freed with the others, the last one first."""
+    owned.callback(thing.free)
+    return thing

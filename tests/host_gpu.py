@@ -1,0 +1,166 @@
+"""The thin layer under `edge/backends/trt.py` on the CPU: memory of two sides, streams that do everything as
+late as they may, kernels from their host build, an engine that ONNX Runtime runs.
+
+What a stream has taken up runs when somebody waits for it, and not before: an answer that is read too early,
+or memory that is used again too early, is wrong here every time, and on a GPU now and then.
+"""
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from edge.errors import BackendFault
+from edge.kernels.compile import RESIZE, host_library
+from edge.kernels.launch import SharedLibrary
+from edge.kernels.resize import Resize
+
+
+class HostStream:
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def synchronize(self) -> None:
+        while self.waiting:
+            self.waiting.pop(0)()
+
+
+class HostMemory:
+    """Bytes that `gpu` counts until they are freed; then they are noise."""
+
+    def __init__(self, gpu: "HostGpu", count: int) -> None:
+        self.content = np.full(max(count, 1), 0xAB, np.uint8)
+        self._gpu = gpu
+        gpu.take(self)
+
+    def __int__(self) -> int:
+        return self.content.ctypes.data
+
+    def free(self) -> None:
+        self.content.fill(0xCD)
+        self._gpu.owned.remove(self)
+
+
+class HostBuffer(HostMemory):
+    def __init__(self, gpu: "HostGpu", shape: Sequence[int], dtype: Any) -> None:
+        self.host = np.zeros(shape, dtype)
+        super().__init__(gpu, self.host.nbytes)
+        self.address = self.host.ctypes.data if gpu.integrated else int(self)
+
+    def upload(self, stream: HostStream) -> None:
+        if not self._gpu.integrated:
+            stream.waiting.append(lambda: self.content.__setitem__(..., self.host.view(np.uint8).ravel()))
+
+    def download(self, stream: HostStream) -> None:
+        if not self._gpu.integrated:
+            stream.waiting.append(lambda: self.host.view(np.uint8).ravel().__setitem__(..., self.content))
+
+
+class HostKernel:
+    def __init__(self) -> None:
+        self._library = SharedLibrary(host_library(name=RESIZE), RESIZE, Resize)
+
+    def launch(self, grid: Any, threads: int, shared_bytes: int, problem: Resize, stream: HostStream) -> None:
+        stream.waiting.append(lambda: self._library.run(problem))
+
+
+class HostGraph:
+    def __init__(self, stream: HostStream, work: Callable[[], None], gpu: "HostGpu") -> None:
+        assert not stream.waiting, "a capture begins on a stream that is idle"
+        work()
+        self._gpu, self._recorded = gpu, list(stream.waiting)
+        stream.waiting.clear()
+        gpu.take(self)
+
+    def launch(self, stream: HostStream) -> None:
+        stream.waiting += self._recorded
+
+    def free(self) -> None:
+        self._gpu.owned.remove(self)
+
+
+class HostGpu:
+    """`owned` is what is not freed yet, `allocations` counts what was ever made; `room` allows so many."""
+
+    def __init__(self, integrated: bool = False) -> None:
+        self.name, self.integrated = "host", integrated
+        self.owned: list[Any] = []
+        self.allocations, self.room, self._depth = 0, 10_000, 0
+
+    def take(self, thing: Any) -> None:
+        assert self._depth, "not inside `with gpu.current()`"
+        if not self.room:
+            raise BackendFault("the GPU is out of memory", self.name, "Close what else uses the GPU.")
+        self.room -= 1
+        self.allocations += 1
+        self.owned.append(thing)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def stream(self) -> HostStream:
+        return HostStream()
+
+    def buffer(self, shape: Sequence[int], dtype: Any) -> HostBuffer:
+        return HostBuffer(self, shape, dtype)
+
+    def memory(self, count: int) -> HostMemory:
+        return HostMemory(self, count)
+
+    def uploaded(self, content: np.ndarray) -> HostMemory:
+        memory = HostMemory(self, content.nbytes)
+        memory.content[:] = content
+        return memory
+
+    def capture(self, stream: HostStream, work: Callable[[], None]) -> HostGraph:
+        return HostGraph(stream, work, self)
+
+
+def array_at(address: int, shape: Sequence[int], dtype: Any) -> np.ndarray:
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer((ctypes.c_uint8 * count).from_address(address), dtype).reshape(shape)
+
+
+class HostPlan:
+    """An ONNX file in a plan's place. `scale` 0 * inf makes every answer NaN."""
+
+    def __init__(
+        self, onnx: Path, input_size: tuple[int, int], captured: bool = True, most: int = 32
+    ) -> None:
+        self.input_size, self.captured, self.most, self.scale = input_size, captured, most, 1.0
+        self.session = ort.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+
+    def context(self, pictures: int) -> "HostContext":
+        return HostContext(self, pictures)
+
+
+class HostContext:
+    memory_bytes = 1000
+
+    def __init__(self, plan: HostPlan, pictures: int) -> None:
+        self._plan, self._pictures = plan, pictures
+
+    def bind(self, memory: int, pixels: int, anomaly_map: int, score: int) -> None:
+        n, size = self._pictures, self._plan.input_size
+        self._pixels = array_at(pixels, (n, *size, 3), np.uint8)
+        self._out = array_at(anomaly_map, (n, *size), np.float32), array_at(score, (n,), np.float32)
+
+    def can_be_captured(self, stream: HostStream) -> bool:
+        return self._plan.captured
+
+    def enqueue(self, stream: HostStream) -> None:
+        stream.waiting.append(self._run)
+
+    def _run(self) -> None:
+        found = self._plan.session.run(["anomaly_map", "score"], {"pixels": self._pixels})
+        for to, values in zip(self._out, found, strict=True):
+            to[...] = values * np.float32(self._plan.scale)
