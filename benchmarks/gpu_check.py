@@ -1,23 +1,29 @@
-"""Does the affinity kernel keep what it promises on this GPU?
+"""Do the kernels and the engines keep what they promise on this GPU?
 
     python benchmarks/gpu_check.py [--quick]
 
-Compiles it with nvcc for the GPU here, compares it with PyTorch's FP32 on the CPU, times it against PyTorch
-eager, torch.compile and the floor, prints a table and writes results/gpu_check.json. Needs a GPU, nvcc and a
-PyTorch with CUDA; exits with 1 where something is missing or a goal is missed, and says which.
+Compiles the affinity kernel with nvcc for the GPU here, compares it with PyTorch's FP32 on the CPU, times it
+against PyTorch eager, torch.compile and the floor; compares and times the resize against the CPU's; builds
+the demo engine's plans in FP32, FP16 and INT8, compares them with the ONNX, times them with CUDA graphs and
+without. Prints tables and writes results/gpu_check.json. The kernels need a GPU, nvcc and a PyTorch with
+CUDA, the plans TensorRT and pycuda: what is missing is said, and the rest still runs. Exits with 1 where the
+kernels cannot run or a goal is missed. With --quick: the smallest batches and the FP16 plan, no result.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import gpu_engines
 import torch
 from affinity_cases import Maps, fitted_detector, largest_error, least_bytes, operations, random_maps
 from affinity_torch import AfterNetworks, KernelOnTorch
+from gpu_engines import resize_rows
 from gpu_timing import copy_bandwidth, gpu_facts, matrix_rate, seconds
 from record import save_result
 from rich.console import Console
@@ -27,8 +33,9 @@ from rich.table import Table
 from build_engines.kernel import kernel_constants
 from distillation.detector import Detector
 from edge.errors import BackendFault
-from edge.kernels.compile import compiled, gpu_command, gpu_library
+from edge.kernels.compile import RESIZE, compiled, gpu_command, gpu_library
 from edge.kernels.launch import Launcher, SharedLibrary, open_launcher
+from edge.kernels.resize import Resize
 
 TOLERANCE = 1e-3  # of the map's unit and, where it is larger, of the value
 LEAST_SHARE = 0.7  # of the floor, from FULL_BATCH pictures on
@@ -37,6 +44,10 @@ MOST_OVER_EMPTY_S = 3e-6  # at batch 1
 LEAST_GAIN = 5.0  # over PyTorch eager
 OUT_OF_CACHE_BYTES = 256 << 20  # inputs in rotation: several times any L2 cache
 MOST_SETS = 40  # of inputs; at batch 1 the networks have just written theirs, and they are in the cache
+ENGINE_COLUMNS = (
+    "precision", "score_correlation", "map_error", "latency_ms", "latency_without_graph_ms",
+    "p99_over_median", "pictures_a_second", "camera_to_score_ms", "frames_a_second", "missed",
+)  # fmt: skip
 TEACHERS = {"efficientnet-lite0": (1, 32, 128), "wide-resnet50": (1, 32)}  # batches
 
 
@@ -52,22 +63,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="the smallest batches alone; writes no result")
+    parser.add_argument("--quick", action="store_true", help="little, and no result")
     arguments = parser.parse_args()
     console = Console()
-    missing = what_is_missing()
-    if missing:
-        console.print(f"[red]cannot run here[/]: {missing} Nothing was measured, nothing written.")
-        sys.exit(1)
-    try:
-        rows = measure(arguments.quick, console)
-    except BackendFault as error:
-        console.print(f"[red]error[/]: {escape(str(error))}", highlight=False)
-        sys.exit(1)
-    engines = check_engines(console)
-    if not arguments.quick:
-        save_result("gpu_check", {"gpu": gpu_facts(), "kernel": rows, "engines": engines})
-    sys.exit(0 if all(not row["missed"] for row in rows) else 1)
+    found: dict[str, Any] = {}
+    if missing := what_is_missing():
+        console.print(f"[red]the kernels cannot run here[/]: {missing}", highlight=False)
+    else:
+        try:
+            found["kernel"] = measure(arguments.quick, console)
+            found["resize"] = check_resize(console)
+        except BackendFault as error:
+            console.print(f"[red]error[/]: {escape(str(error))}", highlight=False)
+            sys.exit(1)
+    if engines := check_engines(arguments.quick, console):
+        found["engines"] = engines
+    if not found:
+        console.print("Nothing was measured, nothing written.")
+    elif not arguments.quick:
+        save_result("gpu_check", {"gpu": {} if missing else gpu_facts(), **found})
+    reached = all(not row["missed"] for rows in found.values() for row in rows)
+    sys.exit(0 if reached and not missing else 1)
 
 
 def what_is_missing() -> str | None:
@@ -158,13 +174,40 @@ def check_pycuda() -> dict[str, Any]:
             "missed": [] if error <= TOLERANCE else ["agreement"]}  # fmt: skip
 
 
-def check_engines(console: Console) -> dict[str, Any] | None:
-    """The place of the engines' figures: latency by precision, graph against none, plan against ONNX."""
-    there = [name for name in ("tensorrt", "tensorrt_rtx") if find_spec(name)]
-    console.print(
-        f"TensorRT: {', '.join(there) or 'not installed'}; engines are not measured by this version."
-    )
-    return None
+def check_resize(console: Console) -> list[dict[str, Any]]:
+    """The preprocess kernel against the CPU's resize."""
+    rows = resize_rows(SharedLibrary(gpu_library(RESIZE), RESIZE, Resize))
+    show_plainly("resize to 256x256", ("camera", "grey_levels", "gpu_us", "cpu_us", "missed"), rows, console)
+    return rows
+
+
+def check_engines(quick: bool, console: Console) -> list[dict[str, Any]]:
+    """Plan against ONNX, latency by precision, graph against none, end to end; nothing where it cannot be."""
+    if missing := gpu_engines.what_is_missing():
+        console.print(f"The engines cannot be measured here: {escape(missing)}", highlight=False)
+        return []
+    precisions = ("fp16",) if quick else gpu_engines.PRECISIONS
+    rows = list(gpu_engines.engine_rows(precisions, console.print))
+    show_plainly("plans of the demo engine", ENGINE_COLUMNS, rows, console)
+    return rows
+
+
+def show_plainly(title: str, names: Sequence[str], rows: list[dict[str, Any]], console: Console) -> None:
+    """A table of what the rows have, and of faults."""
+    table = Table(*(name.replace("_", " ") for name in names), title=title)
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+        if "fault" in row:
+            console.print(f"{row['precision']}: {escape(row['fault'])}", highlight=False)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):  # quantiles
+        return f"{value['median']:.2f}, p99 {value['p99']:.2f}"
+    if isinstance(value, list):
+        return ", ".join(value) or "nothing"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def show(rows: list[dict[str, Any]], console: Console) -> None:

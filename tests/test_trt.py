@@ -88,6 +88,13 @@ def test_a_batch_says_what_its_pictures_say_alone(
         assert np.array_equal(alone_map, anomaly_map) and alone == score
 
 
+def test_camera_pictures_come_in_batches_too(opened: tuple[TensorRtBackend, HostGpu]) -> None:
+    pictures = noise(AT_ONCE + 2, 100, 133)
+    maps, _ = opened[0].infer_batch(pictures)
+    for picture, anomaly_map in zip(pictures, maps, strict=True):
+        assert np.array_equal(opened[0].infer(picture)[0], anomaly_map)
+
+
 def test_an_answer_stays_when_the_next_picture_comes(opened: tuple[TensorRtBackend, HostGpu]) -> None:
     first, _ = opened[0].infer(noise(SIDE, SIDE))
     kept = first.copy()

@@ -33,7 +33,9 @@ class Step:
     Made, used and closed inside `with gpu.current()`; nothing is allocated on the GPU after it was made.
     """
 
-    def __init__(self, gpu: Gpu, plan: TensorRtPlan, shape: tuple[int, ...], kernel: Kernel | None) -> None:
+    def __init__(
+        self, gpu: Gpu, plan: TensorRtPlan, shape: tuple[int, ...], kernel: Kernel | None, graph: bool = True
+    ) -> None:
         self._kernel, self._stream = kernel, gpu.stream()
         self._resizes: list[Resize] = []
         with ExitStack() as owned:
@@ -46,7 +48,7 @@ class Step:
             self._context = plan.context(shape[0])
             memory = _freed(owned, gpu.memory(self._context.memory_bytes))
             self._context.bind(int(memory), taken, self._map.address, self._score.address)
-            self._graph = self._captured(gpu, owned)
+            self._graph = self._captured(gpu, owned, graph)
             self._owned = owned.pop_all()
 
     def start(self, pixels: Pixels) -> None:
@@ -79,13 +81,13 @@ class Step:
             self._resizes.append(self._resize_plan.problem(at, stride, made + i * made_bytes, tables))
         return made
 
-    def _captured(self, gpu: Gpu, owned: ExitStack) -> Any:
-        """The whole step as a graph, or None where this engine cannot be captured."""
+    def _captured(self, gpu: Gpu, owned: ExitStack, wanted: bool) -> Any:
+        """The whole step as a graph, or None where none is wanted or this engine cannot be captured."""
         self._pixels.host.fill(0)
         owned.callback(self._stream.synchronize)  # before anything is freed
         self._enqueue()  # once without: TensorRT allocates and compiles what a capture must not see
         self._stream.synchronize()
-        if not self._context.can_be_captured(self._stream):
+        if not (wanted and self._context.can_be_captured(self._stream)):
             return None
         return _freed(owned, gpu.capture(self._stream, self._enqueue))
 
@@ -103,11 +105,14 @@ class TensorRtBackend:
     """A plan, ready: `open_plan` makes one. Owns the plan.
 
     `resizes` says whether `infer` takes pictures of any size; it does where there is a `kernel` for it.
+    Without `graphs` each call is made anew with every picture: for comparison only.
     """
 
-    def __init__(self, gpu: Gpu, plan: TensorRtPlan, kernel: Kernel | None, name: str) -> None:
+    def __init__(
+        self, gpu: Gpu, plan: TensorRtPlan, kernel: Kernel | None, name: str, graphs: bool = True
+    ) -> None:
         self.name, self.input_size, self.resizes = name, plan.input_size, kernel is not None
-        self._gpu, self._plan, self._kernel = gpu, plan, kernel
+        self._gpu, self._plan, self._kernel, self._graphs = gpu, plan, kernel, graphs
         self._steps: OrderedDict[tuple[tuple[int, ...], int], Step] = OrderedDict()
         self.infer(np.zeros((*plan.input_size, 3), np.uint8))
 
@@ -145,12 +150,14 @@ class TensorRtBackend:
         if (shape, turn) not in self._steps:
             while len(self._steps) >= MOST_STEPS:
                 self._steps.popitem(last=False)[1].close()
-            self._steps[shape, turn] = Step(self._gpu, self._plan, shape, self._kernel)
+            self._steps[shape, turn] = Step(self._gpu, self._plan, shape, self._kernel, self._graphs)
         self._steps.move_to_end((shape, turn))
         return self._steps[shape, turn]
 
 
-def open_plan(path: Path, input_size: tuple[int, int], builder: str, hint: str) -> TensorRtBackend:
+def open_plan(
+    path: Path, input_size: tuple[int, int], builder: str, hint: str, graphs: bool = True
+) -> TensorRtBackend:
     """Read a plan that `builder` ("tensorrt 10.3.0") made, onto the first GPU.
 
     `input_size` is (height, width); `hint` says what to do about a plan that does not fit. Without nvcc
@@ -163,7 +170,7 @@ def open_plan(path: Path, input_size: tuple[int, int], builder: str, hint: str) 
             kernel, resized = gpu.kernel(cubin(RESIZE), "resize_picture", Resize), "GPU"
         except BackendFault as error:
             kernel, resized = None, f"CPU: {error.what}"
-    return TensorRtBackend(gpu, plan, kernel, f"{plan.name} on {gpu.name}, resize on the {resized}")
+    return TensorRtBackend(gpu, plan, kernel, f"{plan.name} on {gpu.name}, resize on the {resized}", graphs)
 
 
 def _freed(owned: ExitStack, thing: Any) -> Any:
