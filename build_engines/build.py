@@ -12,6 +12,7 @@ from build_engines.export import export_onnx
 from build_engines.gate import Gate, gate_pictures
 from build_engines.graph import OPSET, OUTPUTS
 from build_engines.listener import Listener
+from build_engines.pictures import halves
 from build_engines.plans import MOST_PIECES
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
@@ -53,7 +54,8 @@ def build_engines(
     forget(folder, about.name)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:
-        found = quantise(model, pieces, Gate(model, gate_pictures(pieces), false_reject_rate), listener)
+        fitting, judging = (view.pieces(half, MOST_PIECES) for half in halves(images))
+        found = quantise(model, fitting, Gate(model, gate_pictures(judging), false_reject_rate), listener)
         listener.judged(found.gate)
         kept = found if force else found.accepted()
         yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict})

@@ -1,7 +1,8 @@
 """The accuracy gate: a graph in lower precision judges as the FP32 graph does, or is refused.
 
-Compared on held-out good pictures and on anomalies (labelled ones where there are any, else self-made), each
-graph with limits of its own from the good ones, as the sealed recipe will have them.
+Compared on held-out good pictures that nothing was fitted on (`pictures.halves`) and on anomalies (labelled
+ones where there are any, else self-made), each graph with limits of its own from the good ones, as the
+sealed recipe will have them.
 """
 
 import math

@@ -3,6 +3,8 @@
 NAME.calibration.npz or calibration.npz    beside the ONNX, as `edge-inspect train` leaves it
 --calibration-set DIR                      good pictures as the camera gives them, labelled test pictures
                                            for the gate; of the set that was learnt from only the latter
+
+The gate never judges on a picture that INT8 ranges, sweep or recalibration saw: `halves` divides them.
 """
 
 import zlib
@@ -19,6 +21,7 @@ from edge.recipe import Recipe
 from edge.view import View
 
 CALIBRATION_FILE = "calibration.npz"
+LEAST_TO_DIVIDE = 2 * MIN_HELD_OUT  # the gate sets limits of its own from its half
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,20 @@ class Calibration:
     images: Pixels
     good: Pixels | None = None
     anomalous: Pixels | None = None
+
+
+def halves(images: Pixels) -> tuple[Pixels, Pixels]:
+    """Held-out good pictures (N, h, w, 3) -> (what INT8 is fitted on, what the gate judges on).
+
+    Every second picture, so that both halves span the same days; whole pictures, never tiles of one in both.
+    Fixed by the order alone: the engine beside and the gate of a later build divide as the first did. Raises
+    DataError for fewer than LEAST_TO_DIVIDE.
+    """
+    if len(images) < LEAST_TO_DIVIDE:
+        what = f"{len(images)} good pictures were held out; FP16 and INT8 need {LEAST_TO_DIVIDE}"
+        hint = "Train with more pictures, or give some that were not learnt: --calibration-set DIR."
+        raise DataError(what, "accuracy gate", hint)
+    return images[::2], images[1::2]
 
 
 def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | None) -> Calibration:

@@ -15,12 +15,13 @@ from build_engines.cache import PlanCache
 from build_engines.gate import Gate, gate_pictures
 from build_engines.graph import load_onnx
 from build_engines.listener import Listener
-from build_engines.pictures import open_calibration
+from build_engines.pictures import halves, open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
 from distillation.download import cache_folder
 from edge.errors import RecipeError
+from edge.frame import Pixels
 from edge.recipe import ENGINE_ENDING, Artefact, Recipe, load_pair, sha256_of
 from edge.tiling import MOST_TILES
 from edge.view import view_of
@@ -87,7 +88,6 @@ class _Source:
         self._engine, self._recipe, self._options, self._listener = engine, recipe, options, listener
         self._model, self._view = load_onnx(engine), view_of(recipe)
         self._calibration = open_calibration(engine, recipe, self._view, options.calibration_set)
-        self._pieces = self._view.pieces(self._calibration.images, MOST_PIECES)
 
     def accepted(self, precision: str) -> _Graph:
         """The graph of a precision, when the gate lets it pass. Raises RecipeError, with the figures."""
@@ -121,9 +121,15 @@ class _Source:
             yield sealer.seal_plan(plan, artefact, thresholds, made_with, f"SM {sm}, {builder.name}")
 
     @cached_property
+    def _halves(self) -> tuple[Pixels, Pixels]:
+        """What the engine sees of the pictures for INT8, and of those for the gate: (N, h, w, 3) each."""
+        fitting, judging = halves(self._calibration.images)
+        return self._view.pieces(fitting, MOST_PIECES), self._view.pieces(judging, MOST_PIECES)
+
+    @cached_property
     def _gate(self) -> Gate:
         good, anomalous = self._calibration.good, self._calibration.anomalous
-        pictures = gate_pictures(self._pieces, good, anomalous)
+        pictures = gate_pictures(self._halves[1], good, anomalous)
         return Gate(self._model, pictures, self._options.false_reject_rate)
 
     def _graph(self, precision: str) -> _Graph:
@@ -140,7 +146,7 @@ class _Source:
             path, recipe, _ = load_pair(beside)
             if _model_of(recipe) == _model_of(self._recipe):
                 return load_onnx(path)
-        found = quantise(self._model, self._pieces, self._gate, self._listener)
+        found = quantise(self._model, self._halves[0], self._gate, self._listener)
         return (found if self._options.force else found.accepted()).model
 
 

@@ -8,9 +8,11 @@ from plans import good_pictures
 
 from build_engines.gate import MAX_FLIP_RATE, Gate, GatePictures, gate_pictures, int8_mac_share
 from build_engines.graph import load_onnx, work_of
+from build_engines.pictures import halves
 from build_engines.quantise import observed_ranges, quantised
 from calibration.selfmade import make_anomalies
 from edge.demo.show import ENGINE
+from edge.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,15 @@ def test_a_single_flip_is_within_the_rate() -> None:
     for count in (2, 30, 99, 150):
         pictures = gate_pictures(np.zeros((count, 32, 32, 3), np.uint8))
         assert 1 / (len(pictures.good) + len(pictures.anomalous)) <= MAX_FLIP_RATE
+
+
+def test_the_gate_judges_on_no_picture_that_int8_was_fitted_on() -> None:
+    """The story: ranges came from the first dozen held-out pictures, and the gate began with the same ones."""
+    images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    fitting, judging = ({int(i) for i in half[:, 0, 0, 0]} for half in halves(images))
+    assert fitting | judging == set(range(7)) and not fitting & judging
+    with pytest.raises(DataError, match="3 good pictures were held out; FP16 and INT8 need 4"):
+        halves(images[:3])
 
 
 def test_labelled_pictures_count_where_there_are_any() -> None:

@@ -107,6 +107,7 @@ def test_plans_and_recipes_stand_beside_the_onnx(built: tuple[Path, dict[str, ob
         and float(str(gate["score_correlation"])) > 0.9999
     )
     assert gate["flip_rate"] <= 0.005 and gate["int8_mac_share"] == 0
+    assert gate["pictures"] == 6 + 17 * 12  # of 12 held-out pictures, the gate's half and its anomalies
 
 
 def test_a_plan_on_a_machine_that_cannot_run_it_names_both_sides(
