@@ -4,28 +4,23 @@ One way for all: strongly typed networks. Precision lies in the ONNX (FP16 tenso
 there are no precision flags and no calibrators here.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
 from edge.errors import BackendFault, InspectError
-from edge.gpu import own_sm
+from edge.gpu import RUNTIMES, load_runtime, own_sm
 
-RUNTIMES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # as typed -> as imported
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 
 
 class EngineBuilder:
     """One installed TensorRT, ready to build. Make it with `open_builder`."""
 
-    def __init__(self, runtime: str, library: Any) -> None:
-        self.runtime, self._trt = runtime, library
-        self._log: Any = _logger(library)
-
-    @property
-    def name(self) -> str:
-        """Library and version, as the recipe keeps it: "tensorrt-rtx 1.7.1.116"."""
-        return f"{self.runtime} {self._trt.__version__}"
+    def __init__(self, runtime: str) -> None:
+        """Raises ImportError or OSError where it cannot be loaded. `name` as the recipe keeps it."""
+        self.runtime = runtime
+        self._trt, self.name = load_runtime(runtime)
+        self._log: Any = _logger(self._trt)
 
     def targets(self, wanted: Sequence[int]) -> list[int]:
         """The compute capabilities to build for: those wanted (86 is SM 8.6), or this machine's own.
@@ -131,7 +126,7 @@ def open_builder(runtime: str = "") -> EngineBuilder:
     why = ""
     for name in [runtime] if runtime else RUNTIMES:
         try:
-            return EngineBuilder(name, importlib.import_module(RUNTIMES[name]))
+            return EngineBuilder(name)
         except (ImportError, OSError) as error:  # OSError: its libraries do not fit this machine
             why = str(error)
     wanted = NAMES[runtime] if runtime else "neither TensorRT nor TensorRT for RTX"

@@ -3,6 +3,7 @@
 precision -> graph -> gate -> limits -> plan for each GPU -> recipe
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,10 +20,12 @@ from build_engines.pictures import halves, open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
+from calibration.thresholds import FALSE_REJECT_RATE
 from distillation.download import cache_folder
 from edge.errors import RecipeError
 from edge.frame import Pixels
-from edge.recipe import ENGINE_ENDING, Artefact, Recipe, load_pair, sha256_of
+from edge.recipe import Artefact, Recipe, load_pair, sha256_of
+from edge.remake import ENGINE_ENDING, as_typed
 from edge.tiling import MOST_TILES
 from edge.view import view_of
 
@@ -54,7 +57,8 @@ def build_plans(path: Path, options: PlanOptions, listener: Listener) -> Iterato
     engine, recipe, artefact = load_pair(path)
     if artefact.precision != "fp32":
         what = f"plans are made from the FP32 engine, not from {artefact.precision}"
-        raise RecipeError(what, str(engine), f"Run: build-engines {ENGINE_ENDING.sub('.onnx', engine.name)}")
+        model = engine.with_name(ENGINE_ENDING.sub(".onnx", engine.name))
+        raise RecipeError(what, str(engine), f"Run: {as_typed([str(model)])}")
     builder = open_builder(options.runtime)
     targets = builder.targets(options.sms)
     source = _Source(engine, recipe, options, listener)
@@ -113,6 +117,8 @@ class _Source:
         thresholds = sealer.limits(graph.stand_in)
         made_with = {"of": f"{self._engine.name} {sha256_of(self._engine)}"}
         made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
+        made_with |= {"onnx": os.path.relpath(self._engine, out)}  # where the command that rebuilds finds it
+        made_with |= {"false_rejects": f"{rate:g}"} if rate != FALSE_REJECT_RATE else {}
         cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()
         for sm in sms:
             plan = cache.plan(model, builder, sm, BATCH, self._listener.say)

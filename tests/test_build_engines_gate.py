@@ -66,7 +66,7 @@ def test_a_single_flip_is_within_the_rate() -> None:
 
 
 def test_the_gate_judges_on_no_picture_that_int8_was_fitted_on() -> None:
-    """The story: ranges came from the first dozen held-out pictures, and the gate began with the same ones."""
+    """The story: ranges came from the first dozen held-out pictures, and the gate began with the same."""
     images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     fitting, judging = ({int(i) for i in half[:, 0, 0, 0]} for half in halves(images))
     assert fitting | judging == set(range(7)) and not fitting & judging

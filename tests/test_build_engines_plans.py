@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from calibration.dataset import dataset_digest
 from edge.backends import open_backend
 from edge.cli import app as edge_app
 from edge.errors import BackendFault
+from edge.gpu import own_sm
 from edge.recipe import Artefact, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 
 pytestmark = needs_rtx
@@ -118,9 +120,28 @@ def test_a_plan_on_a_machine_that_cannot_run_it_names_both_sides(
         open_backend(plan, load_recipe(recipe_path(plan)))
     text = str(caught.value)
     assert "the plan is for SM 86 and tensorrt-rtx 1." in text and "; here: " in text
-    assert "build-engines demo.onnx --fp16" in text
+    if own_sm() is None:
+        builder = "--sm 86 --runtime tensorrt-rtx"
+        assert f"On the machine with the GPU: build-engines {built[0] / 'demo.onnx'} --fp16 {builder}" in text
     result = CliRunner().invoke(edge_app, ["run", "--camera", "conveyor:?count=1", "--engine", str(plan)])
     assert result.exit_code == 3 and "here: " in " ".join(result.output.split())
+
+
+@pytest.mark.skipif(own_sm() is not None, reason="the hint is for this machine's own GPU")
+def test_the_command_that_rebuilds_a_plan_works(engine: Path, tmp_path: Path) -> None:
+    """The story: the hint named no GPU, no runtime, not where the ONNX lies: typed as it stood, it failed."""
+    out = tmp_path / "plans here"
+    typed = [str(engine), "--sm", "86", "--out", str(out), "--false-rejects", "0.01"]
+    assert CliRunner().invoke(app, typed).exit_code == 0
+    plan = out / "demo.fp32.sm86.plan"
+    recipe = load_pair(plan)[1]
+    with pytest.raises(BackendFault) as caught:
+        open_backend(plan, recipe)
+    plan.unlink()
+    words = shlex.split(str(caught.value).rpartition("build-engines ")[2].partition(";")[0])
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0, again.output
+    assert load_pair(plan)[1] == recipe
 
 
 def test_a_build_that_is_killed_leaves_nothing_and_can_be_repeated(engine: Path, tmp_path: Path) -> None:

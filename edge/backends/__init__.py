@@ -5,8 +5,8 @@ from typing import Protocol
 
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
-from edge.gpu import describe_mismatch
-from edge.recipe import ENGINE_ENDING, Recipe, check_artefact
+from edge.gpu import describe_mismatch, rebuild_hint
+from edge.recipe import Recipe, check_artefact
 from edge.view import View, view_of
 
 
@@ -77,7 +77,4 @@ def _no_tensorrt(engine: Path, recipe: Recipe) -> BackendFault:
     """What is missing to run a plan, and the command that makes one for this machine."""
     artefact = check_artefact(recipe, engine)
     what = describe_mismatch(artefact) or "this version cannot run TensorRT engines yet"
-    model = ENGINE_ENDING.sub(".onnx", engine.name)
-    rebuild = f"build-engines {model}{'' if artefact.precision == 'fp32' else ' --' + artefact.precision}"
-    hint = f"On the machine with the GPU: {rebuild}; {model} itself runs without a GPU."
-    return BackendFault(what, str(engine), hint)
+    return BackendFault(what, str(engine), rebuild_hint(engine, artefact, recipe.made_with))
