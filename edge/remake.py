@@ -26,6 +26,13 @@ def model_of(plan: Path, made_with: Mapping[str, str] = NOTHING) -> Path:
     return told if told.is_file() else beside
 
 
+def plan_for(plan: Path, sm: int) -> Path:
+    """Where build-engines puts the plan of the same model and precision for another GPU."""
+    found = PLAN_ENDING.search(plan.name)
+    precision = (found and found[1]) or "fp32"
+    return plan.with_name(f"{PLAN_ENDING.sub('', plan.name).removesuffix('.plan')}.{precision}.sm{sm}.plan")
+
+
 def plan_words(
     plan: Path, sm: int | None = None, runtime: str = "", made_with: Mapping[str, str] = NOTHING
 ) -> list[str]:
