@@ -162,6 +162,9 @@ class _Screen(Listener):
     def say(self, text: str) -> None:
         self.status.update(escape(text))
 
+    def note(self, text: str) -> None:
+        show_note(text)
+
     def islands(self, rows: list[tuple[str, str, str]]) -> None:
         table = Table("in FP32", "what it is", "why", title="FP16, but for these", title_justify="left")
         for row in rows:

@@ -92,6 +92,8 @@ class _Source:
         self._engine, self._recipe, self._options, self._listener = engine, recipe, options, listener
         self._model, self._view = load_onnx(engine), view_of(recipe)
         self._calibration = open_calibration(engine, recipe, self._view, options.calibration_set)
+        if self._calibration.note:
+            listener.note(self._calibration.note)
 
     def accepted(self, precision: str) -> _Graph:
         """The graph of a precision, when the gate lets it pass. Raises RecipeError, with the figures."""

@@ -3,7 +3,7 @@
     plan fits ----------------------------> the plan
     missing or does not fit, no GPU ------> the ONNX beside it, for good
     missing or does not fit, a GPU -------> build-engines in a process of its own, then the new plan;
-                                            till then the ONNX where it meets the deadline, else nothing passes
+                                            till then the ONNX, where it meets the deadline
 
 The new plan takes over between two parts, with its own recipe: limits belong to an engine.
 """

@@ -20,12 +20,14 @@ from plans import carried_folder, good_pictures, needs_rtx
 from typer.testing import CliRunner
 
 from build_engines.cli import app
+from build_engines.pictures import open_calibration
 from calibration.dataset import dataset_digest
 from edge.backends import open_backend
 from edge.cli import app as edge_app
-from edge.errors import BackendFault
+from edge.errors import BackendFault, InspectError
 from edge.gpu import own_sm
 from edge.recipe import Artefact, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.view import view_of
 
 pytestmark = needs_rtx
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"
@@ -249,6 +251,50 @@ def test_limits_are_not_set_on_the_pictures_that_were_learnt(engine: Path, tmp_p
     assert result.exit_code == 0, result.output
     sealed = load_pair(engine.with_name("demo.fp32.sm89.plan"))[1]
     assert sealed.expected_false_rejects["pictures"] == 12  # of the calibration file, not the 10 of the set
+
+
+def test_single_pictures_that_were_learnt_are_left_out(engine: Path, tmp_path: Path) -> None:
+    """The story: with one more picture in the folder the set was another one, and all that was learnt from
+    set the limits again."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i, picture in enumerate(good_pictures(13, seed=5)):
+        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    learnt = [bytes.fromhex(sha256_of(pictures / f"{i}.png")) for i in range(3)]
+    digests = np.frombuffer(b"".join(learnt), np.uint8).reshape(3, 32)
+    of = np.array(load_recipe(recipe_path(engine)).training_set["sha256"])
+    file = engine.with_name("calibration.npz")
+    np.savez_compressed(file, images=good_pictures(12), training_set=of, learnt=digests)
+    call = [str(engine), "--sm", "89", "--calibration-set", str(pictures)]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.output
+    assert "3 of 13 pictures were learnt and are left out" in " ".join(result.output.split())
+    sealed = load_pair(engine.with_name("demo.fp32.sm89.plan"))[1]
+    assert sealed.expected_false_rejects["pictures"] == 10
+
+
+def test_a_calibration_file_with_any_byte_changed_is_refused_or_gives_the_same_pictures(
+    engine: Path,
+) -> None:
+    """Some bytes of a zip file, such as its dates, mean nothing."""
+    recipe, file = load_recipe(recipe_path(engine)), engine.with_name("calibration.npz")
+    of = np.array(recipe.training_set["sha256"])
+    right = good_pictures(2)
+    np.savez_compressed(file, images=right, training_set=of, learnt=np.zeros((1, 32), np.uint8))
+    data = file.read_bytes()
+    places = {*range(120), *range(len(data) - 400, len(data)), *range(0, len(data), len(data) // 200)}
+    refused = 0
+    for place in sorted(places):
+        for mask in (0x01, 0x80, 0xFF):
+            file.write_bytes(data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :])
+            try:
+                found = open_calibration(engine, recipe, view_of(recipe), None).images
+            except InspectError as error:
+                refused += 1
+                assert "\n" not in str(error) and error.exit_code in (2, 3)
+            else:
+                assert np.array_equal(found, right)
+    assert refused > len(places)
 
 
 def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
