@@ -32,7 +32,8 @@ def figures_of(folder: Path, data: Path) -> dict[str, Any]:
     view, model = view_of(recipe), load_onnx(engine)
     _, held_out = halves(open_calibration(engine, recipe, view, None).images)
     labelled = open_calibration(engine, recipe, view, data)
-    gate = Gate(model, gate_pictures(held_out, labelled.good, labelled.anomalous), FALSE_REJECT_RATE)
+    pictures = gate_pictures(held_out, labelled.good, labelled.anomalous)
+    gate = Gate(model, pictures, FALSE_REJECT_RATE, view)
     graphs = {"fp16": model}
     beside = engine.with_name(f"{engine.stem}.int8.onnx")
     if beside.is_file():

@@ -58,8 +58,6 @@ def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | No
     dataset = open_dataset(folder)
     paths, note = _not_learnt([*dataset.train, *dataset.validation], engine, recipe)
     images = load_images(paths, view) if len(paths) >= MIN_HELD_OUT else _held_out(engine, recipe, view)
-    if view.tiling is not None:  # a label is the whole picture's, not each tile's
-        return Calibration(images, note=note)
     good, bad = (
         load_images([t.path for t in dataset.test if (t.kind == "good") is wanted], view)
         for wanted in (True, False)

@@ -19,14 +19,18 @@ import pytest
 from plans import carried_folder, good_pictures, needs_rtx
 from typer.testing import CliRunner
 
+from build_engines.cache import _read, _write
 from build_engines.cli import app
+from build_engines.listener import Listener
 from build_engines.pictures import open_calibration
+from build_engines.plans import PlanOptions, build_plans
 from calibration.dataset import dataset_digest
-from edge.backends import open_backend
+from edge.backends import Backend, open_backend
+from edge.backends.ort import OnnxRuntimeBackend
 from edge.cli import app as edge_app
-from edge.errors import BackendFault, InspectError
+from edge.errors import BackendFault, InspectError, RecipeError
 from edge.gpu import own_sm
-from edge.recipe import Artefact, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 from edge.view import view_of
 
 pytestmark = needs_rtx
@@ -315,6 +319,64 @@ def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
     assert forced.exit_code == 0, forced.output
     recipe = load_pair(engine.with_name("demo.int8.sm86.plan"))[1]
     assert recipe.made_with["gate"].startswith("refused, kept by --force: ")
+
+
+class StandsForAGpu:
+    """Runs a "plan" as the ONNX that is given, really: what this machine's own GPU would do."""
+
+    def __init__(self, graph: Path) -> None:
+        self._graph = graph
+
+    def fits(self, artefact: Artefact) -> bool:
+        return artefact.sm == 86
+
+    def open(self, plan: Path, recipe: Recipe) -> Backend:
+        assert load_pair(plan)[1] == recipe  # it is a whole pair that is opened
+        return OnnxRuntimeBackend(self._graph, recipe.input_size)
+
+
+def test_where_a_plan_can_run_it_is_judged_itself(engine: Path, tmp_path: Path) -> None:
+    """And its limits are from its own scores; the one for another GPU is judged by its graph."""
+    options = PlanOptions(("fp32",), 0.003, sms=(86, 89), runtime="tensorrt-rtx")
+    own, other = (r.recipe for r in build_plans(engine, options, Listener(), StandsForAGpu(engine)))
+    assert own.made_with["gate"].startswith("passed: score correlation 1.000")
+    assert own.made_with["gate_ran"].startswith("the plan itself") and "gate_ran" not in other.made_with
+    spoilt = onnx.load(engine)
+    for tensor in spoilt.graph.initializer:
+        if tensor.name.endswith("conv.weight"):
+            weights = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weights * 64) / 64, tensor.name))
+    onnx.save(spoilt, tmp_path / "spoilt.onnx")
+    for old in [*engine.parent.glob("*.sm*")]:
+        old.unlink()
+    with pytest.raises(RecipeError, match="fp32 judges otherwise than fp32"):
+        list(build_plans(engine, options, Listener(), StandsForAGpu(tmp_path / "spoilt.onnx")))
+    assert made(engine.parent) == []
+
+
+def test_a_plan_whose_recipe_cannot_be_written_is_not_there(engine: Path) -> None:
+    recipe_path(engine.with_name("demo.fp32.sm86.plan")).mkdir()
+    code, text = refused(str(engine), "--sm", "86")
+    assert code == 2 and "demo.fp32.sm86.recipe.json" in text
+    assert made(engine.parent) == ["demo.fp32.sm86.recipe.json"]
+
+
+def test_a_plan_of_another_model_is_refused(engine: Path) -> None:
+    plan = engine.with_name("demo.fp32.sm86.plan")
+    assert CliRunner().invoke(app, [str(engine), "--sm", "86"]).exit_code == 0
+    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
+    for words in (["run", "--camera", "conveyor:?count=1", "--engine", str(plan)], ["recipe", str(plan)]):
+        result = CliRunner().invoke(edge_app, words)
+        assert result.exit_code == 3 and "not the one the recipe was made for" in result.output
+
+
+def test_a_damaged_timing_cache_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "tensorrt-10.3.sm87.timing"
+    assert _read(path) == b""
+    _write(path, b"timings")
+    assert _read(path) == b"timings"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert _read(path) == b"" and not path.exists()
 
 
 def reseal(engine: Path, precision: str = "fp32") -> None:
