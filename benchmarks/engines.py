@@ -17,7 +17,7 @@ from rich.console import Console
 
 from build_engines.gate import Gate, gate_pictures
 from build_engines.graph import load_onnx
-from build_engines.pictures import open_calibration
+from build_engines.pictures import halves, open_calibration
 from build_engines.precision import emulated, to_half
 from calibration.thresholds import FALSE_REJECT_RATE
 from edge.recipe import load_pair
@@ -30,9 +30,10 @@ def figures_of(folder: Path, data: Path) -> dict[str, Any]:
     """Precision -> the gate's figures."""
     engine, recipe, _ = load_pair(folder)
     view, model = view_of(recipe), load_onnx(engine)
-    held_out = open_calibration(engine, recipe, view, None).images
+    _, held_out = halves(open_calibration(engine, recipe, view, None).images)
     labelled = open_calibration(engine, recipe, view, data)
-    gate = Gate(model, gate_pictures(held_out, labelled.good, labelled.anomalous), FALSE_REJECT_RATE)
+    pictures = gate_pictures(held_out, labelled.good, labelled.anomalous)
+    gate = Gate(model, pictures, FALSE_REJECT_RATE, view)
     graphs = {"fp16": model}
     beside = engine.with_name(f"{engine.stem}.int8.onnx")
     if beside.is_file():

@@ -12,6 +12,7 @@ from build_engines.export import export_onnx
 from build_engines.gate import Gate, gate_pictures
 from build_engines.graph import OPSET, OUTPUTS
 from build_engines.listener import Listener
+from build_engines.pictures import halves, open_calibration
 from build_engines.plans import MOST_PIECES
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
@@ -29,12 +30,14 @@ PARITY_BATCHES = (1, 2, 5)
 
 
 def build_engines(
-    folder: Path, false_reject_rate: float, int8: bool, listener: Listener, force: bool = False
-) -> Iterator[BuildResult]:
+    folder: Path, false_reject_rate: float, int8: bool, listener: Listener, force: bool = False,
+    calibration_set: Path | None = None,
+) -> Iterator[BuildResult]:  # fmt: skip
     """Build `folder/NAME.onnx`, then `NAME.int8.onnx` where asked for, each with its recipe.
 
     Raises InspectError; a half-made or refused engine is never left behind. `force` keeps an INT8 engine that
-    the accuracy gate refuses, and the recipe says so.
+    the accuracy gate refuses, and the recipe says so. Limits, INT8 and gate take the pictures of
+    `calibration_set` in place of the held-out ones.
     """
     detector, about, images = load_model(folder)
     listener.say("exporting")
@@ -49,11 +52,19 @@ def build_engines(
             f"{score_error:.1e} on the score (allowed {MAX_SCORE_ERROR:.0e})"
         )
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
-    sealer = Sealer(folder, _draft(detector.config, about), view, images, false_reject_rate)
+    draft = _draft(detector.config, about)
+    calibration = open_calibration(folder / f"{about.name}.onnx", draft, view, calibration_set)
+    if calibration.note:
+        listener.note(calibration.note)
+    images = calibration.images
+    sealer = Sealer(folder, draft, view, images, false_reject_rate)
     forget(folder, about.name)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:
-        found = quantise(model, pieces, Gate(model, gate_pictures(pieces), false_reject_rate), listener)
+        fitting, judging = halves(images)
+        pictures = gate_pictures(judging, calibration.good, calibration.anomalous)
+        gate = Gate(model, pictures, false_reject_rate, view)
+        found = quantise(model, view.pieces(fitting, MOST_PIECES), gate, listener)
         listener.judged(found.gate)
         kept = found if force else found.accepted()
         yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict})

@@ -4,29 +4,25 @@ One way for all: strongly typed networks. Precision lies in the ONNX (FP16 tenso
 there are no precision flags and no calibrators here.
 """
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from edge.backends.plan import error_log
 from edge.errors import BackendFault, InspectError
-from edge.gpu import own_sm
+from edge.gpu import RUNTIMES, load_runtime, own_sm
 
-RUNTIMES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # as typed -> as imported
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 
 
 class EngineBuilder:
     """One installed TensorRT, ready to build. Make it with `open_builder`."""
 
-    def __init__(self, runtime: str, library: Any) -> None:
-        self.runtime, self._trt = runtime, library
-        self._log: Any = error_log(library)
-
-    @property
-    def name(self) -> str:
-        """Library and version, as the recipe keeps it: "tensorrt-rtx 1.7.1.116"."""
-        return f"{self.runtime} {self._trt.__version__}"
+    def __init__(self, runtime: str) -> None:
+        """Raises ImportError or OSError where it cannot be loaded. `name` as the recipe keeps it."""
+        self.runtime = runtime
+        self._trt, self.name = load_runtime(runtime)
+        self._log: Any = error_log(self._trt)
 
     def targets(self, wanted: Sequence[int]) -> list[int]:
         """The compute capabilities to build for: those wanted (86 is SM 8.6), or this machine's own.
@@ -59,25 +55,24 @@ class EngineBuilder:
         Raises BackendFault naming the node and the operation that cannot be built.
         """
         self._log.errors.clear()
-        builder, network = self.parse(model)
-        config = self._config(builder, network, sm, batch)
-        cache = None
-        if self.runtime == "tensorrt":
-            cache = config.create_timing_cache(timing)
-            config.set_timing_cache(cache, ignore_mismatch=True)
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            raise self._failed(sm)
-        return bytes(plan), b"" if cache is None else bytes(config.get_timing_cache().serialize())
+        with self._own_errors(f"the engine for SM {sm} was not built"):
+            builder, network = self.parse(model)
+            config = self._config(builder, network, sm, batch)
+            cache = self._timing_cache(config, timing)
+            plan = builder.build_serialized_network(network, config)
+            if plan is None:
+                raise RuntimeError("TensorRT gave no plan")
+            return bytes(plan), b"" if cache is None else bytes(config.get_timing_cache().serialize())
 
     def parse(self, model: bytes) -> tuple[Any, Any]:
         """ONNX bytes -> (builder, strongly typed network). Raises BackendFault."""
         trt = self._trt
-        builder = trt.Builder(self._log)
-        strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-        # 10 must be told; 11 and RTX know nothing else, and may drop the flag.
-        network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
-        parser = trt.OnnxParser(network, self._log)
+        with self._own_errors("TensorRT does not start"):
+            builder = trt.Builder(self._log)
+            strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+            # 10 must be told; 11 and RTX know nothing else, and may drop the flag.
+            network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+            parser = trt.OnnxParser(network, self._log)
         if not parser.parse(model):
             raise self._refused(parser.get_error(0))
         if network.num_inputs == 0 or network.num_outputs == 0:  # a few bytes of anything parse as no layer
@@ -85,6 +80,26 @@ class EngineBuilder:
                 "the ONNX holds no network", self.name, "Run build-engines on the model folder."
             )
         return builder, network
+
+    @contextmanager
+    def _own_errors(self, what: str) -> Iterator[None]:
+        """TensorRT's bindings raise TypeError where a constructor fails, and more; None has no attributes."""
+        try:
+            yield
+        except (TypeError, RuntimeError, ValueError, AttributeError, MemoryError) as error:
+            why = " ".join((self._log.errors[-1] if self._log.errors else str(error)).split())
+            raise BackendFault(f"{what}: {why}", self.name, _hint(why)) from error
+
+    def _timing_cache(self, config: Any, timing: bytes) -> Any:
+        """The earlier call's, or an empty one where TensorRT does not take it; None where it has none."""
+        if self.runtime != "tensorrt":
+            return None
+        for known in (timing, b""):
+            with suppress(TypeError, RuntimeError):
+                cache = config.create_timing_cache(known)
+                if cache is not None and config.set_timing_cache(cache, ignore_mismatch=True):
+                    return cache
+        return None
 
     def _known(self) -> list[int]:
         names = self._trt.ComputeCapability.__members__
@@ -103,24 +118,20 @@ class EngineBuilder:
         one, most = ((n, *tuple(pixels.shape)[1:]) for n in (1, batch))
         profile = builder.create_optimization_profile()
         profile.set_shape(pixels.name, one, one, most)
-        config.add_optimization_profile(profile)
+        if config.add_optimization_profile(profile) < 0:
+            raise RuntimeError(f"batches of 1 to {batch} are refused")
         return config
 
     def _refused(self, error: Any) -> BackendFault:
         why = " ".join(error.desc().split())
         if error.node() < 0:
-            hint = "Copy the file again, or run build-engines on the model folder."
+            hint = _hint(why, "Copy the file again, or run build-engines on the model folder.")
             return BackendFault(f"the ONNX cannot be read: {why}", self.name, hint)
         operation, node = error.node_operator(), error.node_name() or f"number {error.node()}"
         if "Plugin not found" in why or error.code().name.startswith("UNSUPPORTED"):
             why = "there is no such operation here"
         hint = "Export with this version; if it stays, run the .onnx with ONNX Runtime and report the node."
         return BackendFault(f"node {node} ({operation}) cannot be built: {why}", self.name, hint)
-
-    def _failed(self, sm: int) -> BackendFault:
-        why = " ".join(self._log.errors[-1].split()) if self._log.errors else "no reason was given"
-        hint = "Free memory and try again." if "memory" in why.lower() else "Report it with the ONNX file."
-        return BackendFault(f"the engine for SM {sm} was not built: {why}", self.name, hint)
 
 
 def open_builder(runtime: str = "") -> EngineBuilder:
@@ -133,10 +144,18 @@ def open_builder(runtime: str = "") -> EngineBuilder:
     why = ""
     for name in [runtime] if runtime else RUNTIMES:
         try:
-            return EngineBuilder(name, importlib.import_module(RUNTIMES[name]))
+            return EngineBuilder(name)
         except (ImportError, OSError) as error:  # OSError: its libraries do not fit this machine
             why = str(error)
     wanted = NAMES[runtime] if runtime else "neither TensorRT nor TensorRT for RTX"
     what = f"{wanted} {'cannot' if runtime else 'can'} be loaded: {why}"
     hint = "Install: pip install tensorrt-rtx (builds without a GPU). On a Jetson, JetPack brings TensorRT."
     raise BackendFault(what, "build-engines", hint)
+
+
+def _hint(why: str, otherwise: str = "Report it with the ONNX file.") -> str:
+    """What helps, by the words that TensorRT uses."""
+    lower = why.lower()
+    if "driver" in lower or ("cuda" in lower and "memory" not in lower):
+        return "Look at NVIDIA's driver (nvidia-smi): it must be there, and as new as this TensorRT asks for."
+    return "Free memory and try again." if "memory" in lower or "bad_alloc" in lower else otherwise

@@ -1,7 +1,8 @@
 """Plans that were built before: building the same graph again for the same GPU takes no time.
 
 A plan's name is the sha256 of all that goes into it: the ONNX, the builder's version, the GPU, the options.
-Files are written atomically, so a build that was interrupted is not there; the newest MOST_PLANS are kept.
+Files are written atomically, so a build that was interrupted is not there; each begins with the sha256 of the
+rest, and one that does not fit it is dropped. The newest MOST_PLANS are kept.
 """
 
 import hashlib
@@ -26,17 +27,16 @@ class PlanCache:
     ) -> bytes:
         """The plan of an ONNX for a GPU: kept from before, or built. Raises BackendFault, OSError."""
         path = self.folder / f"{plan_key(model, builder.name, sm, batch)}.plan"
-        if path.is_file():
+        if kept := _read(path):
             path.touch()  # the newest are kept
-            return path.read_bytes()
+            return kept
         self.folder.mkdir(parents=True, exist_ok=True)
         say(f"building for SM {sm} with {builder.name}")
         timing = self.folder / f"{builder.name.replace(' ', '-')}.sm{sm}.timing"
-        known = timing.read_bytes() if timing.is_file() else b""
-        plan, measured = builder.build(model, sm, batch, known)
+        plan, measured = builder.build(model, sm, batch, _read(timing))
         if measured:
-            write_atomically(timing, measured)
-        write_atomically(path, plan)
+            _write(timing, measured)
+        _write(path, plan)
         self._prune()
         return plan
 
@@ -44,6 +44,22 @@ class PlanCache:
         plans = sorted(self.folder.glob("*.plan"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for old in plans[MOST_PLANS:]:
             old.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+
+
+def _read(path: Path) -> bytes:
+    """What was written, b"" for nothing; a file that is not as it was written is dropped. Raises OSError."""
+    if not path.is_file():
+        return b""
+    data = path.read_bytes()
+    digest, content = data[:32], data[32:]  # the bytes of a sha256
+    if hashlib.sha256(content).digest() == digest:
+        return content
+    path.unlink(missing_ok=True)
+    return b""
 
 
 def plan_key(model: bytes, builder: str, sm: int, batch: int) -> str:

@@ -56,9 +56,7 @@ OutOption = Annotated[
 ]
 CalibrationSetOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Good pictures for limits, INT8 and gate. Default: held-out ones.", rich_help_panel=PLANS
-    ),
+    typer.Option(help="Good pictures for limits, INT8 and gate. Default: held-out ones."),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the accuracy gate's figures as JSON.", rich_help_panel=PLANS)
@@ -104,6 +102,10 @@ def _results(
     model: Path, options: "PlanOptions", int8: bool, wants_plans: bool, listener: "_Screen"
 ) -> Iterator["BuildResult"]:
     """The ONNX engines of a folder, then the plans of the FP32 one."""
+    if options.out is not None and not wants_plans:
+        hint = "Leave it away, or say which plan: --fp16, --best, --sm or --runtime."
+        what = "ONNX engines stay in the model folder; no TensorRT plan was asked for"
+        raise InspectError(what, f"--out {options.out}", hint)
     if wants_plans:
         from build_engines.builder import open_builder
 
@@ -127,7 +129,8 @@ def _onnx_engines(
     check_folder(folder, "model")
     by_hand = {engine: set_by_hand(engine) for engine in sorted(folder.glob("*.onnx"))}
     built = []
-    for result in build_engines(folder, options.false_reject_rate, int8, listener, options.force):
+    rate, pictures = options.false_reject_rate, options.calibration_set
+    for result in build_engines(folder, rate, int8, listener, options.force, pictures):
         built.append(result.engine)
         yield result
         if again := by_hand.get(result.engine):
@@ -161,6 +164,9 @@ class _Screen(Listener):
 
     def say(self, text: str) -> None:
         self.status.update(escape(text))
+
+    def note(self, text: str) -> None:
+        show_note(text)
 
     def islands(self, rows: list[tuple[str, str, str]]) -> None:
         table = Table("in FP32", "what it is", "why", title="FP16, but for these", title_justify="left")

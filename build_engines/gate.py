@@ -1,11 +1,12 @@
-"""The accuracy gate: a graph in lower precision judges as the FP32 graph does, or is refused.
+"""The accuracy gate: an engine in lower precision judges as the FP32 graph does, or is refused.
 
-Compared on held-out good pictures and on anomalies (labelled ones where there are any, else self-made), each
-graph with limits of its own from the good ones, as the sealed recipe will have them.
+Compared on held-out good pictures that nothing was fitted on (`pictures.halves`) and on anomalies (labelled
+ones where there are any, else self-made), each graph with limits of its own from the good ones, as the
+sealed recipe will have them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,15 +17,18 @@ import onnx
 
 from build_engines.graph import convolutions, producers, work_of
 from calibration.metrics import auroc_of
-from calibration.selfmade import make_anomalies
+from calibration.selfmade import each_anomaly
 from calibration.thresholds import fit_thresholds
+from edge.backends import Backend, behind_view
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.frame import AnomalyMap, Pixels
+from edge.view import View
 
 MAX_AUROC_LOSS = 0.005  # of the AUROC, 0..1: half a point
 MAX_FLIP_RATE = 0.005  # of the pictures whose verdict differs
 LEAST_PICTURES = 200  # in all: a single flip, which may be chance, is then within the rate
 MOST_GOOD = 100  # held-out pictures that are looked at; with their anomalies half a minute on one core
+MAP_SIDE = 512  # places of a map's longer side that are compared: 200 whole maps of large pictures are 2 GB
 
 Floats = npt.NDArray[np.float64]
 
@@ -78,18 +82,27 @@ class GateResult:
 
 @dataclass(frozen=True)
 class GatePictures:
-    """Pictures uint8 (N, h, w, 3) as the graph takes them; `limits` of the good ones set the limits."""
+    """Pictures uint8 (N, h, w, 3) as `view.see` gives them; the first `limits` good ones set the limits.
+
+    Anomalies are `labelled` ones, or `rounds` times two self-made ones of each good picture.
+    """
 
     good: Pixels
-    anomalous: Pixels
+    labelled: Pixels
     anomalies: str
     limits: int
+    rounds: int = 0
 
-    @property
-    def all(self) -> Pixels:
+    def __len__(self) -> int:
+        return len(self.good) + len(self.labelled) + 2 * self.rounds * len(self.good)
+
+    def __iter__(self) -> Iterator[Pixels]:
         """Good ones, anomalous ones, and noise at the end."""
-        noise = np.random.default_rng(0).integers(0, 256, (1, *self.good.shape[1:]), np.uint8)
-        return np.concatenate([self.good, self.anomalous, noise])
+        yield from self.good
+        yield from self.labelled
+        for seed in range(self.rounds):
+            yield from each_anomaly(self.good, seed)
+        yield np.random.default_rng(0).integers(0, 256, self.good.shape[1:], np.uint8)
 
 
 def gate_pictures(
@@ -100,25 +113,38 @@ def gate_pictures(
     if good is not None and anomalous is not None and len(anomalous):
         return GatePictures(np.concatenate([chosen, good]), anomalous, "labelled", len(chosen))
     rounds = max(1, math.ceil((LEAST_PICTURES - len(chosen)) / (2 * len(chosen))))
-    made = np.concatenate([make_anomalies(chosen, seed) for seed in range(rounds)])
-    return GatePictures(chosen, made, "self-made", len(chosen))
+    return GatePictures(chosen, chosen[:0], "self-made", len(chosen), rounds)
 
 
 class Gate:
-    """FP32's answers, computed once; `judge` compares others with them."""
+    """FP32's answers, computed once; `judge` and `judge_engine` compare others with them.
 
-    def __init__(self, reference: onnx.ModelProto, pictures: GatePictures, false_reject_rate: float) -> None:
+    Whole pictures through the whole view, as in the station: with tiles the worst of them is the score.
+    """
+
+    def __init__(
+        self,
+        reference: onnx.ModelProto,
+        pictures: GatePictures,
+        false_reject_rate: float,
+        view: View | None = None,
+    ) -> None:
+        """Without a `view` the pictures are what the graph takes."""
         self._pictures, self._rate = pictures, false_reject_rate
-        self._maps, self._scores = run_graph(reference, pictures.all)
+        self._view = view or View((pictures.good.shape[1], pictures.good.shape[2]))
+        self._maps, self._scores, _ = self._look(graph_backend(reference, self._view))
 
     def judge(self, model: onnx.ModelProto, precision: str) -> GateResult:
         """`model` is what ONNX Runtime must run: with its roundings written out (`precision.emulated`)."""
-        maps, scores = run_graph(model, self._pictures.all)
-        finite = bool(np.isfinite(scores).all() and np.isfinite(maps).all())
+        return self.judge_engine(graph_backend(model, self._view), precision, int8_mac_share(model))
+
+    def judge_engine(self, backend: Backend, precision: str, int8_share: float) -> GateResult:
+        """Any engine for pictures as `view.see` gives them. Raises BackendFault where it fails."""
+        maps, scores, finite = self._look(backend)
         mine, theirs = scores[:-1], self._scores[:-1]  # without the noise, which is far from all others
         return GateResult(
             precision=precision,
-            int8_mac_share=int8_mac_share(model),
+            int8_mac_share=int8_share,
             score_correlation=float(np.corrcoef(theirs, mine)[0, 1]),
             map_error=float(np.sqrt(np.mean((self._maps[:-1] - maps[:-1]) ** 2))),
             auroc_delta=self._auroc(mine) - self._auroc(theirs),
@@ -127,6 +153,17 @@ class Gate:
             anomalies=self._pictures.anomalies,
             finite=finite,
         )
+
+    def _look(self, backend: Backend) -> tuple[AnomalyMap, Floats, bool]:
+        """Maps (N, h, w), thinned where they are large, scores (N,), and whether all of it is finite."""
+        maps, scores, finite = [], [], True
+        for picture in self._pictures:
+            anomaly_map, score = backend.infer(picture)
+            finite = finite and math.isfinite(score) and bool(np.isfinite(anomaly_map).all())
+            step = math.ceil(max(anomaly_map.shape) / MAP_SIDE)
+            maps.append(anomaly_map[::step, ::step].copy())
+            scores.append(score)
+        return np.stack(maps), np.array(scores, np.float64), finite
 
     def _auroc(self, scores: Floats) -> float:
         good = len(self._pictures.good)
@@ -138,12 +175,17 @@ class Gate:
         return np.asarray(np.digitize(scores, [limits.review, limits.fail]), np.int64)
 
 
-def run_graph(model: onnx.ModelProto, pictures: Pixels) -> tuple[AnomalyMap, Floats]:
-    """Maps float32 (N, h, w) and scores (N,) of pictures uint8 (N, h, w, 3), on the CPU."""
+def graph_backend(model: onnx.ModelProto, view: View) -> Backend:
+    """The graph on the CPU, for pictures as `view.see` gives them."""
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
         path.write_bytes(model.SerializeToString())
-        backend = OnnxRuntimeBackend(path, (pictures.shape[1], pictures.shape[2]))
+        return behind_view(OnnxRuntimeBackend(path, view.input_size), view)
+
+
+def run_graph(model: onnx.ModelProto, pictures: Pixels) -> tuple[AnomalyMap, Floats]:
+    """Maps float32 (N, h, w) and scores (N,) of pictures uint8 (N, h, w, 3), on the CPU."""
+    backend = graph_backend(model, View((pictures.shape[1], pictures.shape[2])))
     maps, scores = zip(*map(backend.infer, pictures), strict=True)
     return np.stack(maps), np.array(scores, np.float64)
 

@@ -14,6 +14,9 @@ class Listener:
     def say(self, text: str) -> None:
         """What is being done now."""
 
+    def note(self, text: str) -> None:
+        """What should be known when all is done."""
+
     def islands(self, rows: Sequence[tuple[str, str, str]]) -> None:
         """What of a half-precision graph stays in FP32: (operations, what they are, why)."""
 

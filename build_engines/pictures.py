@@ -2,23 +2,29 @@
 
 NAME.calibration.npz or calibration.npz    beside the ONNX, as `edge-inspect train` leaves it
 --calibration-set DIR                      good pictures as the camera gives them, labelled test pictures
-                                           for the gate; of the set that was learnt from only the latter
+                                           for the gate; those that were learnt from are left out
+
+The gate never judges on a picture that INT8 ranges, sweep or recalibration saw: `halves` divides them.
 """
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from calibration.dataset import MIN_HELD_OUT, dataset_digest, load_images, open_dataset
+from calibration.dataset import MIN_HELD_OUT, content_digest, dataset_digest, load_images, open_dataset
 from edge.errors import DataError, RecipeError
 from edge.frame import Pixels
 from edge.recipe import Recipe
 from edge.view import View
 
 CALIBRATION_FILE = "calibration.npz"
+HINT = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."
+LEAST_TO_DIVIDE = 2 * MIN_HELD_OUT  # the gate sets limits of its own from its half
+
+Entries = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,21 @@ class Calibration:
     images: Pixels
     good: Pixels | None = None
     anomalous: Pixels | None = None
+    note: str = ""  # what was left out, or could not be told
+
+
+def halves(images: Pixels) -> tuple[Pixels, Pixels]:
+    """Held-out good pictures (N, h, w, 3) -> (what INT8 is fitted on, what the gate judges on).
+
+    Every second picture, so that both halves span the same days; whole pictures, never tiles of one in both.
+    Fixed by the order alone: the engine beside and the gate of a later build divide as the first did. Raises
+    DataError for fewer than LEAST_TO_DIVIDE.
+    """
+    if len(images) < LEAST_TO_DIVIDE:
+        what = f"{len(images)} good pictures were held out; FP16 and INT8 need {LEAST_TO_DIVIDE}"
+        hint = "Train with more pictures, or give some that were not learnt: --calibration-set DIR."
+        raise DataError(what, "accuracy gate", hint)
+    return images[::2], images[1::2]
 
 
 def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | None) -> Calibration:
@@ -35,36 +56,74 @@ def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | No
     if folder is None:
         return Calibration(_held_out(engine, recipe, view))
     dataset = open_dataset(folder)
-    paths = [*dataset.train, *dataset.validation]
-    # Limits that were set on what was learnt would come out too tight.
-    learnt = dataset_digest(paths) == recipe.training_set.get("sha256")
-    images = _held_out(engine, recipe, view) if learnt else load_images(paths, view)
-    if view.tiling is not None:  # a label is the whole picture's, not each tile's
-        return Calibration(images)
+    paths, note = _not_learnt([*dataset.train, *dataset.validation], engine, recipe)
+    images = load_images(paths, view) if len(paths) >= MIN_HELD_OUT else _held_out(engine, recipe, view)
     good, bad = (
         load_images([t.path for t in dataset.test if (t.kind == "good") is wanted], view)
         for wanted in (True, False)
     )
-    return Calibration(images, good, bad)
+    return Calibration(images, good, bad, note)
+
+
+def _not_learnt(paths: list[Path], engine: Path, recipe: Recipe) -> tuple[list[Path], str]:
+    """Those that the model has not learnt from, and what to say of the others.
+
+    Limits that were set on what was learnt would come out too tight. Each picture is known by its sha256,
+    which the calibration file keeps; files of earlier versions know the set as a whole only.
+    """
+    if dataset_digest(paths) == recipe.training_set.get("sha256"):
+        return [], "this is the set that was learnt: its held-out pictures in the calibration file are used"
+    learnt = _learnt(engine, recipe)
+    if learnt is None:
+        return paths, f"no list in {CALIBRATION_FILE}: pictures that were learnt cannot be told from others"
+    fresh = [path for path in paths if bytes.fromhex(content_digest(path)) not in learnt]
+    left_out = len(paths) - len(fresh)
+    return fresh, f"{left_out} of {len(paths)} pictures were learnt and are left out" if left_out else ""
+
+
+def _learnt(engine: Path, recipe: Recipe) -> set[bytes] | None:
+    """sha256 of every picture learnt from; None where no file of this model tells."""
+    try:
+        entries = _read(_file_of(engine))
+    except DataError:  # the set takes the place of a file that is not there or broken
+        return None
+    if "learnt" not in entries or _is_anothers(entries, recipe):
+        return None
+    return {bytes(row) for row in entries["learnt"]}
+
+
+def _file_of(engine: Path) -> Path:
+    own = engine.with_name(f"{engine.stem}.{CALIBRATION_FILE}")
+    return own if own.is_file() else engine.with_name(CALIBRATION_FILE)
+
+
+def _read(path: Path) -> Entries:
+    """What a calibration file holds. Raises DataError for what is missing or cannot be read."""
+    try:
+        with path.open("rb") as raw, np.load(raw) as file:  # numpy itself leaves a broken one open
+            return dict(file)
+    except FileNotFoundError as error:
+        raise DataError("the calibration pictures are missing", str(path), HINT) from error
+    except Exception as error:  # numpy, zipfile and zlib raise a dozen types for a file that is broken
+        what = f"the calibration pictures cannot be read: {' '.join(str(error).split())}"
+        raise DataError(what, str(path), HINT) from error
 
 
 def _held_out(engine: Path, recipe: Recipe, view: View) -> Pixels:
-    own = engine.with_name(f"{engine.stem}.{CALIBRATION_FILE}")
-    path = own if own.is_file() else engine.with_name(CALIBRATION_FILE)
-    hint = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."
-    try:
-        with np.load(path) as file:
-            images, digest = file["images"], str(file["training_set"]) if "training_set" in file else ""
-    except FileNotFoundError as error:
-        raise DataError("the calibration pictures are missing", str(path), hint) from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise DataError(f"the calibration pictures cannot be read: {error}", str(path), hint) from error
+    path = _file_of(engine)
+    entries = _read(path)
+    images = entries.get("images", np.empty(0))
     if len(images) < MIN_HELD_OUT:
-        raise DataError(f"there are {len(images)} calibration pictures", str(path), hint)
+        raise DataError(f"there are {len(images)} calibration pictures", str(path), HINT)
     if images.dtype != np.uint8 or images.shape[1:] != (*view.size, 3):
         wanted = " x ".join(map(str, (*view.size, 3)))
         what = f"the calibration pictures are {' x '.join(map(str, images.shape[1:]))}, not {wanted}"
-        raise DataError(what, str(path), hint)
-    if digest and digest != recipe.training_set.get("sha256"):
-        raise RecipeError("the calibration pictures are another model's", str(path), hint)
+        raise DataError(what, str(path), HINT)
+    if _is_anothers(entries, recipe):
+        raise RecipeError("the calibration pictures are another model's", str(path), HINT)
     return images
+
+
+def _is_anothers(entries: Entries, recipe: Recipe) -> bool:
+    """Files that were made by hand do not say whose they are."""
+    return "training_set" in entries and str(entries["training_set"]) != recipe.training_set.get("sha256")

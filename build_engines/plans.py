@@ -3,31 +3,38 @@
 precision -> graph -> gate -> limits -> plan for each GPU -> recipe
 """
 
+import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import PlanCache
-from build_engines.gate import Gate, gate_pictures
+from build_engines.gate import Gate, GateResult, gate_pictures, graph_backend
 from build_engines.graph import load_onnx
 from build_engines.listener import Listener
-from build_engines.pictures import open_calibration
+from build_engines.own_gpu import OwnGpu, PlanRunner
+from build_engines.pictures import halves, open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
+from calibration.thresholds import FALSE_REJECT_RATE, Thresholds
 from distillation.download import cache_folder
-from edge.errors import RecipeError
-from edge.recipe import ENGINE_ENDING, Artefact, Recipe, load_pair, sha256_of
+from edge.errors import BackendFault, RecipeError
+from edge.recipe import Artefact, Recipe, load_pair, sha256_of
+from edge.remake import ENGINE_ENDING, as_typed
 from edge.tiling import MOST_TILES
 from edge.view import view_of
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
+PLAN_RAN = "the plan itself, on the GPU of the machine that built it"
 BATCH = MOST_TILES  # pictures of one run at most: all tiles of a large one
-MOST_PIECES = 64  # of large held-out pictures: for the gate and for INT8
+MOST_PIECES = 64  # of large held-out pictures: for INT8
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,12 @@ class PlanOptions:
     force: bool = False
 
 
-def build_plans(path: Path, options: PlanOptions, listener: Listener) -> Iterator[BuildResult]:
+def build_plans(
+    path: Path, options: PlanOptions, listener: Listener, runner: PlanRunner | None = None
+) -> Iterator[BuildResult]:
     """Plans NAME.PRECISION.smSM.plan of an ONNX engine, each with its recipe.
+
+    Plans that `runner` (None: this machine's own GPU) can run are asked themselves by the gate.
 
     Raises InspectError: for a missing or wrong file, a GPU that cannot be built for, a graph that judges
     otherwise than FP32. A plan that was refused or interrupted is not there.
@@ -53,21 +64,21 @@ def build_plans(path: Path, options: PlanOptions, listener: Listener) -> Iterato
     engine, recipe, artefact = load_pair(path)
     if artefact.precision != "fp32":
         what = f"plans are made from the FP32 engine, not from {artefact.precision}"
-        raise RecipeError(what, str(engine), f"Run: build-engines {ENGINE_ENDING.sub('.onnx', engine.name)}")
+        model = engine.with_name(ENGINE_ENDING.sub(".onnx", engine.name))
+        raise RecipeError(what, str(engine), f"Run: {as_typed([str(model)])}")
     builder = open_builder(options.runtime)
     targets = builder.targets(options.sms)
-    source = _Source(engine, recipe, options, listener)
+    source = _Source(engine, recipe, options, listener, runner or OwnGpu())
     for precision in options.precisions:
         try:
-            graph = source.accepted(precision)
+            yield from source.plans(source.accepted(precision), builder, targets)
         except RecipeError as error:
             if not options.best or precision == options.precisions[-1]:
                 raise
             listener.say(f"{precision} refused, the next one is tried: {error.what}")
-            continue
-        yield from source.plans(graph, builder, targets)
-        if options.best:
-            return
+        else:
+            if options.best:
+                return
 
 
 @dataclass(frozen=True)
@@ -78,16 +89,29 @@ class _Graph:
     model: onnx.ModelProto
     stand_in: onnx.ModelProto
     gate: str = ""
+    int8_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the recipe of a plan says besides the plan."""
+
+    thresholds: Thresholds
+    made_with: dict[str, str]
 
 
 class _Source:
     """One ONNX engine, opened: what all its plans have in common."""
 
-    def __init__(self, engine: Path, recipe: Recipe, options: PlanOptions, listener: Listener) -> None:
+    def __init__(
+        self, engine: Path, recipe: Recipe, options: PlanOptions, listener: Listener, runner: PlanRunner
+    ) -> None:
         self._engine, self._recipe, self._options, self._listener = engine, recipe, options, listener
+        self._runner = runner
         self._model, self._view = load_onnx(engine), view_of(recipe)
         self._calibration = open_calibration(engine, recipe, self._view, options.calibration_set)
-        self._pieces = self._view.pieces(self._calibration.images, MOST_PIECES)
+        if self._calibration.note:
+            listener.note(self._calibration.note)
 
     def accepted(self, precision: str) -> _Graph:
         """The graph of a precision, when the gate lets it pass. Raises RecipeError, with the figures."""
@@ -96,12 +120,16 @@ class _Source:
             return graph
         self._listener.say(f"comparing {precision} with fp32")
         result = self._gate.judge(graph.stand_in, precision)
+        return replace(graph, gate=self._accept(result).verdict, int8_share=result.int8_mac_share)
+
+    def _accept(self, result: GateResult) -> GateResult:
         self._listener.judged(result)
         if not (result or self._options.force):
-            other = "--fp16" if precision == "int8" else "another --calibration-set"
+            other = "--fp16" if result.precision == "int8" else "another --calibration-set"
             hint = f"{result.tolerance}. Try {other}, or --force to keep it anyway."
-            raise RecipeError(f"{precision} judges otherwise than fp32: {result}", "accuracy gate", hint)
-        return replace(graph, gate=result.verdict)
+            what = f"{result.precision} judges otherwise than fp32: {result}"
+            raise RecipeError(what, "accuracy gate", hint)
+        return result
 
     def plans(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> Iterator[BuildResult]:
         """Build or fetch, and seal, for each GPU."""
@@ -110,21 +138,49 @@ class _Source:
         images, rate = self._calibration.images, self._options.false_reject_rate
         sealer = Sealer(out, replace(self._recipe, artefacts=()), self._view, images, rate)
         self._listener.say(f"setting the limits of {graph.precision}")
-        thresholds = sealer.limits(graph.stand_in)
-        made_with = {"of": f"{self._engine.name} {sha256_of(self._engine)}"}
-        made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
+        facts = _Facts(sealer.limits(graph_backend(graph.stand_in, self._view)), self._made_with(graph, out))
         cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()
         for sm in sms:
             plan = cache.plan(model, builder, sm, BATCH, self._listener.say)
             name = f"{self._engine.stem}.{graph.precision}.sm{sm}.plan"
             artefact = Artefact(name, "", graph.precision, sm, builder.name)
-            yield sealer.seal_plan(plan, artefact, thresholds, made_with, f"SM {sm}, {builder.name}")
+            found = self._asked(plan, artefact, graph, sealer, facts)
+            about = f"SM {sm}, {builder.name}"
+            yield sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+
+    def _made_with(self, graph: _Graph, out: Path) -> dict[str, str]:
+        rate = self._options.false_reject_rate
+        made_with = {"of": f"{self._engine.name} {sha256_of(self._engine)}"}
+        made_with |= {"onnx": os.path.relpath(self._engine, out)}  # where the command that rebuilds finds it
+        made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
+        return made_with | ({"false_rejects": f"{rate:g}"} if rate != FALSE_REJECT_RATE else {})
+
+    def _asked(self, plan: bytes, artefact: Artefact, graph: _Graph, sealer: Sealer, facts: _Facts) -> _Facts:
+        """Limits and gate of the plan itself where this machine can run it, else as they are.
+
+        It is opened in a folder of its own: what is refused has never been beside the ONNX.
+        """
+        if not self._runner.fits(artefact):
+            return facts
+        with TemporaryDirectory() as scratch:
+            trial = replace(sealer, folder=Path(scratch))
+            pair = trial.seal_plan(plan, artefact, facts.thresholds, facts.made_with, "")
+            try:
+                backend = self._runner.open(pair.engine, pair.recipe)
+            except BackendFault as error:
+                self._listener.note(f"{artefact.path} itself was not asked, only its graph: {error}")
+                return facts
+            with closing(backend):
+                self._listener.say(f"comparing {artefact.path} itself with fp32")
+                result = self._accept(self._gate.judge_engine(backend, graph.precision, graph.int8_share))
+                made_with = {**facts.made_with, "gate": result.verdict, "gate_ran": PLAN_RAN}
+                return _Facts(sealer.limits(backend), made_with)
 
     @cached_property
     def _gate(self) -> Gate:
-        good, anomalous = self._calibration.good, self._calibration.anomalous
-        pictures = gate_pictures(self._pieces, good, anomalous)
-        return Gate(self._model, pictures, self._options.false_reject_rate)
+        _, judging = halves(self._calibration.images)
+        pictures = gate_pictures(judging, self._calibration.good, self._calibration.anomalous)
+        return Gate(self._model, pictures, self._options.false_reject_rate, self._view)
 
     def _graph(self, precision: str) -> _Graph:
         if precision == "fp32":
@@ -140,7 +196,9 @@ class _Source:
             path, recipe, _ = load_pair(beside)
             if _model_of(recipe) == _model_of(self._recipe):
                 return load_onnx(path)
-        found = quantise(self._model, self._pieces, self._gate, self._listener)
+        fitting, _ = halves(self._calibration.images)
+        pieces = self._view.pieces(fitting, MOST_PIECES)
+        found = quantise(self._model, pieces, self._gate, self._listener)
         return (found if self._options.force else found.accepted()).model
 
 

@@ -71,7 +71,7 @@ def quantise(model: onnx.ModelProto, images: Pixels, gate: Gate, listener: Liste
 
     The last one tried, where none passes: `Quantised.gate` is then false.
 
-    `images` uint8 (N, H, W, 3) are held-out good pictures.
+    `images` uint8 (N, H, W, 3) are held-out good pictures that `gate` does not judge on.
     """
     good = GoodParts(model, images[:CENTRE_PICTURES])
     for sweep, share in _tries(model, images, listener.say):

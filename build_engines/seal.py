@@ -1,16 +1,15 @@
 """What every engine gets before it may be used: limits of its own from good pictures, and the recipe."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
+from build_engines.gate import graph_backend
 from build_engines.graph import write_onnx
 from calibration.thresholds import Thresholds, describe, fit_thresholds
-from edge.backends import behind_view
-from edge.backends.ort import OnnxRuntimeBackend
+from edge.backends import Backend
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.recipe import (
@@ -56,13 +55,9 @@ class Sealer:
         """Where the ONNX engine of a precision stands."""
         return self.folder / f"{self.draft.name}{'' if precision == 'fp32' else '.' + precision}.onnx"
 
-    def limits(self, model: onnx.ModelProto) -> Thresholds:
-        """Limits on the scores that this graph gives to the good pictures. Raises InspectError."""
-        with tempfile.TemporaryDirectory() as scratch:
-            candidate = Path(scratch) / "candidate.onnx"
-            write_onnx(model, candidate, "")
-            backend = behind_view(OnnxRuntimeBackend(candidate, self.draft.input_size), self.view)
-            scores = [backend.infer(image)[1] for image in self.images]
+    def limits(self, backend: Backend) -> Thresholds:
+        """On the scores that an engine behind the view gives to the good pictures. Raises InspectError."""
+        scores = [backend.infer(image)[1] for image in self.images]
         thresholds = fit_thresholds(scores, self.false_reject_rate)
         check_limit(thresholds.review, self.folder)
         return thresholds
@@ -75,7 +70,7 @@ class Sealer:
         made_with: Mapping[str, str] | None = None,
     ) -> BuildResult:
         """Write an ONNX engine, a copy of its recipe inside, and the recipe."""
-        thresholds = self.limits(model)
+        thresholds = self.limits(graph_backend(model, self.view))
         engine, recipe = self.engine(precision), self.recipe(thresholds, made_with)
         write_onnx(model, engine, dumps(recipe))
         return _sealed(engine, recipe, Artefact(engine.name, "", precision), thresholds, agreement)
@@ -106,7 +101,11 @@ def _sealed(
     engine: Path, recipe: Recipe, artefact: Artefact, thresholds: Thresholds, agreement: str
 ) -> BuildResult:
     recipe = recipe.with_artefact(replace(artefact, sha256=sha256_of(engine)))
-    save_recipe(recipe, recipe_path(engine))
+    try:
+        save_recipe(recipe, recipe_path(engine))
+    except OSError:
+        engine.unlink()  # half a pair is nothing
+        raise
     return BuildResult(engine, recipe, thresholds, agreement)
 
 

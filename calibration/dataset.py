@@ -101,11 +101,12 @@ def load_image(
 def dataset_digest(paths: Sequence[Path]) -> str:
     """Hex sha256 over names and contents; the same after the folder was copied or moved, and in any order."""
     base = os.path.commonpath([p.resolve().parent for p in paths]) if paths else ""
-    lines = [f"{p.resolve().relative_to(base).as_posix()}\0{_content_digest(p)}\n" for p in paths]
+    lines = [f"{p.resolve().relative_to(base).as_posix()}\0{content_digest(p)}\n" for p in paths]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _content_digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
+    """Hex sha256 of one picture's file: the same under any name. Raises DataError."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

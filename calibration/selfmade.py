@@ -1,5 +1,7 @@
 """Self-made anomalies on good pictures: a signal for comparing two engines, never a test figure."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -8,8 +10,13 @@ from edge.frame import Pixels
 
 def make_anomalies(images: Pixels, seed: int = 0) -> Pixels:
     """Two damaged copies of each picture, a moved patch and a scratch: (N, H, W, 3) -> (2 N, H, W, 3)."""
+    return np.stack(list(each_anomaly(images, seed)))
+
+
+def each_anomaly(images: Pixels, seed: int = 0) -> Iterator[Pixels]:
+    """The same one by one, (H, W, 3): hundreds of large pictures need not be there at once."""
     rng = np.random.default_rng(seed)
-    return np.stack([damage(image, rng) for damage in (_moved_patch, _scratch) for image in images])
+    yield from (damage(image, rng) for damage in (_moved_patch, _scratch) for image in images)
 
 
 def _moved_patch(image: Pixels, rng: np.random.Generator) -> Pixels:

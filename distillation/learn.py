@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from calibration.dataset import dataset_digest, load_images, open_dataset, split_held_out
+from calibration.dataset import content_digest, dataset_digest, load_images, open_dataset, split_held_out
 from calibration.likeness import advice
 from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
@@ -109,7 +109,7 @@ def learn(
         digest=dataset_digest([*train_paths, *held_paths]), roi=view.roi, normalisation=normalisation,
         training=asdict(config), view=view.to_json(), picture=next(iter(sizes)) if len(sizes) == 1 else None,
     )  # fmt: skip
-    save_model(out, detector.cpu(), about, held_out)
+    save_model(out, detector.cpu(), about, held_out, [content_digest(path) for path in train_paths])
     (out / "checkpoint.pt").unlink(missing_ok=True)
     cache.delete()
     return LearnResult(out, len(train_paths), len(held_paths), best)

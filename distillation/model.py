@@ -2,9 +2,11 @@
 
 loco/model.pt            weights, configuration, what it was trained on (torch; loads without running code)
 loco/calibration.npz     the held-out good pictures, uint8 (N, h, w, 3) as the view
-                         shows them (with tiles: whole): limits and INT8 ranges come from them
+                         shows them (with tiles: whole): limits and INT8 ranges come from them;
+                         sha256 of every picture learnt from, uint8 (M, 32): they must set no limits
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,10 +38,16 @@ class About:
     picture: tuple[int, int] | None = None  # (height, width) of all pictures; None where they differ
 
 
-def save_model(folder: Path, detector: Detector, about: About, held_out: Pixels) -> None:
-    """Write both files; the model last, so that a folder with a model is whole."""
+def save_model(
+    folder: Path, detector: Detector, about: About, held_out: Pixels, learnt: Sequence[str] = ()
+) -> None:
+    """Write both files; the model last, so that a folder with a model is whole.
+
+    `learnt` are the hex sha256 of the pictures' files that were learnt from.
+    """
     packed = folder / "calibration.part.npz"  # numpy insists on the suffix
-    np.savez_compressed(packed, images=held_out, training_set=np.array(about.digest))
+    digests = np.frombuffer(bytes.fromhex("".join(learnt)), np.uint8).reshape(-1, 32)
+    np.savez_compressed(packed, images=held_out, training_set=np.array(about.digest), learnt=digests)
     packed.replace(folder / CALIBRATION_FILE)
     temporary = folder / (MODEL_FILE + ".part")
     content = {"config": asdict(detector.config), "about": asdict(about), "state": detector.state_dict()}

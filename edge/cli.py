@@ -205,12 +205,14 @@ def run(
     save_all: Annotated[bool, typer.Option(help="Save heat maps of all parts.")] = False,
     count: Annotated[int, typer.Option(help="Stop after so many verdicts; 0: run on.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines, then the summary.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild-if-needed", help="Build a plan that does not fit this "
+        "machine again; until it is there, inspect with the .onnx beside it.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
 ) -> None:  # fmt: skip
     """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
     from edge.compose import RunOptions
 
-    options = RunOptions(camera, engine, plc, backend, policy, save, save_all, count)
+    options = RunOptions(camera, engine, plc, backend, policy, save, save_all, count, rebuild)
     with plain_errors():
         code = show_dry_run(options, as_json) if dry else run_station(options, as_json)
     raise typer.Exit(code)
@@ -280,7 +282,7 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
     from edge.live import summary, summary_table, watched
     from edge.recipe import find_engine, stale_note
 
-    if note := stale_note(find_engine(options.engine)):
+    if not options.rebuild and (note := stale_note(find_engine(options.engine))):
         show_note(note)
     if not options.outputs and not as_json:
         show_note("no --plc: the verdicts are shown here and go nowhere else")

@@ -8,18 +8,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from edge.backends import Backend, open_backend
 from edge.cameras import Camera, camera_opener, safe_uri
 from edge.capture import Capture, Policy
+from edge.engine import open_engine, pace
 from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.outbox import Outbox
 from edge.outputs import Output, output_opener
 from edge.paths import check_folder
-from edge.recipe import Recipe, load_pair, size_note, stale_note
+from edge.rebuild import Replacement, Say, Start, begin
+from edge.recipe import Recipe, size_note, stale_note
+from edge.remake import is_plan
 from edge.station import Observer, Station
 from edge.view import view_of
 from edge.worker import InferenceWorker
@@ -40,6 +40,7 @@ class RunOptions:
     save: Path | None = None
     save_all: bool = False
     count: int = 0
+    rebuild: bool = False  # a plan that does not fit this machine
 
 
 @dataclass
@@ -47,11 +48,14 @@ class Running:
     """A station that is about to run, with all its parts."""
 
     station: Station
-    backend: Backend
-    recipe: Recipe
-    picture_ms: float  # what one picture takes here
+    picture_ms: float  # what one picture takes here, with the engine that the station begins with
     outboxes: dict[str, Outbox] = field(default_factory=dict)  # URI without password -> outbox
     evidence: EvidenceWriter | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """That the next part is judged by."""
+        return self.station.recipe
 
     def exit_code(self) -> int:
         """0, or the code of what never worked: camera 4, an output 5 (docs/errors.md)."""
@@ -61,56 +65,65 @@ class Running:
         return OutputLost.exit_code if silent else 0
 
 
+def _nobody(text: str) -> None:
+    pass
+
+
 @contextmanager
-def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Iterator[Running]:
-    """Open everything, hand it out, close everything again. Raises InspectError before the first part."""
-    engine, recipe, artefact = load_pair(options.engine)
+def station_of(
+    options: RunOptions, observers: Sequence[Observer] = (), say: Say = _nobody
+) -> Iterator[Running]:
+    """Open everything, hand it out, close everything again. Raises InspectError before the first part.
+
+    `say` hears, from any thread, how an engine is rebuilt.
+    """
     open_source = camera_opener(options.camera)
     openers = {safe_uri(uri): output_opener(uri) for uri in options.outputs}
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
     if options.save is not None:
         check_folder(options.save, "--save")
-    backend = open_backend(engine, recipe, options.backend)
-    took_ms = picture_ms(backend)
+    start = _start(options, say)
+    opened = start.opened
     with ExitStack() as stack:
-        evidence = None
-        if options.save is not None:
-            limit = float(recipe.normalisation.get("map_limit", 1.0))
-            evidence = EvidenceWriter(options.save, recipe, limit, options.save_all)
-            stack.callback(evidence.close)
-        worker = InferenceWorker(backend, recipe, artefact.sha256)
+        worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
         stack.callback(worker.close)
+        evidence = _evidence(options, opened.recipe)
+        if evidence is not None:
+            stack.callback(evidence.close)
         capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), options.policy))
-        station = Station(capture, worker, recipe, [*observers, *([evidence] if evidence else [])])
+        station = Station(capture, worker, opened.recipe, [*observers, *([evidence] if evidence else [])])
+        stack.callback(station.close)
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
         station.outboxes = list(outboxes.values())
         for outbox in station.outboxes:
             stack.callback(outbox.close)
-        yield Running(station, backend, recipe, took_ms, outboxes, evidence)
+        if start.maker is not None:
+            stack.callback(Replacement(start.maker, station, opened, say).close)
+        yield Running(station, opened.picture_ms, outboxes, evidence)
+
+
+def _start(options: RunOptions, say: Say) -> Start:
+    """The engine that was asked for, or what stands in for it."""
+    if not (options.rebuild and is_plan(options.engine)):
+        return Start(open_engine(options.engine, options.backend))
+    start = begin(options.engine, say)
+    if start.note:
+        say(start.note)
+    return start
+
+
+def _evidence(options: RunOptions, recipe: Recipe) -> EvidenceWriter | None:
+    if options.save is None:
+        return None
+    limit = float(recipe.normalisation.get("map_limit", 1.0))
+    return EvidenceWriter(options.save, recipe, limit, options.save_all)
 
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:
     """A PLC must not get late answers; a file may get its lines late."""
     max_age_s = math.inf if uri.startswith("jsonl:") else station.recipe.deadline_ms / 1e3 + SENDING_S
     return Outbox(opener, max_age_s=max_age_s, is_healthy=station.is_healthy)
-
-
-def picture_ms(backend: Backend) -> float:
-    """Milliseconds that one picture takes in the engine, on this machine and now."""
-    begun = time.perf_counter()
-    backend.infer(np.zeros((*backend.input_size, 3), np.uint8))
-    return (time.perf_counter() - begun) * 1e3
-
-
-def pace(took_ms: float, recipe: Recipe) -> str:
-    """What a picture takes and what it may take; what to do where the deadline is too short for it."""
-    text = f"one picture takes about {took_ms:.1f} ms here, the deadline is {recipe.deadline_ms:g} ms"
-    if 2 * took_ms <= recipe.deadline_ms:
-        return text
-    enough = math.ceil(3 * took_ms / 100) * 100
-    why = "short, for a picture may have to wait for the one before it"
-    return f"{text}: {why}. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough}"
 
 
 @contextmanager
@@ -144,13 +157,13 @@ def dry_run(options: RunOptions) -> list[Check]:
     recipe: list[Recipe] = []
 
     def engine() -> str:
-        path, loaded, artefact = load_pair(options.engine)
-        recipe.append(loaded)
-        backend = open_backend(path, loaded, options.backend)
-        told = pace(picture_ms(backend), loaded)
-        backend.close()
-        text = f"{loaded.identity}, {artefact.precision}, {backend.name}; {told}"
-        note = stale_note(path)
+        start = _start(options, _nobody)
+        opened = start.opened
+        opened.backend.close()
+        recipe.append(opened.recipe)
+        told = pace(opened.picture_ms, opened.recipe)
+        text = f"{opened.recipe.identity}, {opened.artefact.precision}, {opened.backend.name}; {told}"
+        note = start.note or stale_note(opened.path)
         return f"{text}. Note: {note}" if note else text
 
     def camera() -> str:

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import partial
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -14,7 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from edge.compose import Running, RunOptions, pace, station_of, stop_on_signals
+from edge.compose import Running, RunOptions, station_of, stop_on_signals
+from edge.engine import pace
 from edge.frame import Frame, Inspection
 from edge.recipe import size_note
 from edge.verdict import Outcome, Reason, Verdict
@@ -124,7 +126,8 @@ def watched(options: RunOptions, console: Console, quiet: bool, transient: bool 
     table = LiveView() if console.is_terminal and not quiet else None
     with closing(PlainLines(console, verdicts=not quiet and table is None)) as lines:
         shown = [view for view in (lines, table) if view is not None]
-        with station_of(options, shown) as running, stop_on_signals(running.station.stop):
+        told = partial(_tell, lines)
+        with station_of(options, shown, told) as running, stop_on_signals(running.station.stop):
             for view in shown:
                 view.running = running
             if not quiet:
@@ -132,6 +135,10 @@ def watched(options: RunOptions, console: Console, quiet: bool, transient: bool 
             screen = Live(table, console=console, refresh_per_second=5, transient=transient)
             with screen if table is not None else nullcontext():
                 yield running
+
+
+def _tell(lines: PlainLines, text: str) -> None:
+    lines.say(f"[bold yellow]note[/] {escape(text)}")
 
 
 def _faults(running: Running) -> list[str]:
@@ -198,7 +205,7 @@ def summary(running: Running) -> dict[str, object]:
     counters, capture = running.station.counters, running.station.capture.counters
     result: dict[str, object] = {
         "recipe": running.recipe.identity,
-        "backend": running.backend.name,
+        "backend": running.station.worker.engine,
         "parts": counters.total,
         "outcomes": {outcome.value: counters.outcomes[outcome.value] for outcome in Outcome},
         "reasons": dict(counters.reasons),

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge.errors import RecipeError
+from edge.remake import ENGINE_ENDING, as_typed, is_plan, plan_words
 
 SCHEMA = 1
 METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
 FAULT_OUTCOMES = ("fail", "review")  # never "pass"
-ENGINE_ENDING = re.compile(r"(\.(fp32|fp16|int8))?(\.sm\d+)?\.(onnx|plan)$")  # loco.fp16.sm86.plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,8 @@ def find_engine(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise RecipeError("there is no engine here", str(path), f"Make one with: build-engines {folder}")
+    words = plan_words(path) if is_plan(path) else [str(folder)]
+    raise RecipeError("there is no engine here", str(path), f"Make one with: {as_typed(words)}")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -153,11 +153,15 @@ def parse_recipe(raw: Any, where: str, hint: str) -> Recipe:
 
 
 def _anew(path: Path) -> str:
+    if is_plan(path):
+        return f"Take an unchanged copy, or build the plan again: {_restore(path)}"
     return f"Take an unchanged copy, or the one inside the engine, limits as built: {_restore(path)}"
 
 
 def _restore(path: Path) -> str:
-    """The command; it names the engine, as a folder may hold two."""
+    """The command; it names the engine, as a folder may hold two. A plan has no copy of its recipe inside."""
+    if is_plan(path):
+        return as_typed(plan_words(path))
     return f"edge-inspect recipe {path.with_name(path.name.replace('.recipe.json', '.onnx'))} --restore"
 
 

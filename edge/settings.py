@@ -21,6 +21,7 @@ from edge.recipe import (
     save_recipe,
     sha256_of,
 )
+from edge.remake import as_typed, is_plan, plan_words
 
 BY_HAND = ("review", "fail", "deadline_ms", "max_frame_age_ms", "on_fault")  # what may be changed
 
@@ -65,6 +66,9 @@ def restore_recipe(path: Path) -> str:
     """
     engine = find_engine(path)
     _refuse_usable(recipe_path(engine))
+    if is_plan(engine):
+        hint = f"Build it again: {as_typed(plan_words(engine))}"
+        raise RecipeError("a TensorRT plan carries no copy of its recipe", str(engine), hint)
     recipe = as_built(engine)
     precision = "int8" if engine.stem.endswith(".int8") else "fp32"
     recipe = recipe.with_artefact(Artefact(engine.name, sha256_of(engine), precision))

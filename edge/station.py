@@ -70,6 +70,7 @@ class Station:
         self.counters = StationCounters()
         self.outboxes: list[Outbox] = []  # set by the composition root: they ask is_healthy of this station
         self._observers = observers
+        self._successor: tuple[InferenceWorker, Recipe] | None = None
         self._previous: Pixels | None = None
         self._turned_ns = time.monotonic_ns()
         self._stopping = False
@@ -93,12 +94,25 @@ class Station:
         """End after the verdict that is being made; safe to call from a signal handler."""
         self._stopping = True
 
+    def replace_engine(self, worker: InferenceWorker, recipe: Recipe) -> None:
+        """Another engine, ready, with the recipe that holds for it, from the next part on; from any thread.
+
+        The station owns it from now on and frees the one before it.
+        """
+        self._successor = (worker, recipe)
+
+    def close(self) -> None:
+        """Free the engine, and one that has not come to its first part; may be called twice."""
+        self._take_over()
+        self.worker.close()
+
     def is_healthy(self, now_ns: int) -> bool:
         """False when the loop has not turned for a while: the outputs then take their heartbeat back."""
         return now_ns - self._turned_ns < STALLED_AFTER_NS
 
     def _turn(self, item: Frame | Reason) -> None:
         self._turned_ns = time.monotonic_ns()
+        self._take_over()
         answer: Inspection | Reason
         if isinstance(item, Reason):
             frame, answer = no_frame(self.capture.new_id(), self.capture.source, self._turned_ns), item
@@ -109,6 +123,15 @@ class Station:
             outbox.put(verdict)
         self.counters.add(frame, verdict)
         self._show(frame, answer, verdict)
+
+    def _take_over(self) -> None:
+        """Between two parts: engine, limits and what is said of them change together."""
+        if self._successor is None:
+            return
+        before = self.worker
+        (self.worker, self.recipe), self._successor = self._successor, None
+        self.worker.late += before.late
+        before.retire()  # one that hangs costs no part its time
 
     def _inspect_safely(self, frame: Frame) -> Inspection | Reason:
         try:

@@ -65,16 +65,24 @@ class InferenceWorker:
             self.last_error = ""
         return answer
 
-    def close(self) -> None:
-        """End the thread and free the backend; one that hangs is left behind (daemon)."""
+    @property
+    def engine(self) -> str:
+        """For people: what the backend is called."""
+        return self._backend.name
+
+    def retire(self) -> None:
+        """End after the frame in hand, if any, and free the backend; returns at once."""
         self._frames.put(None)
+
+    def close(self) -> None:
+        """The same, and wait; one that hangs is left behind (daemon). May be called twice."""
+        self.retire()
         self._thread.join(JOIN_S)
-        if not self._thread.is_alive():
-            self._backend.close()
 
     def _run(self) -> None:
         while (frame := self._frames.get()) is not None:
             self._answers.put(self._infer(frame))
+        self._backend.close()
 
     def _infer(self, frame: Frame) -> Inspection | Reason:
         """One frame through the model; every fault becomes a reason."""

@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -30,6 +31,7 @@ from distillation.model import load_model
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher, new_teacher
 from edge.backends import open_backend
+from edge.cameras.parts import render_part
 from edge.cli import app as edge_inspect
 from edge.errors import InspectError
 from edge.recipe import METADATA_KEY, load_pair, recipe_path, stale_note
@@ -127,6 +129,32 @@ def test_a_build_leaves_no_int8_engine_of_an_earlier_model(model: Path, tmp_path
     (folder / "tray.fp16.sm86.plan").write_bytes(b"of an earlier model")
     list(build_engines(folder, 0.003, int8=False, listener=Listener()))
     assert [p.name for p in folder.iterdir() if ".int8" in p.name or p.suffix == ".plan"] == []
+
+
+def test_a_calibration_set_sets_the_limits_of_an_onnx_engine_but_for_what_was_learnt(
+    model: Path,
+    parts: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """The story: the option was taken and ignored without a word, unless a plan was asked for, too."""
+    folder, pictures = tmp_path / "tray", tmp_path / "pictures"
+    shutil.copytree(model, folder)
+    shutil.copytree(parts, pictures)
+    for i in range(9):
+        cv2.imwrite(str(pictures / f"new{i}.png"), render_part(99, i))
+    _, about, held_out = load_model(folder)
+    result = CliRunner().invoke(app, [str(folder), "--calibration-set", str(pictures)])
+    assert result.exit_code == 0, result.output
+    said = f"{about.trained_on} of {about.trained_on + len(held_out) + 9} pictures were learnt"
+    assert said in " ".join(result.output.split())
+    assert load_pair(folder)[1].expected_false_rejects["pictures"] == len(held_out) + 9
+
+
+def test_a_folder_for_plans_without_a_plan_is_refused(model: Path, tmp_path: Path) -> None:
+    """The story: the option was taken and ignored without a word."""
+    result = CliRunner().invoke(app, [str(model), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2 and "ONNX engines stay in the model folder" in result.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_limit_that_would_stop_nothing_is_refused() -> None:

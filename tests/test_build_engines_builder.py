@@ -1,5 +1,7 @@
 """TensorRT builds the real detector without a GPU, in the precisions that its ONNX says."""
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import onnx
 import pytest
 from plans import good_pictures, needs_rtx
 
-from build_engines.builder import EngineBuilder, open_builder
+from build_engines.builder import EngineBuilder, _hint, open_builder
 from build_engines.cache import MOST_PLANS, PlanCache, plan_key
 from build_engines.export import export_onnx
 from build_engines.graph import NEWEST_OPSET, load_onnx
@@ -143,6 +145,64 @@ def test_a_plan_is_built_once(tmp_path: Path, builder: EngineBuilder, fp16: onnx
     assert said == [f"building for SM 86 with {builder.name}"]
     PlanCache(tmp_path).plan(model, builder, 89, 1, said.append)
     assert len(said) == 2
+
+
+def test_a_kept_plan_that_was_damaged_is_built_again(
+    tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto
+) -> None:
+    """The story: a bit that fell over on a disk went into every plan of that model, with a fresh seal."""
+    said: list[str] = []
+    model, cache = fp16.SerializeToString(), PlanCache(tmp_path)
+    first = cache.plan(model, builder, 86, 1, said.append)
+    (kept,) = tmp_path.glob("*.plan")
+    data = kept.read_bytes()
+    for broken in (data[:-1], data[:1000] + b"?" + data[1001:], b"", first):
+        kept.write_bytes(broken)
+        assert len(cache.plan(model, builder, 86, 1, said.append)) > len(first) / 2
+    assert len(said) == 5
+    assert kept.read_bytes()[32:] == cache.plan(model, builder, 86, 1, said.append)
+    assert len(said) == 5
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import numpy
+from build_engines.builder import open_builder
+from edge.errors import BackendFault
+builder, model = open_builder("tensorrt-rtx"), open(sys.argv[1], "rb").read()
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(sys.argv[2]),) * 2)
+try:
+    builder.build(model, 86, 1)
+except BackendFault as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("free", [1_000_000, 100_000_000])
+def test_too_little_memory_is_said_so(free: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, str(ENGINE), str(free)], capture_output=True, text=True,
+        check=False, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.stdout.count("\n") == 1, done.stderr
+    assert "bad_alloc" in done.stdout and "Free memory and try again" in done.stdout
+
+
+@pytest.mark.parametrize("batch", [0, 2**40])
+def test_what_the_bindings_refuse_is_a_sentence(
+    builder: EngineBuilder, fp16: onnx.ModelProto, batch: int
+) -> None:
+    """The story: TensorRT's bindings answer with a TypeError of many lines, or with None."""
+    with pytest.raises(BackendFault, match="the engine for SM 86 was not built: ") as caught:
+        builder.build(fp16.SerializeToString(), 86, batch)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_helps_is_told_by_the_words_of_tensorrt() -> None:
+    driver = "Cuda Runtime (cudaError 35: CUDA driver version is insufficient for CUDA runtime version)"
+    assert "nvidia-smi" in _hint(driver)
+    assert "Free memory" in _hint("Cuda Runtime (out of memory)") and "Report it" in _hint("no reason")
 
 
 def test_a_plan_is_kept_for_all_that_went_into_it() -> None:

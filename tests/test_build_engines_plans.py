@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,12 +19,19 @@ import pytest
 from plans import carried_folder, good_pictures, needs_rtx
 from typer.testing import CliRunner
 
+from build_engines.cache import _read, _write
 from build_engines.cli import app
+from build_engines.listener import Listener
+from build_engines.pictures import open_calibration
+from build_engines.plans import PlanOptions, build_plans
 from calibration.dataset import dataset_digest
-from edge.backends import open_backend
+from edge.backends import Backend, open_backend
+from edge.backends.ort import OnnxRuntimeBackend
 from edge.cli import app as edge_app
-from edge.errors import BackendFault
-from edge.recipe import Artefact, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.errors import BackendFault, InspectError, RecipeError
+from edge.gpu import own_sm
+from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.view import view_of
 
 pytestmark = needs_rtx
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"
@@ -107,6 +115,7 @@ def test_plans_and_recipes_stand_beside_the_onnx(built: tuple[Path, dict[str, ob
         and float(str(gate["score_correlation"])) > 0.9999
     )
     assert gate["flip_rate"] <= 0.005 and gate["int8_mac_share"] == 0
+    assert gate["pictures"] == 6 + 17 * 12  # of 12 held-out pictures, the gate's half and its anomalies
 
 
 def test_a_plan_on_a_machine_that_cannot_run_it_names_both_sides(
@@ -117,9 +126,28 @@ def test_a_plan_on_a_machine_that_cannot_run_it_names_both_sides(
         open_backend(plan, load_recipe(recipe_path(plan)))
     text = str(caught.value)
     assert "the plan is for SM 86 and tensorrt-rtx 1." in text and "; here: " in text
-    assert "build-engines demo.onnx --fp16" in text
+    if own_sm() is None:
+        builder = "--sm 86 --runtime tensorrt-rtx"
+        assert f"On the machine with the GPU: build-engines {built[0] / 'demo.onnx'} --fp16 {builder}" in text
     result = CliRunner().invoke(edge_app, ["run", "--camera", "conveyor:?count=1", "--engine", str(plan)])
     assert result.exit_code == 3 and "here: " in " ".join(result.output.split())
+
+
+@pytest.mark.skipif(own_sm() is not None, reason="the hint is for this machine's own GPU")
+def test_the_command_that_rebuilds_a_plan_works(engine: Path, tmp_path: Path) -> None:
+    """The story: the hint named no GPU, no runtime, not where the ONNX lies: typed as it stood, it failed."""
+    out = tmp_path / "plans here"
+    typed = [str(engine), "--sm", "86", "--out", str(out), "--false-rejects", "0.01"]
+    assert CliRunner().invoke(app, typed).exit_code == 0
+    plan = out / "demo.fp32.sm86.plan"
+    recipe = load_pair(plan)[1]
+    with pytest.raises(BackendFault) as caught:
+        open_backend(plan, recipe)
+    plan.unlink()
+    words = shlex.split(str(caught.value).rpartition("build-engines ")[2].partition(";")[0])
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0, again.output
+    assert load_pair(plan)[1] == recipe
 
 
 def test_a_build_that_is_killed_leaves_nothing_and_can_be_repeated(engine: Path, tmp_path: Path) -> None:
@@ -229,6 +257,50 @@ def test_limits_are_not_set_on_the_pictures_that_were_learnt(engine: Path, tmp_p
     assert sealed.expected_false_rejects["pictures"] == 12  # of the calibration file, not the 10 of the set
 
 
+def test_single_pictures_that_were_learnt_are_left_out(engine: Path, tmp_path: Path) -> None:
+    """The story: with one more picture in the folder the set was another one, and all that was learnt from
+    set the limits again."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i, picture in enumerate(good_pictures(13, seed=5)):
+        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    learnt = [bytes.fromhex(sha256_of(pictures / f"{i}.png")) for i in range(3)]
+    digests = np.frombuffer(b"".join(learnt), np.uint8).reshape(3, 32)
+    of = np.array(load_recipe(recipe_path(engine)).training_set["sha256"])
+    file = engine.with_name("calibration.npz")
+    np.savez_compressed(file, images=good_pictures(12), training_set=of, learnt=digests)
+    call = [str(engine), "--sm", "89", "--calibration-set", str(pictures)]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 0, result.output
+    assert "3 of 13 pictures were learnt and are left out" in " ".join(result.output.split())
+    sealed = load_pair(engine.with_name("demo.fp32.sm89.plan"))[1]
+    assert sealed.expected_false_rejects["pictures"] == 10
+
+
+def test_a_calibration_file_with_any_byte_changed_is_refused_or_gives_the_same_pictures(
+    engine: Path,
+) -> None:
+    """Some bytes of a zip file, such as its dates, mean nothing."""
+    recipe, file = load_recipe(recipe_path(engine)), engine.with_name("calibration.npz")
+    of = np.array(recipe.training_set["sha256"])
+    right = good_pictures(2)
+    np.savez_compressed(file, images=right, training_set=of, learnt=np.zeros((1, 32), np.uint8))
+    data = file.read_bytes()
+    places = {*range(120), *range(len(data) - 400, len(data)), *range(0, len(data), len(data) // 200)}
+    refused = 0
+    for place in sorted(places):
+        for mask in (0x01, 0x80, 0xFF):
+            file.write_bytes(data[:place] + bytes([data[place] ^ mask]) + data[place + 1 :])
+            try:
+                found = open_calibration(engine, recipe, view_of(recipe), None).images
+            except InspectError as error:
+                refused += 1
+                assert "\n" not in str(error) and error.exit_code in (2, 3)
+            else:
+                assert np.array_equal(found, right)
+    assert refused > len(places)
+
+
 def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
     """An INT8 engine of the same model, spoilt: the gate sees it, whoever made it."""
     spoilt = onnx.load(engine)
@@ -247,6 +319,64 @@ def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
     assert forced.exit_code == 0, forced.output
     recipe = load_pair(engine.with_name("demo.int8.sm86.plan"))[1]
     assert recipe.made_with["gate"].startswith("refused, kept by --force: ")
+
+
+class StandsForAGpu:
+    """Runs a "plan" as the ONNX that is given, really: what this machine's own GPU would do."""
+
+    def __init__(self, graph: Path) -> None:
+        self._graph = graph
+
+    def fits(self, artefact: Artefact) -> bool:
+        return artefact.sm == 86
+
+    def open(self, plan: Path, recipe: Recipe) -> Backend:
+        assert load_pair(plan)[1] == recipe  # it is a whole pair that is opened
+        return OnnxRuntimeBackend(self._graph, recipe.input_size)
+
+
+def test_where_a_plan_can_run_it_is_judged_itself(engine: Path, tmp_path: Path) -> None:
+    """And its limits are from its own scores; the one for another GPU is judged by its graph."""
+    options = PlanOptions(("fp32",), 0.003, sms=(86, 89), runtime="tensorrt-rtx")
+    own, other = (r.recipe for r in build_plans(engine, options, Listener(), StandsForAGpu(engine)))
+    assert own.made_with["gate"].startswith("passed: score correlation 1.000")
+    assert own.made_with["gate_ran"].startswith("the plan itself") and "gate_ran" not in other.made_with
+    spoilt = onnx.load(engine)
+    for tensor in spoilt.graph.initializer:
+        if tensor.name.endswith("conv.weight"):
+            weights = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weights * 64) / 64, tensor.name))
+    onnx.save(spoilt, tmp_path / "spoilt.onnx")
+    for old in [*engine.parent.glob("*.sm*")]:
+        old.unlink()
+    with pytest.raises(RecipeError, match="fp32 judges otherwise than fp32"):
+        list(build_plans(engine, options, Listener(), StandsForAGpu(tmp_path / "spoilt.onnx")))
+    assert made(engine.parent) == []
+
+
+def test_a_plan_whose_recipe_cannot_be_written_is_not_there(engine: Path) -> None:
+    recipe_path(engine.with_name("demo.fp32.sm86.plan")).mkdir()
+    code, text = refused(str(engine), "--sm", "86")
+    assert code == 2 and "demo.fp32.sm86.recipe.json" in text
+    assert made(engine.parent) == ["demo.fp32.sm86.recipe.json"]
+
+
+def test_a_plan_of_another_model_is_refused(engine: Path) -> None:
+    plan = engine.with_name("demo.fp32.sm86.plan")
+    assert CliRunner().invoke(app, [str(engine), "--sm", "86"]).exit_code == 0
+    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
+    for words in (["run", "--camera", "conveyor:?count=1", "--engine", str(plan)], ["recipe", str(plan)]):
+        result = CliRunner().invoke(edge_app, words)
+        assert result.exit_code == 3 and "not the one the recipe was made for" in result.output
+
+
+def test_a_damaged_timing_cache_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "tensorrt-10.3.sm87.timing"
+    assert _read(path) == b""
+    _write(path, b"timings")
+    assert _read(path) == b"timings"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert _read(path) == b"" and not path.exists()
 
 
 def reseal(engine: Path, precision: str = "fp32") -> None:

@@ -20,8 +20,9 @@ import pytest
 from rich.console import Console
 from toy import toy_pair
 
-from edge.compose import RunOptions, pace
+from edge.compose import RunOptions
 from edge.demo.show import ENGINE
+from edge.engine import pace
 from edge.live import watched
 from edge.outputs.plc_sim import SimulatedPlc
 from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe

@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from build_engines.cli import app as build_app
+from build_engines.precision import ISLANDS
 from edge.cameras import camera_opener
 from edge.cli import app as edge_app
 from edge.outputs import output_opener
@@ -137,6 +138,13 @@ def test_scripts_named_in_the_text_are_there() -> None:
     for page in PAGES:
         for script in re.findall(r"\b(?:bash|python) ([\w/]+\.(?:sh|py))\b", page.read_text("utf-8")):
             assert (ROOT / script).is_file(), f"{page.name}: {script}"
+
+
+def test_the_table_of_what_stays_in_fp32_is_the_code_s() -> None:
+    text = (ROOT / "docs/engines.md").read_text("utf-8")
+    table = text.partition("| Operations | What they are | Why |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.splitlines()]
+    assert rows == [(", ".join(operations), what, why) for operations, what, why in ISLANDS]
 
 
 def test_the_readme_picture_is_small_enough() -> None:

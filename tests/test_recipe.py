@@ -1,6 +1,7 @@
 """A recipe and its engine belong together, or are refused."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edge.recipe import (
     save_recipe,
     sha256_of,
 )
+from edge.settings import restore_recipe
 
 
 @pytest.fixture
@@ -66,6 +68,27 @@ def test_a_missing_recipe_is_refused_and_says_how_to_get_it_back(pair: Path) -> 
     recipe_path(pair).unlink()
     with pytest.raises(RecipeError, match="--restore"):
         load_pair(pair)
+
+
+@pytest.mark.parametrize(
+    ("plan", "options"), [("p.int8.sm87.plan", "--int8 --sm 87"), ("p.fp32.sm120.plan", "--sm 120")]
+)
+def test_a_missing_plan_or_its_recipe_is_built_again_from_the_onnx(
+    tmp_path: Path, plan: str, options: str
+) -> None:
+    """The story: the hint was `edge-inspect recipe p.int8.sm87.onnx --restore`, a file that never was."""
+    path = tmp_path / plan
+    command = re.escape(f"build-engines {tmp_path / 'p.onnx'} {options}")
+    with pytest.raises(RecipeError, match=rf"no engine here .*Make one with: {command}$"):
+        load_pair(path)
+    path.write_bytes(b"a plan")
+    with pytest.raises(RecipeError, match=rf"the recipe is missing .*run: {command}$"):
+        load_pair(path)
+    with pytest.raises(RecipeError, match=rf"carries no copy .*Build it again: {command}$"):
+        restore_recipe(path)
+    recipe_path(path).write_text("{")
+    with pytest.raises(RecipeError, match=rf"cannot be read: .*build the plan again: {command}$"):
+        load_pair(path)
 
 
 def test_an_engine_of_another_recipe_is_refused(pair: Path) -> None:

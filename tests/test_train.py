@@ -22,6 +22,7 @@ from distillation.weights import load_teacher
 from edge.cameras.parts import render_part
 from edge.cli import app
 from edge.errors import DataError, InspectError
+from edge.recipe import sha256_of
 
 SIZE = (64, 64)
 SMALL = DetectorConfig(input_size=SIZE, width=64, context=32)
@@ -79,6 +80,9 @@ def test_the_held_out_loss_falls_and_the_model_is_loaded_as_saved(parts: Path, t
     assert anomaly_map.shape == held_out.shape[:3]
     assert score.mean() == pytest.approx(1.0, rel=0.5)  # 1.0 is a typical good part
     assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["calibration.npz", "model.pt"]
+    with np.load(tmp_path / "m" / "calibration.npz") as file:
+        learnt = {bytes(row).hex() for row in file["learnt"]}
+    assert len(learnt) == result.trained_on and learnt < {sha256_of(path) for path in parts.iterdir()}
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(parts: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
-from edge.gpu import describe_mismatch
-from edge.recipe import ENGINE_ENDING, Recipe, check_artefact
+from edge.gpu import describe_mismatch, rebuild_hint
+from edge.recipe import Recipe, check_artefact
 from edge.view import View, view_of
 
 PLANS = (".plan", ".engine")
@@ -84,9 +84,7 @@ def _open_plan(engine: Path, recipe: Recipe) -> Backend:
     if engine.suffix not in PLANS:
         hint = f"Make a plan: build-engines {engine.name} --fp16"
         raise BackendFault("TensorRT runs plans, not ONNX files", str(engine), hint)
-    model = ENGINE_ENDING.sub(".onnx", engine.name)
-    rebuild = f"build-engines {model}{'' if artefact.precision == 'fp32' else ' --' + artefact.precision}"
-    hint = f"On the machine with the GPU: {rebuild}; {model} itself runs without a GPU."
+    hint = rebuild_hint(engine, artefact, recipe.made_with)
     if what := describe_mismatch(artefact):
         raise BackendFault(what, str(engine), hint)
     from edge.backends.trt import open_plan

@@ -3,15 +3,14 @@
 Written from NVIDIA's documentation; reading a plan takes a GPU, which it has not seen yet.
 """
 
-import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge.backends.ort import check_model
 from edge.errors import BackendFault
+from edge.gpu import load_runtime
 
 PIXELS, MAP, SCORE = "pixels", "anomaly_map", "score"
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}  # as a recipe's `builder` begins -> module
 WHY = {  # what TensorRT says -> what it means; the first that fits
     "serialization": "it is no whole plan of this TensorRT version",
     "insufficient for cuda runtime": "the NVIDIA driver is older than this TensorRT needs",
@@ -155,7 +154,7 @@ def error_log(library: Any) -> Any:
 def _library(builder: str, path: Path) -> Any:
     name = builder.partition(" ")[0]
     try:
-        return importlib.import_module(MODULES[name])
+        return load_runtime(name)[0]
     except (KeyError, ImportError, OSError) as error:  # OSError: its libraries do not fit this machine
         hint = f"Install it with: pip install '{builder.replace(' ', '==')}'; on a Jetson JetPack brings it."
         raise BackendFault(f"{name or 'TensorRT'} cannot be loaded: {error}", str(path), hint) from error

@@ -1,0 +1,264 @@
+"""A plan that does not fit: the station inspects, the plan is built, and takes over between two parts."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peers import until
+from plans import carried_folder, needs_rtx
+from toy import SIDE, toy_pair
+
+from edge.align import Reference
+from edge.backends.ort import OnnxRuntimeBackend
+from edge.cameras.scripted import ScriptedCamera
+from edge.capture import Capture, Policy
+from edge.demo.show import ENGINE
+from edge.engine import Opened, open_engine, picture_ms, timed
+from edge.errors import BackendFault, EndOfStream
+from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
+from edge.gpu import own_sm
+from edge.rebuild import NoEngine, PlanBuild, Replacement, rebuilding
+from edge.recipe import load_pair, load_recipe, recipe_path
+from edge.remake import plan_for, plan_words
+from edge.station import Station
+from edge.verdict import Outcome, Reason, Verdict
+from edge.view import View
+from edge.worker import InferenceWorker
+
+without_gpu = pytest.mark.skipif(own_sm() is not None, reason="this machine has a GPU: plans can run here")
+
+
+class Line:
+    """A station on scripted pictures; `parts` are what it answered, with the engine that did."""
+
+    station: Station
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Verdict, str]] = []
+
+    def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
+        self.parts.append((verdict, answer.model_sha256 if isinstance(answer, Inspection) else ""))
+
+
+@contextmanager
+def line(first: Opened, greys: Sequence[int]) -> Iterator[Line]:
+    noise = np.random.default_rng(0).integers(-20, 20, (SIDE, SIDE, 3))
+    shots = [Shot((grey + noise).astype(np.uint8)) for grey in greys]
+    camera = ScriptedCamera([*shots, EndOfStream("done")], live=False)
+    worker = InferenceWorker(first.backend, first.recipe, first.artefact.sha256)
+    with Capture(lambda: camera, "script", Policy.EVERY) as capture:
+        shown = Line()
+        shown.station = Station(capture, worker, first.recipe, [shown])
+        try:
+            yield shown
+        finally:
+            shown.station.close()
+
+
+class Made:
+    """Makes an engine from an ONNX that is there, as soon as it may."""
+
+    def __init__(self, engine: Path) -> None:
+        self._engine, self.may = engine, threading.Event()
+
+    def make(self) -> Opened:
+        self.may.wait()
+        return open_engine(self._engine)
+
+    def cancel(self) -> None:
+        self.may.set()
+
+
+def test_a_new_engine_takes_over_between_two_parts_with_its_own_limits(tmp_path: Path) -> None:
+    first, maker, said = open_engine(toy_pair(tmp_path)), Made(ENGINE), []
+    with line(first, [60, 60, 60]) as shown:
+        replacement = Replacement(maker, shown.station, first, said.append)
+        shown.station.run(count=2)
+        maker.may.set()
+        assert until(lambda: bool(said))
+        shown.station.run()
+        replacement.close()
+    demo = load_pair(ENGINE)
+    assert [verdict.recipe for verdict, _ in shown.parts] == [first.recipe.identity] * 2 + [demo[1].identity]
+    assert [verdict.threshold for verdict, _ in shown.parts] == [1.5, 1.5, demo[1].review]
+    assert [sha256 for _, sha256 in shown.parts] == [first.artefact.sha256] * 2 + [demo[2].sha256]
+    assert said == [f"from the next part on: demo.onnx, {demo[1].identity}"]
+
+
+def test_an_engine_that_comes_after_the_last_part_is_freed(tmp_path: Path) -> None:
+    """Else its thread is left behind, which the fixture of all tests sees."""
+    first = open_engine(toy_pair(tmp_path))
+    with line(first, [60]) as shown:
+        shown.station.run()
+        maker = Made(ENGINE)
+        maker.may.set()
+        said: list[str] = []
+        replacement = Replacement(maker, shown.station, first, said.append)
+        assert until(lambda: bool(said))
+        replacement.close()
+
+
+class Hanging(OnnxRuntimeBackend):
+    """A real backend that hangs until it may go on, and says when it was closed."""
+
+    def __init__(self, engine: Path) -> None:
+        self.may, self.closed = threading.Event(), False
+        self.may.set()
+        super().__init__(engine, (SIDE, SIDE))
+
+    def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
+        self.may.wait()
+        return super().infer(pixels)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_engine_that_hangs_is_replaced_without_waiting_for_it(tmp_path: Path) -> None:
+    first = open_engine(toy_pair(tmp_path, deadline_ms=60.0))
+    hanging = Hanging(first.path)
+    second = open_engine(toy_pair(tmp_path, "second"))
+    with line(replace(first, backend=hanging), [60, 60]) as shown:
+        hanging.may.clear()
+        shown.station.run(count=1)
+        shown.station.replace_engine(
+            InferenceWorker(second.backend, second.recipe, second.artefact.sha256), second.recipe
+        )
+        shown.station.run()
+        assert not hanging.closed
+        hanging.may.set()
+        assert until(lambda: hanging.closed)
+    assert [verdict.reason for verdict, _ in shown.parts] == [Reason.DEADLINE_MISSED, Reason.WITHIN_LIMITS]
+
+
+def test_until_there_is_an_engine_that_is_fast_enough_nothing_passes(tmp_path: Path) -> None:
+    slow = replace(open_engine(toy_pair(tmp_path)), picture_ms=900.0)
+    start = rebuilding(Made(ENGINE), slow, "there is no such plan")
+    assert "No part passes until it is rebuilt: with toy.onnx one picture takes about 900.0 ms" in start.note
+    with line(start.opened, [60, 60]) as shown:
+        shown.station.run(count=1)
+        assert "is still being built" in shown.station.worker.last_error
+        second = open_engine(toy_pair(tmp_path, "second"))
+        shown.station.replace_engine(
+            InferenceWorker(second.backend, second.recipe, second.artefact.sha256), second.recipe
+        )
+        shown.station.run()
+    assert [(v.outcome, v.reason) for v, _ in shown.parts] == [
+        (Outcome.FAIL, Reason.BACKEND_FAULT), (Outcome.PASS, Reason.WITHIN_LIMITS)
+    ]  # fmt: skip
+
+
+def test_a_fast_stand_in_inspects_meanwhile(tmp_path: Path) -> None:
+    fast = replace(open_engine(toy_pair(tmp_path)), picture_ms=9.0)
+    start = rebuilding(Made(ENGINE), fast, "there is no such plan")
+    assert start.opened is fast and start.note.endswith("Inspecting with toy.onnx until it is rebuilt")
+
+
+@needs_rtx
+def test_a_build_that_fails_leaves_the_first_engine_and_says_why(tmp_path: Path) -> None:
+    carried = carried_folder(tmp_path / "carried")
+    plan = carried.with_name("demo.fp32.sm87.plan")
+    said: list[str] = []
+    slow = replace(open_engine(toy_pair(tmp_path)), picture_ms=900.0)
+    maker = PlanBuild(plan, plan_words(plan, runtime="tensorrt-rtx"), said.append)
+    start = rebuilding(maker, slow, "there is no such plan")
+    with line(start.opened, [60]) as shown:
+        replacement = Replacement(maker, shown.station, start.opened, said.append)
+        assert until(lambda: len(said) == 2, 60)
+        shown.station.run()
+        replacement.close()
+        assert "the build failed" in shown.station.worker.last_error
+    assert said[0].startswith("building demo.fp32.sm87.plan: build-engines ")
+    assert "the build failed: " in said[1] and "not for SM 87" in said[1]
+    assert said[1].endswith("The station goes on with: no engine yet.")
+    assert shown.parts[0][0].outcome is Outcome.FAIL
+
+
+@needs_rtx
+def test_the_plan_is_built_by_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no GPU the plan is there and cannot be opened: both are seen."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    plan = carried_folder(tmp_path / "carried").with_name("demo.fp32.sm86.plan")
+    said: list[str] = []
+    with suppress(BackendFault):
+        PlanBuild(plan, plan_words(plan), said.append).make().backend.close()
+    assert load_pair(plan)[2].sm == 86
+    assert said[1].startswith(f"built {plan}")
+
+
+@needs_rtx
+def test_a_station_that_ends_ends_the_build_and_nothing_is_half_made(tmp_path: Path) -> None:
+    plan = carried_folder(tmp_path / "carried").with_name("demo.fp16.sm86.plan")
+    said: list[str] = []
+    first = open_engine(toy_pair(tmp_path))
+    with line(first, [60]) as shown:
+        replacement = Replacement(
+            PlanBuild(plan, plan_words(plan), said.append), shown.station, first, said.append
+        )
+        assert until(lambda: bool(said))
+        shown.station.run()
+        replacement.close()
+    assert [path.name for path in plan.parent.iterdir() if ".sm86" in path.name] == []
+    assert len(said) == 1  # that it was ended is no fault
+
+
+@without_gpu
+def test_without_a_gpu_the_onnx_is_used_only_where_the_flag_was_given(tmp_path: Path) -> None:
+    engine = tmp_path / "demo.onnx"
+    shutil.copy(ENGINE, engine)
+    shutil.copy(recipe_path(ENGINE), recipe_path(engine))
+    plan = engine.with_name("demo.fp16.sm86.plan")
+    run = [sys.executable, "-c", "from edge.cli import main; main()", "run", "--json",
+           "--camera", "conveyor:?count=3&fps=20&seed=7", "--policy", "every", "--engine", str(plan)]  # fmt: skip
+    without, given = (
+        subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+        for words in (run, [*run, "--rebuild-if-needed"])
+    )
+    assert without.returncode == 3 and "there is no engine here" in without.stderr
+    assert f"build-engines {engine} --fp16 --sm 86" in without.stderr
+    assert given.returncode == 0, given.stderr
+    wanted = "demo.fp16.sm86.plan cannot run here: there is no such plan. Inspecting with demo.onnx"
+    assert wanted in given.stderr
+    summary = json.loads(given.stdout.splitlines()[-1])["summary"]
+    assert summary["recipe"] == load_recipe(recipe_path(ENGINE)).identity
+    assert summary["backend"].startswith("ONNX Runtime") and summary["parts"] == 3
+
+
+def test_the_plan_for_this_machine_stands_beside_the_one_given() -> None:
+    assert plan_for(Path("x/a.int8.sm87.plan"), 89) == Path("x/a.int8.sm89.plan")
+    assert plan_for(Path("a.plan"), 89) == Path("a.fp32.sm89.plan")
+
+
+def test_an_engine_that_cannot_judge_is_closed_again(tmp_path: Path) -> None:
+    """The story: the picture that takes the time failed, and the engine stayed open behind the error."""
+    first = open_engine(toy_pair(tmp_path))
+    broken = Hanging(first.path)
+    broken._session = None
+    with pytest.raises(BackendFault):
+        timed(first.path, broken, first.recipe, first.artefact)
+    assert broken.closed
+
+
+def test_what_a_picture_takes_includes_finding_the_part_and_resizing(tmp_path: Path) -> None:
+    """The story: the pace was the engine's alone: far off with a large picture and a mark to find."""
+    first = open_engine(toy_pair(tmp_path))
+    patch = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
+    view = View(first.recipe.input_size, reference=Reference(patch, (900, 700, 200, 200), (1536, 2048)))
+    large = replace(first.recipe, view=view.to_json())
+    alone, both = (
+        min(picture_ms(first.backend, recipe) for _ in range(5)) for recipe in (first.recipe, large)
+    )
+    assert both > alone + 1
+
+
+def test_no_engine_is_no_answer() -> None:
+    with pytest.raises(BackendFault, match="still being built"):
+        NoEngine((8, 8)).infer_batch(np.zeros((1, 8, 8, 3), np.uint8))
