@@ -19,8 +19,8 @@ from build_engines.pictures import open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
-from distillation.download import cache_folder
 from edge.errors import RecipeError
+from edge.paths import cache_folder
 from edge.recipe import ENGINE_ENDING, Artefact, Recipe, load_pair, sha256_of
 from edge.tiling import MOST_TILES
 from edge.view import view_of

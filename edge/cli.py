@@ -34,7 +34,9 @@ CameraOption = Annotated[
 PicturesArgument = Annotated[
     Path, typer.Argument(help="Folder of good parts; or one product of MVTec AD, LOCO AD, VisA or BTAD.")
 ]
-EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
+EngineOption = Annotated[
+    Path, typer.Option("--engine", help="Model folder; or loco.onnx, with loco.recipe.json beside it.")
+]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
 MaskOption = Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")]
 AlignOption = Annotated[
@@ -208,10 +210,14 @@ def run(
     dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
 ) -> None:  # fmt: skip
     """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
+    from edge.choice import choose
     from edge.compose import RunOptions
 
-    options = RunOptions(camera, engine, plc, backend, policy, save, save_all, count)
     with plain_errors():
+        choice = choose(engine, backend)
+        if choice.note:
+            show_note(choice.note)
+        options = RunOptions(camera, choice.engine, plc, choice.backend, policy, save, save_all, count)
         code = show_dry_run(options, as_json) if dry else run_station(options, as_json)
     raise typer.Exit(code)
 
