@@ -41,15 +41,20 @@ def choose(
     memory = memory or TrialMemory(cache_folder() / "trials")
     try:
         engines, note = engines_of(path)
-        at_hand = [Candidate(engine, name) for engine in engines for name in backends_at_hand(engine)]
-        wanted = [candidate for candidate in at_hand if backend in ("auto", candidate.backend)]
-        if not wanted or wanted == at_hand[:1]:
+        all_here = at_hand(engines)
+        wanted = [candidate for candidate in all_here if backend in ("auto", candidate.backend)]
+        if not wanted or wanted == all_here[:1]:
             return Choice(engines[0], backend, note)
-        trial = memory.trial(at_hand, machine or this_machine())
+        trial = memory.trial(all_here, machine or this_machine())
     except InspectError:
         return Choice(path, backend)
     taken = fastest(wanted, trial)
     return Choice(taken.engine, taken.backend, "; ".join(filter(None, (told(taken, wanted, trial), note))))
+
+
+def at_hand(engines: Sequence[Path]) -> list[Candidate]:
+    """Every engine with every library that is installed; what was there before all choice comes first."""
+    return [Candidate(engine, name) for engine in engines for name in backends_at_hand(engine)]
 
 
 def fastest(wanted: Sequence[Candidate], trial: Trial) -> Candidate:

@@ -223,6 +223,22 @@ def run(
 
 
 @app.command()
+def bench(
+    engine: Annotated[Path, typer.Argument(help="Engine file or model folder.")],
+    backend: Annotated[str, typer.Option(help="As for run; or all, side by side.")] = "auto",
+    camera: Annotated[str, typer.Option(help="Pictures, as for run; default: drawn ones.")] = "",
+    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """What a picture takes here, stage by stage, against the deadline. Exit code 1 when it is not met."""
+    from edge.bench_show import bench_and_show
+
+    with plain_errors():
+        code = bench_and_show(engine, backend, camera, count, as_json, console)
+    raise typer.Exit(code)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the heat maps go.")] = Path("demo-run"),
     parts: Annotated[int, typer.Option(help="How many parts.", min=1)] = 120,
