@@ -1,6 +1,7 @@
 """`edge-inspect bench`: tables and a last sentence for a person, or JSON."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from rich.table import Table
 
 from edge.bench import STAGES, Measured, measure, pictures_for
 from edge.choice import at_hand, choose, engines_of
-from edge.compose import enough_ms
 from edge.recipe import find_engine, load_pair
 from edge.trial import Candidate
 
@@ -80,7 +80,8 @@ def judgement(measured: Measured) -> str:
 
 def advice(measured: Measured) -> str:
     """What helps, by what takes the time."""
-    engine, enough = measured.candidate.engine, enough_ms(measured.slowest)
+    engine = measured.candidate.engine
+    enough = math.ceil(3 * measured.slowest / 100) * 100  # as `run` advises: room to wait for the one before
     time = f"Give it time: edge-inspect recipe {engine} --deadline-ms {enough}"
     before = sum(measured.quantile(stage, 0.5) for stage in ("align", "crop", "resize"))
     if before > measured.quantile("inference", 0.5):
