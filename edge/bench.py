@@ -1,6 +1,6 @@
 """What a picture takes here, stage by stage, through the very classes that the station runs.
 
-Not in it: the camera, the way between the station's threads (some 0.1 ms) and heat maps, which a thread of
+Not in it: the camera, the way between the station's threads (some tenths) and heat maps, which a thread of
 their own writes after the verdict.
 """
 
