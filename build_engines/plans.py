@@ -24,8 +24,8 @@ from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
 from calibration.thresholds import FALSE_REJECT_RATE, Thresholds
-from distillation.download import cache_folder
 from edge.errors import BackendFault, RecipeError
+from edge.paths import cache_folder
 from edge.recipe import Artefact, Recipe, load_pair, sha256_of
 from edge.remake import ENGINE_ENDING, as_typed
 from edge.tiling import MOST_TILES

@@ -1,9 +1,8 @@
 """Files that are fetched once and kept: pinned by sha256, checked before every use, written atomically."""
 
 import hashlib
-import os
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -31,12 +30,6 @@ class Pinned:
     def file_name(self) -> str:
         """`resnet18-f37072fd.pth`"""
         return self.url.rsplit("/", 1)[1]
-
-
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """`$XDG_CACHE_HOME/edge-inspect`, by default `~/.cache/edge-inspect`."""
-    base = Path(environ.get("XDG_CACHE_HOME", ""))  # the specification: a relative path is to be ignored
-    return (base if base.is_absolute() else Path.home() / ".cache") / "edge-inspect"
 
 
 def fetch(file: Pinned, folder: Path, progress: Progress | None = None) -> Path:

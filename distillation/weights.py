@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distillation.download import Pinned, Progress, cache_folder, fetch
+from distillation.download import Pinned, Progress, fetch
 from distillation.resnet import ResNet18, ResNet34, WideResNet50
 from distillation.teacher import EfficientNetLite0, EfficientNetLite1, EfficientNetLite2, Teacher
 from edge.errors import InspectError
+from edge.paths import cache_folder
 
 LITES = (EfficientNetLite0, EfficientNetLite1, EfficientNetLite2)  # weights come from Python packages
 TEACHERS = {t.name: t for t in (*LITES, ResNet18, ResNet34, WideResNet50)}  # the first is the default

@@ -34,7 +34,9 @@ CameraOption = Annotated[
 PicturesArgument = Annotated[
     Path, typer.Argument(help="Folder of good parts; or one product of MVTec AD, LOCO AD, VisA or BTAD.")
 ]
-EngineOption = Annotated[Path, typer.Option("--engine", help="loco.onnx, with loco.recipe.json beside it.")]
+EngineOption = Annotated[
+    Path, typer.Option("--engine", help="Model folder; or loco.onnx, with loco.recipe.json beside it.")
+]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
 MaskOption = Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")]
 AlignOption = Annotated[
@@ -210,11 +212,33 @@ def run(
     dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
 ) -> None:  # fmt: skip
     """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
+    from edge.choice import choose
     from edge.compose import RunOptions
 
-    options = RunOptions(camera, engine, plc, backend, policy, save, save_all, count, rebuild)
     with plain_errors():
+        choice = choose(engine, backend)
+        if choice.note:
+            show_note(choice.note)
+        options = RunOptions(
+            camera, choice.engine, plc, choice.backend, policy, save, save_all, count, rebuild
+        )
         code = show_dry_run(options, as_json) if dry else run_station(options, as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def bench(
+    engine: Annotated[Path, typer.Argument(help="Engine file or model folder.")],
+    backend: Annotated[str, typer.Option(help="As for run; or all, side by side.")] = "auto",
+    camera: Annotated[str, typer.Option(help="Pictures, as for run; default: drawn ones.")] = "",
+    count: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """What a picture takes here, stage by stage, against the deadline. Exit code 1 when it is not met."""
+    from edge.bench_show import bench_and_show
+
+    with plain_errors():
+        code = bench_and_show(engine, backend, camera, count, as_json, console)
     raise typer.Exit(code)
 
 

@@ -86,6 +86,10 @@ def pace(took_ms: float, recipe: Recipe) -> str:
     text = f"one picture takes about {took_ms:.1f} ms here, the deadline is {recipe.deadline_ms:g} ms"
     if 2 * took_ms <= recipe.deadline_ms:
         return text
-    enough = math.ceil(3 * took_ms / 100) * 100
     why = "short, for a picture may have to wait for the one before it"
-    return f"{text}: {why}. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough}"
+    return f"{text}: {why}. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough_ms(took_ms)}"
+
+
+def enough_ms(took_ms: float) -> int:
+    """A deadline with room to wait for the picture before; whole hundreds."""
+    return math.ceil(3 * took_ms / 100) * 100

@@ -1,6 +1,8 @@
-"""Can a result be written where it is wanted? Asked before a long job, not at its end."""
+"""Can a result be written where it is wanted? Asked before a long job, not at its end. Where caches lie."""
 
+import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge.errors import DataError
@@ -24,3 +26,9 @@ def check_folder(folder: Path, option: str) -> None:
     except OSError as error:
         hint = "Give another folder, or check its rights and the free space."
         raise DataError(f"cannot write here: {error.strerror}", f"{option} {folder}", hint) from error
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """`$XDG_CACHE_HOME/edge-inspect`, by default `~/.cache/edge-inspect`."""
+    base = Path(environ.get("XDG_CACHE_HOME", ""))  # the specification: a relative path is to be ignored
+    return (base if base.is_absolute() else Path.home() / ".cache") / "edge-inspect"

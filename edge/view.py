@@ -74,8 +74,7 @@ class View:
 
     def shown(self, pixels: Pixels) -> Pixels:
         """The same in camera pixels: (H, W, 3) of the region of interest; may be the picture itself."""
-        window = self.window(pixels, self.pose(pixels))
-        return window if self.mask is None else self._hide(window)
+        return self.masked(self.window(pixels, self.pose(pixels)))
 
     def shown_size(self, picture: tuple[int, int] | None) -> tuple[int, int] | None:
         """(height, width) of what `shown` gives of a picture of that size; None where that is not known."""
@@ -146,8 +145,10 @@ class View:
         canvas = _pair(entries["canvas"]) if "canvas" in entries else None
         return cls(input_size, roi, mask, reference, canvas)
 
-    def _hide(self, window: Pixels) -> Pixels:
-        assert self.mask is not None
+    def masked(self, window: Pixels) -> Pixels:
+        """The region of interest with what the mask ignores hidden; itself without one. Raises DataError."""
+        if self.mask is None:
+            return window
         if window.shape[:2] != self.mask.shape:
             sizes = [f"{shape[1]}x{shape[0]}" for shape in (window.shape, self.mask.shape)]
             raise DataError(

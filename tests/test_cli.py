@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,14 @@ INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]
 
 def inspect(*words: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*INSPECT, *map(str, words)], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a first start measures is kept for these tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -151,7 +160,7 @@ def test_a_plc_that_never_answered_shows_in_the_exit_code(engine: Path, pictures
 def test_an_output_that_cannot_work_is_told_at_once(engine: Path) -> None:
     """The story: a wrong port of the serial line was told when the shift was over; with --json never."""
     words = ("run", "--camera", "conveyor:?fps=10&count=100", "--engine", engine, "--json")
-    command = [*INSPECT, *map(str, words), "--plc", "serial:///dev/ttyUSB97"]
+    command = [*INSPECT, *map(str, words), "--backend", "onnxruntime", "--plc", "serial:///dev/ttyUSB97"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     told = process.stderr.readline()

@@ -110,6 +110,15 @@ def test_the_five_commands_stand_in_the_readme() -> None:
 def test_options_that_stand_alone_in_the_text_exist_somewhere() -> None:
     known = options_of(BUILD).union(*(options_of(command) for command in GROUP.commands.values()))
     known |= {"--sets", "--work", "--frames"}  # of the benchmarks
+    known |= {
+        "--build-arg",
+        "--device",
+        "--gpus",
+        "--publish",
+        "--restart",
+        "--runtime",
+        "--volume",
+    }  # docker's
     for page in PAGES:
         for option in re.findall(r"`(--[a-z0-9-]+)[^`]*`", page.read_text("utf-8")):
             assert option in known, f"{page.name}: {option}"

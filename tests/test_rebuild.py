@@ -216,8 +216,8 @@ def test_without_a_gpu_the_onnx_is_used_only_where_the_flag_was_given(tmp_path: 
     shutil.copy(ENGINE, engine)
     shutil.copy(recipe_path(ENGINE), recipe_path(engine))
     plan = engine.with_name("demo.fp16.sm86.plan")
-    run = [sys.executable, "-c", "from edge.cli import main; main()", "run", "--json",
-           "--camera", "conveyor:?count=3&fps=20&seed=7", "--policy", "every", "--engine", str(plan)]  # fmt: skip
+    run = [sys.executable, "-c", "from edge.cli import main; main()", "run", "--json", "--policy", "every",
+           "--camera", "conveyor:?count=3&fps=20&seed=7", "--engine", str(plan)]  # fmt: skip
     without, given = (
         subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
         for words in (run, [*run, "--rebuild-if-needed"])

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from distillation.download import Pinned, cache_folder, fetch
+from distillation.download import Pinned, fetch
 from distillation.resnet import ResNet18
 from distillation.weights import PUBLISHED, TEACHERS, load_teacher
 from edge.errors import InspectError
+from edge.paths import cache_folder
 
 RESNETS = [name for name in TEACHERS if "resnet" in name]
 

@@ -1,4 +1,7 @@
-"""A tiny real engine for tests of everything around the model: the score is the mean grey value over 100."""
+"""Tiny real engines for tests of everything around the model: the score is the mean grey value over 100.
+
+`kind` "slow" does needless work on the way, "random" adds noise, so that no two libraries ever agree on it.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,23 +12,39 @@ from onnx import TensorProto, helper
 from edge.recipe import Artefact, Recipe, recipe_path, save_recipe, sha256_of
 
 SIDE = 64
+SLOW = 400  # matrix products of SIDE x SIDE
 
 
-def toy_pair(folder: Path, name: str = "toy", **changes: object) -> Path:
+def toy_pair(folder: Path, name: str = "toy", kind: str = "plain", **changes: object) -> Path:
     """Write engine and recipe into `folder`; pictures darker than grey 150 pass."""
     engine = folder / f"{name}.onnx"
-    onnx.save(_model(), engine)
+    onnx.save(_model(kind), engine)
     recipe = Recipe(name, (SIDE, SIDE), review=1.5, fail=2.0)
     recipe = replace(recipe, **changes)  # type: ignore[arg-type]
     save_recipe(recipe.with_artefact(Artefact(engine.name, sha256_of(engine), "fp32")), recipe_path(engine))
     return engine
 
 
-def _model() -> onnx.ModelProto:
+def _detour(kind: str) -> list[onnx.NodeProto]:
+    """From "grey" to "seen"."""
+    node = helper.make_node
+    if kind == "slow":
+        ways = [node("MatMul", [f"way{i}", "zeros"], [f"way{i + 1}"]) for i in range(SLOW)]
+        return [node("Identity", ["grey"], ["way0"]), *ways, node("Add", ["grey", f"way{SLOW}"], ["seen"])]
+    if kind == "random":
+        return [
+            node("RandomUniformLike", ["grey"], ["noise"], high=5000.0),
+            node("Add", ["grey", "noise"], ["seen"]),
+        ]
+    return [node("Identity", ["grey"], ["seen"])]
+
+
+def _model(kind: str) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "channels"], ["grey"], keepdims=0),
-        helper.make_node("Div", ["grey", "hundred"], ["anomaly_map"]),
+        *_detour(kind),
+        helper.make_node("Div", ["seen", "hundred"], ["anomaly_map"]),
         helper.make_node("ReduceMean", ["anomaly_map", "places"], ["score"], keepdims=0),
     ]
     graph = helper.make_graph(
@@ -40,6 +59,7 @@ def _model() -> onnx.ModelProto:
             helper.make_tensor("channels", TensorProto.INT64, [1], [3]),
             helper.make_tensor("places", TensorProto.INT64, [2], [1, 2]),
             helper.make_tensor("hundred", TensorProto.FLOAT, [], [100.0]),
+            helper.make_tensor("zeros", TensorProto.FLOAT, [SIDE, SIDE], [0.0] * SIDE**2),
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -1,5 +1,6 @@
 """Inference backends behind one Protocol. To add one: a file here, one `case` below, one contract line."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +50,13 @@ def open_backend(engine: Path, recipe: Recipe, name: str = "auto") -> Backend:
     library is missing, RecipeError where the view cannot be read.
     """
     return behind_view(_open(engine, recipe, name), view_of(recipe))
+
+
+def backends_at_hand(engine: Path) -> list[str]:
+    """Names of what can run this engine here; ONNX Runtime, with which limits are set, comes first."""
+    if engine.suffix != ".onnx":
+        return ["tensorrt"]
+    return ["onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
 
 
 def behind_view(backend: Backend, view: View) -> Backend:

@@ -4,7 +4,6 @@ What was made is kept until a source, the compiler or the GPU changes.
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from edge.errors import BackendFault
 from edge.gpu import own_sm
+from edge.paths import cache_folder
 
 SOURCES = Path(__file__).parent
 AFFINITY, RESIZE = "affinity", "resize"  # NAME.cu, and NAME_host.cpp for the CPU
@@ -59,7 +59,8 @@ def compiled(command: tuple[str, ...], suffix: str) -> Path:
     if compiler is None:
         hint = {"nvcc": "Install the CUDA toolkit.", "g++": "apt-get install g++"}[command[0]]
         raise BackendFault(f"{command[0]} is not installed", f"compiling {source.name}", hint)
-    folder = _cache()
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{source.stem}-{_digest(command, _version(compiler))}.{suffix}"
     if target.exists():
         return target
@@ -85,10 +86,3 @@ def _digest(command: tuple[str, ...], version: bytes) -> str:
 def _version(compiler: str) -> bytes:
     """What the compiler at this path says of itself; another version makes other code."""
     return subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(home) if home else Path.home() / ".cache") / "edge-inspect"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
