@@ -130,7 +130,7 @@ def test_verdict_id_sequence_and_reason_stand_in_one_block(bits: Bench) -> None:
 
 
 def test_the_queue_fills_up_and_keeps_ready_low_until_the_plc_takes_one(bits: Bench) -> None:
-    """Nothing is dropped: a PLC that does not acknowledge triggers no more, and gets all that it asked for."""
+    """Nothing is dropped: a PLC that does not acknowledge triggers no more and gets all it asked for."""
     for part in range(1, QUEUE + 1):
         assert letters(bits)[:1] == "r"
         bits.write(on=TRIGGER, trigger_id=part)

@@ -1,10 +1,10 @@
-"""Handshakes under any order of events: scans with stale reads, verdicts late or never, stalls, lost links."""
+"""Handshakes under any order of events: stale reads, verdicts late or never, stalls, lost links."""
 
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from linebench import Bench, judged
 
@@ -15,8 +15,11 @@ from edge.registers import Control, Status, decode
 from edge.station_image import verdict_code
 from edge.verdict import Outcome, Verdict
 
+COMMANDS = (1, 2, 4, 77)  # all but the reset of what is counted here
 MODES = [Mode.BITS, Mode.IDS]
-IN_ONE_RUN = settings(max_examples=200, deadline=None, derandomize=True)
+IN_ONE_RUN = settings(
+    max_examples=100, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 OUTCOMES = st.sampled_from([Outcome.PASS, Outcome.FAIL, Outcome.REVIEW])
 
 
@@ -89,6 +92,7 @@ class Line:
                 self.truth[bench.asked[0].part_id] = outcome  # type: ignore[index]
                 bench.judge(outcome)
             case "hold" if bench.asked:
+                self.truth[bench.asked[0].part_id] = Outcome.PASS  # type: ignore[index]
                 self.held.append(judged(bench.asked.popleft(), Outcome.PASS))
             case "late" if self.held:
                 bench.publish(self.held.pop())
@@ -191,7 +195,10 @@ def test_a_plc_that_keeps_no_rule_gets_no_wrong_verdict(
             case "write":
                 bench.plc = replace(bench.plc, control=Control(bits) | Control.ENABLE)
                 bench.write(
-                    trigger_id=trigger_id, result_ack_id=ack_id, heartbeat=heartbeat, command=bits % 7
+                    trigger_id=trigger_id,
+                    result_ack_id=ack_id,
+                    heartbeat=heartbeat,
+                    command=COMMANDS[bits % 4],
                 )
             case "judge" if bench.asked:
                 verdict = judged(bench.asked.popleft(), outcome)
@@ -210,7 +217,7 @@ def test_a_plc_that_keeps_no_rule_gets_no_wrong_verdict(
                 bench.beat()
             case "reconnect":
                 bench.reconnect()
-        check_block(bench) if bench.hand.missed else None
+        check_block(bench)
     shown = [event.verdict for event in bench.told(Happened.SHOWN)]
     begun = {e.request.number: e.request.part_id for e in bench.told(Happened.TRIGGERED) if e.request}
     assert len({v.request for v in shown if v}) == len(shown), "no verdict is shown twice"
