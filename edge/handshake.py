@@ -88,6 +88,16 @@ class Handshake:
         """Registers 100..149, one snapshot: verdict, part id, sequence and reason belong together."""
         return self.image.block(word_order, self.line)
 
+    def waits_for(self, request: Request, now_ns: int) -> bool:
+        """Whether a verdict for this trigger would still be shown."""
+        self.tick(now_ns)
+        return self._waits == request
+
+    @property
+    def last_trigger(self) -> Request | None:
+        """The trigger that waits for its verdict."""
+        return self._waits
+
     def take_events(self) -> list[Event]:
         """What happened since the last call, oldest first."""
         events, self._events = self._events, []
@@ -95,15 +105,18 @@ class Handshake:
 
     # What the PLC does
 
-    def trigger(self, part_id: int, now_ns: int, encoder: int = 0) -> bool:
-        """A part is there. False, and counted: the station cannot take it; its part is not inspected."""
+    def trigger(self, part_id: int | None, now_ns: int, encoder: int = 0) -> bool:
+        """A part is there. False, and counted: the station cannot take it; its part is not inspected.
+
+        A part without an id gets the trigger's number as its id.
+        """
         self.trigger_taken = self._can_take()
         if not self.trigger_taken:
             self.missed, self._missed_stands = self.missed + 1, True
             self._tell(Happened.MISSED, now_ns, Request(None, part_id, now_ns, encoder))
             return False
         self._number += 1
-        self._waits = Request(self._number, part_id, now_ns, encoder)
+        self._waits = Request(self._number, self._number if part_id is None else part_id, now_ns, encoder)
         self._tell(Happened.TRIGGERED, now_ns, self._waits)
         return True
 

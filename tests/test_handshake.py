@@ -241,6 +241,7 @@ def test_in_b_an_old_acknowledge_of_the_same_id_takes_nothing(ids: Bench) -> Non
         if outcome is Outcome.PASS:
             ids.write(result_ack_id=7)
             ids.write(trigger_id=0)
+    ids.write(heartbeat=1)
     assert (letters(ids), value(ids, "RESULT_ID")) == ("rtVF", 7)
     ids.write(result_ack_id=0)
     ids.write(result_ack_id=7)

@@ -16,6 +16,7 @@ from edge.outputs import open_output, output_opener
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import client_settings, server_settings, write_plan
 from edge.outputs.plc_sim import SimulatedPlc
+from edge.plc_link import PlcLink
 from edge.registers import STATION_COUNT, STATION_START, Status, decode
 from edge.station_image import StationImage
 from edge.verdict import Outcome
@@ -25,7 +26,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"
 
 @pytest.fixture
 def station() -> Iterator[ModbusServer]:
-    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), StationImage(recipe_number=3))
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), PlcLink(recipe_number=3))
     yield output
     output.close()
 
