@@ -16,11 +16,13 @@ from edge.capture import Capture, Policy
 from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
+from edge.handshake import Mode
 from edge.outbox import Outbox
-from edge.outputs import Output, output_opener
+from edge.outputs import Output, handshake_of, output_opener
 from edge.paths import check_folder
+from edge.plc_link import PlcLink
 from edge.recipe import Recipe, load_pair, size_note, stale_note
-from edge.station import Observer, Station
+from edge.station import BLIND_VERDICT_EVERY_S, Observer, Station
 from edge.view import view_of
 from edge.worker import InferenceWorker
 
@@ -66,9 +68,11 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
     """Open everything, hand it out, close everything again. Raises InspectError before the first part."""
     engine, recipe, artefact = load_pair(options.engine)
     open_source = camera_opener(options.camera)
-    openers = {safe_uri(uri): output_opener(uri) for uri in options.outputs}
+    links = {safe_uri(uri): _link(uri, recipe) for uri in options.outputs}
+    openers = {safe_uri(uri): output_opener(uri, link=links[safe_uri(uri)]) for uri in options.outputs}
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
+    trigger = _trigger(links)
     if options.save is not None:
         check_folder(options.save, "--save")
     backend = open_backend(engine, recipe, options.backend)
@@ -81,13 +85,30 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
             stack.callback(evidence.close)
         worker = InferenceWorker(backend, recipe, artefact.sha256)
         stack.callback(worker.close)
-        capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), options.policy))
+        policy = Policy.LATEST if trigger else options.policy  # a trigger wants the picture of its part alone
+        capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), policy))
         station = Station(capture, worker, recipe, [*observers, *([evidence] if evidence else [])])
+        station.trigger = trigger or station.trigger
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
         station.outboxes = list(outboxes.values())
         for outbox in station.outboxes:
             stack.callback(outbox.close)
         yield Running(station, backend, recipe, took_ms, outboxes, evidence)
+
+
+def _link(uri: str, recipe: Recipe) -> PlcLink:
+    """A verdict may take the time of a picture, of the deadline and of the way through the outbox."""
+    budget_s = BLIND_VERDICT_EVERY_S + recipe.deadline_ms / 1e3 + SENDING_S
+    return PlcLink(handshake_of(uri), budget_ns=int(budget_s * 1e9))
+
+
+def _trigger(links: dict[str, PlcLink]) -> PlcLink | None:
+    """The PLC that asks for the pictures; None in free run."""
+    asking = {uri: link for uri, link in links.items() if link.mode is not Mode.FREE_RUN}
+    if len(asking) > 1:
+        hint = "Leave handshake= away from all outputs but one."
+        raise InspectError("two PLCs cannot both trigger one camera", ", ".join(asking), hint)
+    return next(iter(asking.values()), None)
 
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:
