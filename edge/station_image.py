@@ -1,8 +1,8 @@
 """What the station shows to the outside at this moment: the state behind every PLC output.
 
 One image lives as long as the station and is handed from one connection to the next, so that SEQUENCE and
-the counters go on after an outage. Written by the outbox's thread only; a reader in another thread sees
-each attribute whole, and reads registers as one block.
+the counters go on after an outage. A handshake decides what it shows; a link sees to it that one thread at
+a time does.
 """
 
 import math
