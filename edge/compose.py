@@ -68,7 +68,7 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
     """Open everything, hand it out, close everything again. Raises InspectError before the first part."""
     engine, recipe, artefact = load_pair(options.engine)
     open_source = camera_opener(options.camera)
-    links = {safe_uri(uri): _link(uri, recipe) for uri in options.outputs}
+    links = {safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs}
     openers = {safe_uri(uri): output_opener(uri, link=links[safe_uri(uri)]) for uri in options.outputs}
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
@@ -88,7 +88,9 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
         policy = Policy.LATEST if trigger else options.policy  # a trigger wants the picture of its part alone
         capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), policy))
         station = Station(capture, worker, recipe, [*observers, *([evidence] if evidence else [])])
-        station.trigger = trigger or station.trigger
+        if trigger is not None:
+            station.trigger = trigger
+            trigger.allow(_budget_ns(recipe))
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
         station.outboxes = list(outboxes.values())
         for outbox in station.outboxes:
@@ -96,10 +98,9 @@ def station_of(options: RunOptions, observers: Sequence[Observer] = ()) -> Itera
         yield Running(station, backend, recipe, took_ms, outboxes, evidence)
 
 
-def _link(uri: str, recipe: Recipe) -> PlcLink:
+def _budget_ns(recipe: Recipe) -> int:
     """A verdict may take the time of a picture, of the deadline and of the way through the outbox."""
-    budget_s = BLIND_VERDICT_EVERY_S + recipe.deadline_ms / 1e3 + SENDING_S
-    return PlcLink(handshake_of(uri), budget_ns=int(budget_s * 1e9))
+    return int((BLIND_VERDICT_EVERY_S + recipe.deadline_ms / 1e3 + SENDING_S) * 1e9)
 
 
 def _trigger(links: dict[str, PlcLink]) -> PlcLink | None:

@@ -47,7 +47,7 @@ class Handshake:
         self.shown: Verdict | None = None
         self.missed = self.overrun = 0
         self.plc_lost = False
-        self._budget_ns = budget_ns  # from trigger to verdict
+        self.budget_ns = budget_ns  # from trigger to verdict
         self._missed_stands = False
         self._number = 0
         self._waits: Request | None = None  # for its verdict
@@ -188,7 +188,7 @@ class Handshake:
 
     def tick(self, now_ns: int) -> None:
         """Let time pass: a verdict that is overdue becomes "no decision", a silent PLC is given up."""
-        if self._waits is not None and now_ns - self._waits.at_ns > self._budget_ns:
+        if self._waits is not None and now_ns - self._waits.at_ns > self.budget_ns:
             self._tell(Happened.TIMED_OUT, now_ns, self._waits)
             self._decided(no_decision(self._waits, now_ns), now_ns)
         silent = self._plc_beat_ns is not None and now_ns - self._plc_beat_ns > PLC_SILENT_NS

@@ -98,6 +98,11 @@ class PlcLink:
             return None
         return request if self.act(lambda hand, now_ns: hand.waits_for(request, now_ns)) else None
 
+    def allow(self, budget_ns: int) -> None:
+        """From trigger to verdict, from now on; a later verdict is not shown."""
+        with self._lock:
+            self._hand.budget_ns = budget_ns
+
     def end(self, order: Order, ok: bool) -> None:
         """The order is carried out, or could not be."""
         self.act(lambda hand, now_ns: hand.end_command(order, ok, now_ns))
