@@ -21,8 +21,10 @@ from edge.backoff import backoff_s
 from edge.cameras import Camera
 from edge.errors import CameraTimeout, DataError, EndOfStream
 from edge.frame import Frame, Shot, make_frame
+from edge.trigger import UNASKED, Request
 from edge.verdict import Reason
 
+HANGS_AFTER_NS = 3_000_000_000  # more than its time-out: a read that has not come back is stuck in the driver
 JOIN_S = 2.0  # close() waits so long for the thread; one that hangs in a driver is left behind (daemon)
 
 
@@ -76,6 +78,7 @@ class Capture:
         self._live = True
         self._end: EndOfStream | DataError | None = None
         self._error: Exception | None = None
+        self._read_ns = time.monotonic_ns()  # when the last read, or the opening, came back
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"capture {source}", daemon=True)
         self._thread.start()
@@ -96,24 +99,34 @@ class Capture:
         """Why there is no picture, in words; None while the camera gives pictures."""
         return self._error
 
+    @property
+    def connected(self) -> bool:
+        """True while the camera is open."""
+        return self._link is _Link.UP
+
+    def hangs(self, now_ns: int) -> bool:
+        """True when a live camera's driver does not come back from a read, not even with a time-out."""
+        over_ns = now_ns - self._read_ns - int(self._read_timeout_s * 1e9)
+        return self.connected and self._live and over_ns > HANGS_AFTER_NS
+
     def new_id(self) -> int:
         """The next number, for a verdict without a picture; shared with the frames, never used again."""
         with self._changed:
             self._last_id += 1
             return self._last_id
 
-    def next(self, timeout_s: float) -> Frame | Reason:
-        """The next frame, or the reason why there is none within `timeout_s`.
+    def next(self, timeout_s: float, request: Request = UNASKED) -> Frame | Reason:
+        """The next frame, or the reason why there is none within `timeout_s`; for a request no older picture.
 
         A loss is told at once, and then once every `timeout_s` while it lasts. Raises EndOfStream when a
         finite source is done and everything was handed out (or after close), DataError when the source
         cannot be used. Returns in time even when the driver hangs.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._end or self._news, timeout_s)
+            self._changed.wait_for(lambda: self._has(request) or self._end or self._news, timeout_s)
             if self._queue:
                 self._changed.notify_all()
-                return self._hand_out(self._queue.popleft())
+                return self._hand_out(self._queue.popleft(), request)
             if self._end:
                 raise self._end
             self._news = False
@@ -136,12 +149,20 @@ class Capture:
     ) -> None:
         self.close()
 
-    def _hand_out(self, item: tuple[Shot, int | None] | Reason) -> Frame | Reason:
+    def _has(self, request: Request) -> bool:
+        """Whether a picture waits; those that came before the request, and their losses, answer nobody."""
+        while request.number is not None and self._queue and _is_before(self._queue[0], request.at_ns):
+            self._counters.dropped += not isinstance(self._queue.popleft(), Reason)
+        if request.number is not None and self.connected:
+            self._news = False
+        return bool(self._queue)
+
+    def _hand_out(self, item: tuple[Shot, int | None] | Reason, request: Request) -> Frame | Reason:
         """Numbers are given here, so that they rise in the order of the verdicts."""
         if isinstance(item, Reason):
             return item
         shot, captured_ns = item
-        return make_frame(shot, self.new_id(), self.source, captured_ns or time.monotonic_ns())
+        return make_frame(shot, self.new_id(), self.source, captured_ns or time.monotonic_ns(), request)
 
     def _run(self) -> None:
         """The thread: open, read until it breaks, wait, again."""
@@ -169,6 +190,7 @@ class Capture:
         with self._changed:
             self._counters.reconnects += self._link is _Link.DOWN and self._counters.frames > 0
             self._link, self._live, self._error = _Link.UP, camera.live, None
+            self._read_ns = time.monotonic_ns()
         return camera
 
     def _drain(self, camera: Camera) -> bool:
@@ -192,7 +214,7 @@ class Capture:
         except CameraTimeout as error:
             with self._changed:
                 self._counters.timeouts += 1
-                self._error = error
+                self._error, self._read_ns = error, time.monotonic_ns()
             return False
         self._offer(shot, time.monotonic_ns(), camera.live)
         return True
@@ -200,7 +222,7 @@ class Capture:
     def _offer(self, shot: Shot, captured_ns: int, live: bool) -> None:
         with self._changed:
             self._counters.frames += 1
-            self._error = None
+            self._error, self._read_ns = None, captured_ns
             if not live:
                 self._wait_for_room()
                 self._queue.append((shot, None))  # a file does not age; it is stamped when handed out
@@ -236,3 +258,8 @@ class Capture:
         with self._changed:
             self._end = self._end or end
             self._changed.notify_all()
+
+
+def _is_before(item: tuple[Shot, int | None] | Reason, at_ns: int) -> bool:
+    """A file has no time: it waits for us. A picture that was dropped was dropped before."""
+    return isinstance(item, Reason) or (item[1] is not None and item[1] < at_ns)

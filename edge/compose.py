@@ -14,13 +14,15 @@ from edge.engine import open_engine, pace
 from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
+from edge.handshake import Mode
 from edge.outbox import Outbox
-from edge.outputs import Output, output_opener
+from edge.outputs import Output, handshake_of, output_opener
 from edge.paths import check_folder
+from edge.plc_link import PlcLink
 from edge.rebuild import Replacement, Say, Start, begin
 from edge.recipe import Recipe, size_note, stale_note
 from edge.remake import is_plan
-from edge.station import Observer, Station
+from edge.station import BLIND_VERDICT_EVERY_S, Observer, Station
 from edge.view import view_of
 from edge.worker import InferenceWorker
 
@@ -78,9 +80,11 @@ def station_of(
     `say` hears, from any thread, how an engine is rebuilt.
     """
     open_source = camera_opener(options.camera)
-    openers = {safe_uri(uri): output_opener(uri) for uri in options.outputs}
+    links = {safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs}
+    openers = {safe_uri(uri): output_opener(uri, link=links[safe_uri(uri)]) for uri in options.outputs}
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
+    trigger = _trigger(links)
     if options.save is not None:
         check_folder(options.save, "--save")
     start = _start(options, say)
@@ -91,9 +95,13 @@ def station_of(
         evidence = _evidence(options, opened.recipe)
         if evidence is not None:
             stack.callback(evidence.close)
-        capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), options.policy))
+        policy = Policy.LATEST if trigger else options.policy  # a trigger wants the picture of its part alone
+        capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), policy))
         station = Station(capture, worker, opened.recipe, [*observers, *([evidence] if evidence else [])])
         stack.callback(station.close)
+        if trigger is not None:
+            station.trigger = trigger
+            trigger.allow(_budget_ns(opened.recipe))
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
         station.outboxes = list(outboxes.values())
         for outbox in station.outboxes:
@@ -118,6 +126,20 @@ def _evidence(options: RunOptions, recipe: Recipe) -> EvidenceWriter | None:
         return None
     limit = float(recipe.normalisation.get("map_limit", 1.0))
     return EvidenceWriter(options.save, recipe, limit, options.save_all)
+
+
+def _budget_ns(recipe: Recipe) -> int:
+    """A verdict may take the time of a picture, of the deadline and of the way through the outbox."""
+    return int((BLIND_VERDICT_EVERY_S + recipe.deadline_ms / 1e3 + SENDING_S) * 1e9)
+
+
+def _trigger(links: dict[str, PlcLink]) -> PlcLink | None:
+    """The PLC that asks for the pictures; None in free run."""
+    asking = {uri: link for uri, link in links.items() if link.mode is not Mode.FREE_RUN}
+    if len(asking) > 1:
+        hint = "Leave handshake= away from all outputs but one."
+        raise InspectError("two PLCs cannot both trigger one camera", ", ".join(asking), hint)
+    return next(iter(asking.values()), None)
 
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge.trigger import UNASKED, Request
+
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3), BGR, as OpenCV gives them
 AnomalyMap = npt.NDArray[np.float32]  # (h, w) of the model's input; larger is worse; not bounded
 
@@ -32,6 +34,7 @@ class Frame:
     device_ns: int | None = None
     part_id: int | None = None
     label: str | None = None
+    request: int | None = None  # number of the Request that it answers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +49,21 @@ class Inspection:
     infer_ns: int
 
 
-def make_frame(shot: Shot, frame_id: int, source: str, captured_ns: int, part_id: int | None = None) -> Frame:
+def make_frame(shot: Shot, frame_id: int, source: str, captured_ns: int, request: Request = UNASKED) -> Frame:
     """Stamp a shot. The pixels become read-only: three threads see them."""
     shot.pixels.flags.writeable = False
-    return Frame(frame_id, source, captured_ns, shot.pixels, shot.device_ns, part_id, shot.label)
+    return Frame(
+        frame_id,
+        source,
+        captured_ns,
+        shot.pixels,
+        shot.device_ns,
+        request.part_id,
+        shot.label,
+        request.number,
+    )
 
 
-def no_frame(frame_id: int, source: str, now_ns: int) -> Frame:
+def no_frame(frame_id: int, source: str, now_ns: int, request: Request = UNASKED) -> Frame:
     """Stand for the picture that did not come, so that "blind" is judged on the same way as everything."""
-    return Frame(frame_id, source, now_ns, np.empty((0, 0, 3), np.uint8))
+    return make_frame(Shot(np.empty((0, 0, 3), np.uint8)), frame_id, source, now_ns, request)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import xor
 
-from edge.registers import VerdictCode
+from edge.commands import Command
+from edge.handshake import Handshake, Mode
+from edge.registers import U32_MASK, Status, VerdictCode
 from edge.station_image import StationImage, result_id, verdict_code
 from edge.verdict import Verdict
 
@@ -23,7 +25,7 @@ CR, LF, ESC = b"\r"[0], b"\n"[0], 0x1B
 
 UNKNOWN, BUSY, WRONG_ARGUMENT, WRONG_STATE = "ER,01", "ER,02", "ER,03", "ER,04"
 NO_RECIPE, CAMERA_FAULT, TIME_OUT, BAD_CHECKSUM = "ER,05", "ER,06", "ER,07", "ER,08"
-LATER = ("TRG", "RCP", "RST", "CHL")  # known commands of the handshake, refused as "wrong state" for now
+LATER = ("RCP", "CHL")  # known commands that nobody carries out yet: "wrong state"
 WORDS = {VerdictCode.PASS: "PASS", VerdictCode.FAIL: "FAIL"}
 
 
@@ -69,43 +71,65 @@ def result_line(verdict: Verdict, recipe_number: int) -> bytes:
     return _line(f"RES,{result_id(verdict)},{word},{score},{recipe_number},{verdict.total_ms:.0f}", True)
 
 
-def answer(line: str, image: StationImage) -> bytes:
-    """What the station says to one line; every line gets exactly one answer."""
+def answer(line: str, hand: Handshake, now_ns: int) -> bytes:
+    """What the station says to one line; every line gets exactly one answer. A PLC that talks may trigger."""
     text, star, given = line.partition("*")
     if star and given.upper() != checksum(text):
         return _line(BAD_CHECKSUM, True)
-    return _line(_answer(text.strip(), image), bool(star))
+    hand.tick(now_ns)
+    hand.enabled = not hand.plc_lost
+    return _line(_answer(text.strip(), hand, now_ns), bool(star))
 
 
-def _answer(text: str, image: StationImage) -> str:
+def _answer(text: str, hand: Handshake, now_ns: int) -> str:
     command, *arguments = text.split(",")
+    image = hand.image
     match command.upper(), arguments:
         case "VER", []:
             return f"OK,{PROTOCOL}"
         case "ST", []:
-            return f"OK,{'RUN' if image.online else 'STOP'},0,0,{_error(image)}"
+            return _state(hand)
         case "HB", []:
+            hand.plc_beats(now_ns)
             return "OK" if image.online else WRONG_STATE
         case "CNT", []:
             c = image.counters
             return f"OK,{c.total},{c.passed},{c.failed},{c.no_decision}"
-        case "ACK", [part_id]:
-            return _acknowledge(part_id, image.verdict)
-        case (("VER" | "ST" | "HB" | "CNT" | "ACK"), _):
+        case "ACK", [part_id] if (number := _u32(part_id)) is not None:
+            return "OK" if hand.acknowledge(number, now_ns) else WRONG_STATE
+        case "TRG", [] | [_] if hand.mode is Mode.FREE_RUN:
+            return WRONG_STATE
+        case "TRG", []:
+            return _trigger(None, hand, now_ns)
+        case "TRG", [part_id] if (number := _u32(part_id)) is not None:
+            return _trigger(number, hand, now_ns)
+        case "RST", []:
+            return "OK" if hand.command(Command.RESET_COUNTERS, 0, now_ns) else BUSY
+        case (("VER" | "ST" | "HB" | "CNT" | "ACK" | "TRG" | "RST"), _):
             return WRONG_ARGUMENT
     return WRONG_STATE if command.upper() in LATER else UNKNOWN
+
+
+def _state(hand: Handshake) -> str:
+    bits = hand.line.bits
+    ready, busy = (int(bool(bits & bit)) for bit in (Status.READY, Status.BUSY))
+    return f"OK,{'RUN' if hand.image.online else 'STOP'},{ready},{busy},{_error(hand.image)}"
+
+
+def _trigger(part_id: int | None, hand: Handshake, now_ns: int) -> str:
+    if not hand.trigger(part_id, now_ns) or hand.last_trigger is None:
+        return BUSY
+    return f"OK,{hand.last_trigger.part_id}"
+
+
+def _u32(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and int(text) <= U32_MASK else None
 
 
 def _error(image: StationImage) -> int:
     """Reason code of the fault that stands now, 0 for none."""
     verdict = image.verdict
     return image.fault or (int(verdict.reason) if verdict and verdict.reason.is_fault else 0)
-
-
-def _acknowledge(part_id: str, verdict: Verdict | None) -> str:
-    if not (part_id.isascii() and part_id.isdigit()):
-        return WRONG_ARGUMENT
-    return "OK" if verdict and int(part_id) == result_id(verdict) else WRONG_STATE
 
 
 def _line(text: str, with_checksum: bool) -> bytes:

@@ -68,9 +68,7 @@ class Status(IntFlag):
 
 
 RESULT_BITS = Status.RESULT_VALID | Status.PASS | Status.FAIL
-LIVE_BITS = (
-    RESULT_BITS | Status.ONLINE | Status.ERROR | Status.WARNING | Status.RESULT_TOGGLE | Status.HEARTBEAT
-)
+KEPT_CONTROL = Control.BUFFER_RESULTS | Control.REJECT_CONFIRMED  # bits that nobody looks at yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +88,14 @@ class Register:
 
 
 PLC_REGISTERS = (
-    Register(0, "CONTROL", "bits", "control bits", False),
-    Register(1, "TRIGGER_ID", "u32", "part id of the trigger", False),
-    Register(3, "COMMAND", "u16", "1 load recipe, 2 challenge, 3 reset counters, 4 set lot, 5 teach", False),
-    Register(4, "COMMAND_ARG", "u32", "argument of the command", False),
-    Register(6, "PLC_HEARTBEAT", "u16", "counts up while the PLC lives", False),
+    Register(0, "CONTROL", "bits", "control bits"),
+    Register(1, "TRIGGER_ID", "u32", "part id of the trigger; 0 is no part in handshake B"),
+    Register(3, "COMMAND", "u16", "1 load recipe, 2 challenge, 3 reset counters, 4 set lot, 5 teach"),
+    Register(4, "COMMAND_ARG", "u32", "argument of the command"),
+    Register(6, "PLC_HEARTBEAT", "u16", "counts up while the PLC lives"),
     Register(7, "ENCODER", "u32", "encoder count at the trigger", False),
     Register(10, "PART_SERIAL", "ascii", "serial number of the part, 32 characters", False),
-    Register(26, "RESULT_ACK_ID", "u32", "id of the result that the PLC has taken", False),
+    Register(26, "RESULT_ACK_ID", "u32", "id of the result that the PLC has taken"),
 )
 STATION_REGISTERS = (
     Register(100, "STATUS", "bits", "status bits"),
@@ -112,7 +110,7 @@ STATION_REGISTERS = (
     Register(110, "RECIPE_ACTIVE", "u16", "recipe loaded now"),
     Register(111, "ERROR_CODE", "u16", "reason code of the fault, 0 = none"),
     Register(112, "WARNING_CODE", "u16", "reason code of the warning, 0 = none"),
-    Register(113, "QUEUE_FREE", "u16", "free places in the result queue", False),
+    Register(113, "QUEUE_FREE", "u16", "free places in the result queue"),
     Register(114, "MODEL_CHECKSUM16", "u16", "changes when model or settings change"),
     Register(115, "STATE", "u16", "state number as in OPC 40100", False),
     Register(116, "HEARTBEAT", "u16", "counts up about once a second while the station inspects"),
@@ -122,8 +120,8 @@ STATION_REGISTERS = (
     Register(122, "COUNT_PASS", "u32", "of these: pass"),
     Register(124, "COUNT_FAIL", "u32", "of these: fail"),
     Register(126, "COUNT_NO_DECISION", "u32", "of these: no decision"),
-    Register(128, "COUNT_MISSED", "u32", "triggers missed", False),
-    Register(130, "COUNT_OVERRUN", "u32", "results overrun", False),
+    Register(128, "COUNT_MISSED", "u32", "triggers while not READY"),
+    Register(130, "COUNT_OVERRUN", "u32", "times the result queue was full"),
     Register(132, "SCORE_F32", "f32", "score; 3.4e38 where there is none"),
     Register(134, "TEST_F32", "f32", "always 1.0: word order is right"),
     Register(140, "BOX_X", "u16", "defect box, left edge", False),
@@ -139,16 +137,21 @@ def encode(values: Mapping[str, float], word_order: WordOrder = "big") -> list[i
     """Lay values out in the station's block; what is not named is 0."""
     block = [0] * STATION_COUNT
     for name, value in values.items():
-        register = BY_NAME[name]
-        at = register.address - STATION_START
-        block[at : at + register.words] = _to_words(register.type, value, word_order)
+        place(block, STATION_START, name, value, word_order)
     return block
 
 
-def decode(name: str, block: Sequence[int], word_order: WordOrder = "big") -> float:
-    """Read one register of the station's block (50 values from 100 on), as a PLC would."""
+def place(block: list[int], start: int, name: str, value: float, word_order: WordOrder = "big") -> None:
+    """Write one value into a block that begins at register `start`."""
     register = BY_NAME[name]
-    at = register.address - STATION_START
+    at = register.address - start
+    block[at : at + register.words] = _to_words(register.type, value, word_order)
+
+
+def decode(name: str, block: Sequence[int], word_order: WordOrder = "big") -> float:
+    """Read one register of its block: the station's (50 values from 100 on) or the PLC's (28 from 0 on)."""
+    register = BY_NAME[name]
+    at = register.address - (STATION_START if register.address >= STATION_START else PLC_START)
     words = block[at : at + register.words]
     high_first = words if word_order == "big" else words[::-1]
     raw = b"".join(word.to_bytes(2, "big") for word in high_first)

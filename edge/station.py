@@ -1,4 +1,4 @@
-"""The loop: shot -> frame -> inspection -> verdict -> outboxes. It waits for the camera, for nothing else."""
+"""The loop: request -> shot -> frame -> inspection -> verdict -> outboxes. It waits for those two only."""
 
 import time
 from collections import Counter, deque
@@ -11,6 +11,7 @@ from edge.frame import Frame, Inspection, Pixels, no_frame
 from edge.health import age_fault, image_fault
 from edge.outbox import Outbox
 from edge.recipe import Recipe
+from edge.trigger import FreeRun, Request, Trigger
 from edge.verdict import Reason, Verdict, decide
 from edge.worker import InferenceWorker
 
@@ -61,6 +62,7 @@ class Station:
 
     `observers` see every verdict after it was sent (live table, heat maps); one that raises is counted and
     never costs a part. `recipe` says what the thresholds, the deadline and the fail-safe outcome are.
+    With a `trigger` each request gets one picture, taken after it, and one verdict; without, it is free run.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Station:
     ) -> None:
         self.capture, self.worker, self.recipe = capture, worker, recipe
         self.counters = StationCounters()
+        self.trigger: Trigger = FreeRun()
         self.outboxes: list[Outbox] = []  # set by the composition root: they ask is_healthy of this station
         self._observers = observers
         self._successor: tuple[InferenceWorker, Recipe] | None = None
@@ -81,14 +84,18 @@ class Station:
         Raises DataError when the source cannot be used at all.
         """
         while not self._stopping and not (count and self.counters.total >= count):
+            request = self.trigger.wait(BLIND_VERDICT_EVERY_S)
+            self._turned_ns = time.monotonic_ns()
+            if request is None:
+                continue
             try:
-                item = self.capture.next(BLIND_VERDICT_EVERY_S)
+                item = self.capture.next(BLIND_VERDICT_EVERY_S, request)
             except EndOfStream:
                 return
-            if item is Reason.CAMERA_TIMEOUT and not self.capture.live:  # a slow folder: no part, no fault
-                self._turned_ns = time.monotonic_ns()
+            if item is Reason.CAMERA_TIMEOUT and request.number is None and not self.capture.live:
+                self._turned_ns = time.monotonic_ns()  # a slow folder: no part, no fault
             elif not self._stopping:
-                self._turn(item)
+                self._turn(item, request)
 
     def stop(self) -> None:
         """End after the verdict that is being made; safe to call from a signal handler."""
@@ -107,15 +114,21 @@ class Station:
         self.worker.close()
 
     def is_healthy(self, now_ns: int) -> bool:
-        """False when the loop has not turned for a while: the outputs then take their heartbeat back."""
-        return now_ns - self._turned_ns < STALLED_AFTER_NS
+        """False when loop or camera stand still: the outputs then take their heartbeat back.
 
-    def _turn(self, item: Frame | Reason) -> None:
+        A PLC that asks for pictures must not be told READY while there is no camera; in free run a lost
+        camera is told by a verdict every second.
+        """
+        blind = not isinstance(self.trigger, FreeRun) and not self.capture.connected
+        return now_ns - self._turned_ns < STALLED_AFTER_NS and not blind and not self.capture.hangs(now_ns)
+
+    def _turn(self, item: Frame | Reason, request: Request) -> None:
         self._turned_ns = time.monotonic_ns()
         self._take_over()
         answer: Inspection | Reason
         if isinstance(item, Reason):
-            frame, answer = no_frame(self.capture.new_id(), self.capture.source, self._turned_ns), item
+            frame_id = self.capture.new_id()
+            frame, answer = no_frame(frame_id, self.capture.source, self._turned_ns, request), item
         else:
             frame, answer = item, self._inspect_safely(item)
         verdict = decide(frame, answer, self.recipe, time.monotonic_ns())

@@ -1,8 +1,8 @@
 """What the station shows to the outside at this moment: the state behind every PLC output.
 
 One image lives as long as the station and is handed from one connection to the next, so that SEQUENCE and
-the counters go on after an outage. Written by the outbox's thread only; a reader in another thread sees
-each attribute whole, and reads registers as one block.
+the counters go on after an outage. A handshake decides what it shows; a link sees to it that one thread at
+a time does.
 """
 
 import math
@@ -20,7 +20,7 @@ from edge.registers import (
     VerdictCode,
     WordOrder,
     encode,
-)  # fmt: skip
+)
 from edge.verdict import Outcome, Reason, Verdict
 
 
@@ -44,6 +44,20 @@ class Counters:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """What a handshake shows beside the result; without one, in free run, all of it is 0."""
+
+    bits: int = 0  # of STATUS
+    queue_free: int = 0
+    missed: int = 0
+    overrun: int = 0
+    warning: int = 0  # reason code
+
+
+FREE_RUN = LineState()
+
+
 def verdict_code(verdict: Verdict | None) -> VerdictCode:
     """Pass and fail only where the part was judged; everything else that exists is "no decision"."""
     if verdict is None:
@@ -64,8 +78,8 @@ def next_sequence(sequence: int) -> int:
     return sequence % U16_MAX + 1
 
 
-def status_bits(verdict: Verdict | None, total: int, heartbeat: int, online: bool, fault: int = 0) -> Status:
-    """The STATUS register. `total` flips RESULT_TOGGLE, `fault` is the station's own reason code."""
+def status_bits(verdict: Verdict | None, toggle: bool, heartbeat: int, online: bool, fault: int) -> Status:
+    """The STATUS register but for the handshake's bits. `fault` is the station's own reason code."""
     code = verdict_code(verdict)
     reason = verdict.reason if verdict else None
     bits = {
@@ -75,7 +89,7 @@ def status_bits(verdict: Verdict | None, total: int, heartbeat: int, online: boo
         Status.FAIL: code is VerdictCode.FAIL,
         Status.ERROR: bool(fault) or (reason is not None and reason.is_fault),
         Status.WARNING: reason is Reason.BORDERLINE,
-        Status.RESULT_TOGGLE: total & 1,
+        Status.RESULT_TOGGLE: toggle,
         Status.HEARTBEAT: heartbeat & 1,
     }
     return Status(sum(bit for bit, on in bits.items() if on))
@@ -88,17 +102,21 @@ def result_block(
     heartbeat: int,
     *,
     online: bool = True,
+    toggle: bool = False,
     fault: int = 0,
+    line: LineState = FREE_RUN,
     recipe_number: int = 1,
     word_order: WordOrder = "big",
 ) -> list[int]:
     """Registers 100..149 (50 values). Without a verdict every register of the result but SEQUENCE is 0."""
     values: dict[str, float] = {
-        "STATUS": status_bits(verdict, counters.total, heartbeat, online, fault),
+        "STATUS": status_bits(verdict, toggle, heartbeat, online, fault) | line.bits,
         "VERDICT": verdict_code(verdict),
         "SEQUENCE": sequence,
         "RECIPE_ACTIVE": recipe_number,
         "ERROR_CODE": fault,
+        "WARNING_CODE": line.warning,
+        "QUEUE_FREE": line.queue_free,
         "HEARTBEAT": heartbeat & U16_MAX,
         "API_VERSION": API_VERSION,
         "TEST_U16": TEST_U16,
@@ -107,13 +125,15 @@ def result_block(
         "COUNT_PASS": counters.passed,
         "COUNT_FAIL": counters.failed,
         "COUNT_NO_DECISION": counters.no_decision,
+        "COUNT_MISSED": line.missed,
+        "COUNT_OVERRUN": line.overrun,
     }
     if verdict is not None:
-        values |= _result_values(verdict, fault, recipe_number)
+        values |= _result_values(verdict, fault, line.warning, recipe_number)
     return encode(values, word_order)
 
 
-def _result_values(verdict: Verdict, fault: int, recipe_number: int) -> dict[str, float]:
+def _result_values(verdict: Verdict, fault: int, warning: int, recipe_number: int) -> dict[str, float]:
     score = verdict.score if verdict.score is not None and math.isfinite(verdict.score) else F32_MAX
     own_fault = int(verdict.reason) if verdict.reason.is_fault else 0
     return {
@@ -124,7 +144,7 @@ def _result_values(verdict: Verdict, fault: int, recipe_number: int) -> dict[str
         "CYCLE_MS": verdict.total_ms,
         "RECIPE_NUMBER": recipe_number,
         "ERROR_CODE": fault or own_fault,
-        "WARNING_CODE": verdict.reason if verdict.reason is Reason.BORDERLINE else 0,
+        "WARNING_CODE": warning or (verdict.reason if verdict.reason is Reason.BORDERLINE else 0),
         "MODEL_CHECKSUM16": checksum16(verdict.recipe),
         "SCORE_F32": score,
     }
@@ -146,6 +166,7 @@ class StationImage:
         self.verdict: Verdict | None = None
         self.counters = Counters()
         self.sequence = 0
+        self.toggle = False
         self.heartbeat = 0
         self.online = False
         self.fault = 0  # reason code of the station itself, beside the verdict's own
@@ -155,6 +176,7 @@ class StationImage:
         """Make it the valid one. A verdict that is sent again after a broken link keeps its sequence."""
         if verdict.frame_id != self._counted:
             self.sequence = next_sequence(self.sequence)
+            self.toggle = not self.toggle
             self.counters = self.counters.counting(verdict_code(verdict))
             self._counted = verdict.frame_id
         self.verdict, self.online, self.fault = verdict, True, 0
@@ -167,13 +189,22 @@ class StationImage:
             self.withdraw()
             self.fault = int(Reason.STATION_FAULT)
 
+    def clear_result(self) -> None:
+        """No verdict; the station stays online."""
+        self.verdict = None
+
+    def reset_counters(self) -> None:
+        """From 0 again; SEQUENCE and RESULT_TOGGLE go on, because only a new result may change them."""
+        self.counters = Counters()
+
     def withdraw(self) -> None:
         """No verdict, not online. SEQUENCE stays, because only a new result may change it."""
         self.verdict, self.online, self.fault = None, False, 0
 
-    def block(self, word_order: WordOrder = "big") -> list[int]:
-        """Registers 100..149."""
+    def block(self, word_order: WordOrder = "big", line: LineState = FREE_RUN) -> list[int]:
+        """Registers 100..149; `line` is what the handshake adds."""
         return result_block(
             self.verdict, self.counters, self.sequence, self.heartbeat,
-            online=self.online, fault=self.fault, recipe_number=self.recipe_number, word_order=word_order,
+            online=self.online, toggle=self.toggle, fault=self.fault,
+            line=line, recipe_number=self.recipe_number, word_order=word_order,
         )  # fmt: skip

@@ -66,6 +66,7 @@ class Verdict:
     preprocess_ms: float = 0.0
     infer_ms: float = 0.0
     label: str | None = None
+    request: int | None = None  # the station's own number of the trigger that asked; None in free run
 
     def __post_init__(self) -> None:
         if self.outcome is not Outcome.PASS:
@@ -99,7 +100,7 @@ def decide(frame: Frame, result: Inspection | Reason, recipe: Recipe, now_ns: in
             reason = Reason.STATION_FAULT
     return Verdict(
         frame.id, frame.part_id, outcome, reason, score, recipe.review, recipe.identity,
-        frame.captured_ns, now_ns, *timings, label=frame.label,
+        frame.captured_ns, now_ns, *timings, label=frame.label, request=frame.request,
     )  # fmt: skip
 
 

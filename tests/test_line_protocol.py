@@ -6,16 +6,17 @@ from dataclasses import replace
 import pytest
 from peers import a_verdict
 
+from edge.handshake import Handshake
 from edge.line_protocol import INCOMPLETE_NS, LONGEST_LINE, Received, answer, checksum, receive, result_line
 from edge.station_image import StationImage
 from edge.verdict import Outcome, Reason
 
 
-def an_image() -> StationImage:
-    image = StationImage(recipe_number=3)
-    image.beat(1, healthy=True)
-    image.publish(replace(a_verdict(1), part_id=4711))
-    return image
+def a_station() -> Handshake:
+    hand = Handshake(StationImage(recipe_number=3))
+    hand.beat(1, True, 0)
+    hand.publish(replace(a_verdict(1), part_id=4711), 0)
+    return hand
 
 
 def test_checksum_is_the_xor_of_the_characters() -> None:
@@ -47,28 +48,28 @@ def test_result_lines(outcome: Outcome, reason: Reason | None, text: str) -> Non
     ],
 )  # fmt: skip
 def test_answers(line: str, reply: str) -> None:
-    assert answer(line, an_image()) == f"{reply}\r".encode()
+    assert answer(line, a_station(), 0) == f"{reply}\r".encode()
 
 
 def test_a_checksum_is_checked_and_given_back() -> None:
-    assert answer(f"HB*{checksum('HB')}", an_image()) == b"OK*04\r"
-    assert answer(f"HB*{checksum('HB').lower()}", an_image()) == b"OK*04\r"
-    assert answer("HB*00", an_image()).startswith(b"ER,08*")
-    assert answer("HB*", an_image()).startswith(b"ER,08*")
+    assert answer(f"HB*{checksum('HB')}", a_station(), 0) == b"OK*04\r"
+    assert answer(f"HB*{checksum('HB').lower()}", a_station(), 0) == b"OK*04\r"
+    assert answer("HB*00", a_station(), 0).startswith(b"ER,08*")
+    assert answer("HB*", a_station(), 0).startswith(b"ER,08*")
 
 
 def test_a_stalled_station_says_so() -> None:
-    image = an_image()
-    image.beat(2, healthy=False)
-    assert answer("HB", image) == b"ER,04\r"
-    assert answer("ST", image) == b"OK,STOP,0,0,60\r"
-    assert answer("ACK,4711", image) == b"ER,04\r"
+    hand = a_station()
+    hand.beat(2, False, 0)
+    assert answer("HB", hand, 0) == b"ER,04\r"
+    assert answer("ST", hand, 0) == b"OK,STOP,0,0,60\r"
+    assert answer("ACK,4711", hand, 0) == b"ER,04\r"
 
 
 def test_a_fault_stands_in_the_state() -> None:
-    image = an_image()
-    image.publish(a_verdict(2, Outcome.FAIL, Reason.CAMERA_TIMEOUT))
-    assert answer("ST", image) == b"OK,RUN,0,0,11\r"
+    hand = a_station()
+    hand.publish(a_verdict(2, Outcome.FAIL, Reason.CAMERA_TIMEOUT), 0)
+    assert answer("ST", hand, 0) == b"OK,RUN,0,0,11\r"
 
 
 def test_lines_may_come_in_any_pieces() -> None:
@@ -94,11 +95,11 @@ def test_a_line_without_end_takes_no_memory_and_is_an_error() -> None:
     assert len(state.data) == LONGEST_LINE and lines == []
     state, lines = receive(state, b"\rHB\r", 1)
     assert lines == ["", "HB"]
-    assert answer(lines[0], an_image()) == b"ER,01\r"
+    assert answer(lines[0], a_station(), 0) == b"ER,01\r"
 
 
 def test_noise_gets_an_answer_and_never_an_exception() -> None:
-    noise, state, image = random.Random(7), Received(), an_image()
+    noise, state, hand = random.Random(7), Received(), a_station()
     for now in range(200):
         state, lines = receive(state, noise.randbytes(64), now)
-        assert all(answer(line, image).endswith(b"\r") for line in lines)
+        assert all(answer(line, hand, 0).endswith(b"\r") for line in lines)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from peers import a_verdict, free_port, plc_client, plc_server, silent_peer, unt
 from pyModbusTCP.client import ModbusClient as PlcClient
 
 from edge.errors import InspectError, OutputLost
+from edge.handshake import Mode
 from edge.outputs import open_output, output_opener
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import client_settings, server_settings, write_plan
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.registers import STATION_COUNT, STATION_START, Status, decode
+from edge.plc_link import PlcLink
+from edge.registers import STATION_COUNT, STATION_START, Control, Status, decode
 from edge.station_image import StationImage
 from edge.verdict import Outcome
 
@@ -25,7 +28,7 @@ DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"
 
 @pytest.fixture
 def station() -> Iterator[ModbusServer]:
-    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), StationImage(recipe_number=3))
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), PlcLink(recipe_number=3))
     yield output
     output.close()
 
@@ -84,6 +87,25 @@ def test_any_unit_id_is_answered(station: ModbusServer, plc: PlcClient) -> None:
     for unit in (0, 1, 17, 255):
         plc.unit_id = unit
         assert plc.read_holding_registers(118, 1) == [0x1234]
+
+
+def test_bits_trigger_as_coils_and_every_write_counts_before_its_answer() -> None:
+    link = PlcLink(Mode.BITS)
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0?handshake=bits"), link)
+    output.beat(1, healthy=True)
+    with plc_client(output.port) as plc:
+        assert plc.write_multiple_registers(1, [1, 0x1171])
+        assert plc.write_single_coil(0, True)
+        assert plc.read_coils(16 * STATION_START + 1, 3) == [True, False, False], "READY"
+        assert plc.write_multiple_coils(1, [True, False])
+        request = link.wait(0.0)
+        assert request is not None and request.part_id == 70_001
+        assert plc.read_coils(16 * STATION_START + 1, 3) == [False, True, True], "TRIGGER_ACK, BUSY"
+        output.send(replace(a_verdict(1), part_id=70_001, request=request.number))
+        assert decode("RESULT_ID", station_block(plc)) == 70_001
+        assert plc.write_single_register(0, Control.ENABLE | Control.RESULT_ACK)
+        assert decode("VERDICT", station_block(plc)) == 0
+    output.close()
 
 
 def test_a_read_is_one_snapshot(station: ModbusServer, plc: PlcClient) -> None:

@@ -5,7 +5,8 @@ from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from edge.errors import InspectError
-from edge.station_image import StationImage
+from edge.handshake import Mode
+from edge.plc_link import PlcLink
 from edge.verdict import Verdict
 
 SCHEMES = (
@@ -39,13 +40,13 @@ def open_output(uri: str, recipe_number: int = 1) -> Output:
     return output_opener(uri, recipe_number)()
 
 
-def output_opener(uri: str, recipe_number: int = 1) -> Callable[[], Output]:
+def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None) -> Callable[[], Output]:
     """Check the URI now, connect when called: what an Outbox wants, as it opens again after a loss.
 
-    All connections of one opener share one StationImage: SEQUENCE and counters go on after an outage.
-    Raises InspectError for an unknown scheme or setting.
+    All connections of one opener share one link: SEQUENCE and counters go on after an outage. Give the link
+    where the PLC triggers; its mode is that of the URI. Raises InspectError for an unknown scheme or setting.
     """
-    image = StationImage(recipe_number)
+    link = link or PlcLink(handshake_of(uri), recipe_number)
     match uri.partition(":")[0]:
         case "jsonl":
             from edge.outputs.jsonl import JsonLines
@@ -55,20 +56,33 @@ def output_opener(uri: str, recipe_number: int = 1) -> Callable[[], Output]:
             from edge.outputs.serial_line import SerialLine, port_settings
 
             port = port_settings(uri)
-            return lambda: SerialLine(port, image)
+            return lambda: SerialLine(port, link)
         case "modbus-tcp":
             from edge.outputs.modbus import ModbusClient
             from edge.outputs.modbus_settings import client_settings
 
             plc = client_settings(uri)
-            return lambda: ModbusClient(plc, image)
+            return lambda: ModbusClient(plc, link)
         case "modbus-tcp-server":
             from edge.outputs.modbus import ModbusServer
             from edge.outputs.modbus_settings import server_settings
 
             own = server_settings(uri)
-            return lambda: ModbusServer(own, image)
+            return lambda: ModbusServer(own, link)
     raise InspectError(f"unknown output {uri!r}", "output", f"Known are: {', '.join(SCHEMES)}")
+
+
+def handshake_of(uri: str) -> Mode:
+    """`handshake=bits` or `ids` behind the `?`; without it free run. Raises InspectError for other words."""
+    if uri.startswith("jsonl:"):
+        return Mode.FREE_RUN
+    wanted = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True)).get(
+        "handshake", Mode.FREE_RUN.value
+    )
+    known = [mode.value for mode in Mode if not (uri.startswith("serial:") and mode is Mode.BITS)]
+    if wanted not in known:
+        raise InspectError(f"handshake={wanted} is not usable", uri, f"Give one of: {', '.join(known)}.")
+    return Mode(wanted)
 
 
 def settings_of(uri: str, known: tuple[str, ...]) -> dict[str, str]:

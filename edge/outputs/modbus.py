@@ -18,28 +18,39 @@ from typing import cast
 from pymodbus.client import ModbusTcpClient
 from pymodbus.constants import ExcCodes
 from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge.errors import OutputLost
+from edge.handshake import Mode
 from edge.outputs.modbus_settings import Settings, write_plan
+from edge.plc_link import PlcLink
 from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
-from edge.station_image import StationImage
 from edge.verdict import Verdict
 
 SERVED = 200  # registers 0..199 can be read, so that an address that is off by one shows its neighbour
-WRITES = (6, 16, 22, 23)  # function codes that write registers
+COILS = (5, 15)  # function codes that write bits
+POLL_S = (
+    0.005  # so often the station as client looks at what the PLC has written; a PLC's cycle is 2 to 10 ms
+)
 
 # What pymodbus logs is said by OutputLost, once; without a handler Python would print it on the console.
 logging.getLogger("pymodbus").addHandler(logging.NullHandler())
 
 
 class ModbusClient:
-    """The station writes into the PLC. After a loss it stays lost: open a new one."""
+    """The station writes into the PLC. After a loss it stays lost: open a new one.
 
-    def __init__(self, settings: Settings, image: StationImage) -> None:
-        self.uri, self._settings, self._image = settings.uri, settings, image
+    With a handshake a thread of its own reads what the PLC has written, and shows what follows from it.
+    """
+
+    def __init__(self, settings: Settings, link: PlcLink) -> None:
+        self.uri, self._settings, self._link = settings.uri, settings, link
         self._written: list[int] | None = None
+        self._using = threading.RLock()  # the library's client is for one thread at a time
+        self._closing = threading.Event()
+        self._poller: threading.Thread | None = None
         self._client = ModbusTcpClient(
             settings.host, port=settings.port, timeout=settings.timeout_s, retries=0
         )
@@ -47,48 +58,81 @@ class ModbusClient:
             hint = f"Try `ping {settings.host}`; then check port, firewall and the PLC's Modbus server."
             raise OutputLost("the PLC does not answer", self.uri, hint)
         self._open = True
-        self._image.withdraw()
+        self._link.withdraw()
         self._write()
+        if link.mode is not Mode.FREE_RUN:
+            self._poller = threading.Thread(target=self._poll, name="modbus-poller", daemon=True)
+            self._poller.start()
 
     def send(self, verdict: Verdict) -> None:
         """Publish. Blocks up to three time-outs. Raises OutputLost."""
-        self._image.publish(verdict)
+        self._link.publish(verdict)
         self._write()
 
     def beat(self, counter: int, healthy: bool) -> None:
         """Write HEARTBEAT, or take the verdict back. Raises OutputLost."""
-        self._image.beat(counter, healthy)
+        self._link.beat(counter, healthy)
         self._write()
 
     def close(self) -> None:
         """Clear the block in the PLC where it is still there, then hang up."""
-        self._image.withdraw()
+        self._closing.set()
+        if self._poller is not None:
+            self._poller.join()
+        self._link.withdraw()
         if self._open:
             with suppress(OutputLost):
                 self._write()
         self._hang_up()
 
+    def _poll(self) -> None:
+        with suppress(OutputLost):  # the next send() or beat() says it
+            while not self._closing.wait(POLL_S):
+                self._link.plc_wrote(self._read_registers(PLC_START, PLC_COUNT), self._settings.word_order)
+                if self._link.block(self._settings.word_order) != self._written:
+                    self._write()
+
     def _write(self) -> None:
-        block = self._image.block(self._settings.word_order)
-        for address, values in write_plan(self._written, block):
-            self._write_registers(address, values)
-        self._written = block
+        with self._using:
+            block = self._link.block(self._settings.word_order)
+            for address, values in write_plan(self._written, block):
+                self._write_registers(address, values)
+            self._written = block
 
     def _write_registers(self, address: int, values: list[int]) -> None:
-        if not self._open:  # pymodbus would connect again by itself, without clearing the block first
-            raise OutputLost("the connection was closed", self.uri, "It is opened again by the outbox.")
         address += self._settings.offset
-        try:
-            reply = self._client.write_registers(address, values, device_id=self._settings.unit)
-        except (ModbusException, OSError) as error:
-            self._hang_up()
-            hint = f"Check that the PLC runs and that unit={self._settings.unit} is right."
-            raise OutputLost(f"the PLC stopped answering: {error}", self.uri, hint) from error
+        reply = self._ask(
+            lambda: self._client.write_registers(address, values, device_id=self._settings.unit)
+        )
         if reply.isError():
             self._hang_up()
             last = address + len(values) - 1
             hint = "Make holding registers 100..149 (+ offset) writable in the PLC; or set unit and offset."
             raise OutputLost(f"the PLC refuses writes to {address}..{last}: {reply}", self.uri, hint)
+
+    def _read_registers(self, address: int, count: int) -> list[int]:
+        address += self._settings.offset
+        reply = self._ask(
+            lambda: self._client.read_holding_registers(address, count=count, device_id=self._settings.unit)
+        )
+        if reply.isError() or len(reply.registers) != count:
+            self._hang_up()
+            hint = "A handshake needs holding registers 0..27 (+ offset) in the PLC; or set unit and offset."
+            raise OutputLost(f"the PLC refuses to show {address}..: {reply}", self.uri, hint)
+        return list(reply.registers)
+
+    def _ask(self, request: Callable[[], ModbusPDU]) -> ModbusPDU:
+        try:
+            with self._using:
+                if not self._open:  # pymodbus would connect again by itself, without clearing the block first
+                    raise OutputLost(
+                        "the connection was closed", self.uri, "It is opened again by the outbox."
+                    )
+                return request()
+        except (ModbusException, OSError) as error:
+            self._hang_up()
+            hint = f"Check that the PLC runs and that unit={self._settings.unit} is right."
+            raise OutputLost(f"the PLC stopped answering: {error}", self.uri, hint) from error
 
     def _hang_up(self) -> None:
         self._open = False
@@ -98,13 +142,12 @@ class ModbusClient:
 class ModbusServer:
     """The PLC reads from the station. Every read is one snapshot, by FC03 or FC04, whatever the unit id."""
 
-    def __init__(self, settings: Settings, image: StationImage) -> None:
-        self._settings, self._image = settings, image
-        image.withdraw()
-        self._block = image.block(settings.word_order)
+    def __init__(self, settings: Settings, link: PlcLink) -> None:
+        self._settings, self._link = settings, link
+        link.withdraw()
         try:
             self._server = RegisterServer(
-                settings.host, settings.port, range(PLC_START, PLC_COUNT), self._read, _ignore
+                settings.host, settings.port, range(PLC_START, PLC_COUNT), self._read, self._written
             )
         except OSError as error:
             hint = "Choose a free port (`ss -ltn`); one below 1024 needs rights (cap_net_bind_service)."
@@ -114,38 +157,36 @@ class ModbusServer:
 
     def send(self, verdict: Verdict) -> None:
         """Show it to whoever reads. Raises OutputLost when the server has ended."""
-        self._image.publish(verdict)
-        self._show()
+        self._check()
+        self._link.publish(verdict)
 
     def beat(self, counter: int, healthy: bool) -> None:
         """Count HEARTBEAT, or take the verdict back. Raises OutputLost when the server has ended."""
-        self._image.beat(counter, healthy)
-        self._show()
+        self._check()
+        self._link.beat(counter, healthy)
 
     def close(self) -> None:
         """Take the verdict back and end every connection."""
-        self._image.withdraw()
-        self._block = self._image.block(self._settings.word_order)
+        self._link.withdraw()
         self._server.close()
 
-    def _show(self) -> None:
+    def _check(self) -> None:
         if not self._server.alive:
             raise OutputLost("the Modbus server has ended", self.uri, "It is opened again by the outbox.")
-        self._block = self._image.block(self._settings.word_order)
 
     def _read(self) -> list[int]:
-        return self._block  # replaced as a whole, never changed in place
+        return self._link.block(self._settings.word_order)
 
-
-def _ignore(address: int, values: list[int]) -> None:
-    """The PLC's block is kept and can be read back; the handshakes will look at it."""
+    def _written(self, registers: list[int]) -> None:
+        self._link.plc_wrote(registers[PLC_START:PLC_COUNT], self._settings.word_order)
 
 
 class RegisterServer:
     """Serve registers 0..199 from a thread of its own; port 0 takes a free one. Raises OSError.
 
-    `on_read` gives the station's block for each read, `on_write(address, values)` hears each write; both are
-    called in the server's thread. Bits are coils too: bit b of register r is coil 16 * r + b.
+    `on_read` gives the station's block for each read, `on_write` hears what stands in registers 0..199 after
+    each write; both are called in the server's thread, before the answer goes out. Bits are coils too: bit b
+    of register r is coil 16 * r + b.
     """
 
     def __init__(
@@ -154,7 +195,7 @@ class RegisterServer:
         port: int,
         writable: range,
         on_read: Callable[[], list[int]] | None,
-        on_write: Callable[[int, list[int]], None],
+        on_write: Callable[[list[int]], None],
     ) -> None:
         self._on_read, self._on_write = on_read, on_write
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -205,11 +246,23 @@ class RegisterServer:
         values: Sequence[int] | None,
     ) -> ExcCodes | None:
         """pymodbus asks before every access; between this and its copy nothing else runs: one snapshot."""
-        if values is not None and function in WRITES:
-            self._on_write(address, list(values))
-        elif values is None and self._on_read is not None:
+        if values is not None:
+            self._on_write(_after(registers, function, address, values))
+        elif self._on_read is not None:
             registers[STATION_START : STATION_START + STATION_COUNT] = self._on_read()
         return None
+
+
+def _after(registers: list[int], function: int, address: int, values: Sequence[int]) -> list[int]:
+    """The registers as they will be after a write that pymodbus is about to do."""
+    after = list(registers)
+    if function not in COILS:
+        after[address : address + len(values)] = values
+        return after
+    for coil, on in enumerate(values, address):
+        register, bit = coil // 16, 1 << coil % 16
+        after[register] = after[register] | bit if on else after[register] & ~bit
+    return after
 
 
 async def _shut_down(server: ModbusTcpServer, listener: asyncio.Server) -> None:

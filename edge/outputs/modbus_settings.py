@@ -26,7 +26,7 @@ class Settings:
 
 def client_settings(uri: str) -> Settings:
     """`modbus-tcp://host[:502][?unit=1&offset=0&word_order=big&timeout_ms=1000]`. Raises InspectError."""
-    known = settings_of(uri, ("unit", "offset", "word_order", "timeout_ms"))
+    known = settings_of(uri, ("unit", "offset", "word_order", "timeout_ms", "handshake"))
     host, port = _address(uri)
     unit = whole_number(known, "unit", 1, range(256), uri)
     offset = whole_number(known, "offset", 0, range(65_536 - STATION_START - STATION_COUNT + 1), uri)
@@ -37,7 +37,7 @@ def client_settings(uri: str) -> Settings:
 def server_settings(uri: str) -> Settings:
     """`modbus-tcp-server://0.0.0.0[:502][?word_order=big]`. Raises InspectError."""
     host, port = _address(uri)
-    return Settings(uri, host, port, _word_order(settings_of(uri, ("word_order",)), uri))
+    return Settings(uri, host, port, _word_order(settings_of(uri, ("word_order", "handshake")), uri))
 
 
 def _address(uri: str) -> tuple[str, int]:

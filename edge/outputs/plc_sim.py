@@ -52,10 +52,9 @@ class SimulatedPlc:
         if self._server is not None:
             self._server.close()
 
-    def _written(self, address: int, values: list[int]) -> None:
-        at = address - STATION_START
+    def _written(self, registers: list[int]) -> None:
         with self._changed:
-            self._block[at : at + len(values)] = values
+            self._block = registers[STATION_START : STATION_START + STATION_COUNT]
             self._take()
             self._changed.notify_all()
 

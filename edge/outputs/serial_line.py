@@ -7,6 +7,7 @@ flow control nobody can tell whether a PLC is listening; what is noticed is a po
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 import serial
@@ -14,7 +15,7 @@ import serial
 from edge.errors import InspectError, OutputLost
 from edge.line_protocol import Received, answer, receive, result_line
 from edge.outputs import settings_of, whole_number
-from edge.station_image import StationImage
+from edge.plc_link import PlcLink
 from edge.verdict import Verdict
 
 BAUD_RATES = range(300, 4_000_001)
@@ -37,18 +38,18 @@ def port_settings(uri: str) -> PortSettings:
     port = parts.netloc + parts.path
     if not port:
         raise InspectError("no serial port given", uri, "Write for example serial:///dev/ttyUSB0?baud=115200")
-    baud = whole_number(settings_of(uri, ("baud",)), "baud", 115_200, BAUD_RATES, uri)
+    baud = whole_number(settings_of(uri, ("baud", "handshake")), "baud", 115_200, BAUD_RATES, uri)
     return PortSettings(uri, port, baud)
 
 
 class SerialLine:
     """One open port."""
 
-    def __init__(self, settings: PortSettings, image: StationImage) -> None:
+    def __init__(self, settings: PortSettings, link: PlcLink) -> None:
         self.uri = settings.uri
-        self._image = image
-        self._image.withdraw()
-        self._writing = threading.Lock()
+        self._link = link
+        self._link.withdraw()
+        self._writing = threading.RLock()
         self._closing = threading.Event()
         self._broken: Exception | None = None
         try:
@@ -61,19 +62,20 @@ class SerialLine:
         self._reader.start()
 
     def send(self, verdict: Verdict) -> None:
-        """Write one RES line. Raises OutputLost."""
+        """Write one RES line, with a handshake when its turn comes. Raises OutputLost."""
         self._check()
-        self._image.publish(verdict)
-        self._write(result_line(verdict, self._image.recipe_number))
+        self._link.publish(verdict)
+        self._write_results()
 
     def beat(self, counter: int, healthy: bool) -> None:
         """The PLC asks for life with HB and ST; here its answer is prepared. Raises OutputLost."""
         self._check()
-        self._image.beat(counter, healthy)
+        self._link.beat(counter, healthy)
+        self._write_results()  # of triggers that had no verdict in time
 
     def close(self) -> None:
         """Stop answering and free the port."""
-        self._image.withdraw()
+        self._link.withdraw()
         self._closing.set()
         if self._port.is_open:
             self._port.cancel_read()
@@ -87,10 +89,16 @@ class SerialLine:
                 data = self._port.read(1) + self._port.read(self._port.in_waiting)
                 received, lines = receive(received, data, time.monotonic_ns())
                 for line in lines:
-                    self._write(answer(line, self._image))
+                    self._write(self._link.act(partial(answer, line)))
+                    self._write_results()
             except Exception as error:  # whatever ends this thread ends the link: the next send() says so
                 self._broken = error
                 return
+
+    def _write_results(self) -> None:
+        with self._writing:  # two threads come here: what is shown first is written first
+            for verdict in self._link.take_shown():
+                self._write(result_line(verdict, self._link.recipe_number))
 
     def _write(self, data: bytes) -> None:
         try:

@@ -15,7 +15,7 @@ from edge.outputs import output_opener
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import server_settings
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.station_image import StationImage
+from edge.plc_link import PlcLink
 from edge.verdict import Outcome
 
 
@@ -67,7 +67,7 @@ STRANGE = [b"", b"\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x01\x00\x00\x00\x06\x
 @pytest.mark.parametrize("garbage", STRANGE)
 def test_a_stranger_on_the_server_port_disturbs_nobody(garbage: bytes) -> None:
     """A port scanner, a browser, half a frame: the PLC beside it reads on."""
-    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), StationImage())
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), PlcLink())
     output.send(a_verdict(5))
     with plc_client(output.port) as plc, socket.create_connection(("127.0.0.1", output.port)) as stranger:
         stranger.sendall(garbage)
@@ -126,7 +126,7 @@ def test_no_thread_survives_a_broken_output() -> None:
 def test_a_server_that_ends_while_somebody_connects_frees_every_socket() -> None:
     """pymodbus forgot the connection that was just being made; its socket stayed open until collected."""
     for _ in range(50):
-        output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), StationImage())
+        output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), PlcLink())
         with socket.create_connection(("127.0.0.1", output.port), timeout=5.0) as plc:
             output.close()
             with suppress(ConnectionResetError):

@@ -1,0 +1,120 @@
+"""A handshake between threads: the PLC's side writes in one, the verdicts come in another, the station waits.
+
+    outbox      --publish, beat-->  +-----------+ <--plc_wrote, act--  Modbus server, poller, serial reader
+    station     <--wait-----------  | Handshake |  --block, shown-->   what the PLC sees
+                                    +-----------+
+One link outlives all connections of its output, so that SEQUENCE and counters go on. It is the Trigger of a
+station whose PLC asks for the pictures.
+"""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from edge.commands import Order
+from edge.handshake import Handshake, Mode
+from edge.line_events import Event, Happened
+from edge.plc_block import PlcBlock, PlcWatch
+from edge.registers import WordOrder
+from edge.station_image import StationImage
+from edge.trigger import Request
+from edge.verdict import Verdict
+
+KEPT_EVENTS = 1000  # the newest, for whoever archives them
+Answer = TypeVar("Answer")
+
+
+class PlcLink:
+    """One PLC. `carry_out` gets the PLC's orders and ends each with `end`; without it every order fails."""
+
+    def __init__(
+        self,
+        mode: Mode = Mode.FREE_RUN,
+        recipe_number: int = 1,
+        budget_ns: int = 2_000_000_000,
+        carry_out: Callable[[Order], None] | None = None,
+    ) -> None:
+        self.mode, self.recipe_number = mode, recipe_number
+        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._hand = Handshake(StationImage(recipe_number), mode, budget_ns)
+        self._watch = PlcWatch(self._hand)
+        self._carry_out = carry_out
+        self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._shown: deque[Verdict] = deque(maxlen=KEPT_EVENTS)
+        self._lock = threading.RLock()
+
+    def act(self, what: Callable[[Handshake, int], Answer]) -> Answer:
+        """Do something with the handshake, now and alone."""
+        with self._lock:
+            answer = what(self._hand, time.monotonic_ns())
+            for event in self._hand.take_events():
+                self._hear(event)
+            return answer
+
+    def publish(self, verdict: Verdict) -> None:
+        """The station has decided."""
+        self.act(lambda hand, now_ns: hand.publish(verdict, now_ns))
+
+    def beat(self, counter: int, healthy: bool) -> None:
+        """About once a second."""
+        self.act(lambda hand, now_ns: hand.beat(counter, healthy, now_ns))
+
+    def withdraw(self) -> None:
+        """The connection begins or ends: nothing of before is shown."""
+        with self._lock:
+            self._watch.forget()
+            self._shown.clear()
+            self.act(lambda hand, now_ns: hand.withdraw(now_ns))
+
+    def block(self, word_order: WordOrder = "big") -> list[int]:
+        """Registers 100..149 of this moment; what is overdue is taken back first."""
+
+        def look(hand: Handshake, now_ns: int) -> list[int]:
+            hand.tick(now_ns)
+            return hand.block(word_order)
+
+        return self.act(look)
+
+    def plc_wrote(self, registers: Sequence[int], word_order: WordOrder = "big") -> None:
+        """What stands in registers 0..27 now."""
+        plc = PlcBlock.decode(registers, word_order)
+        self.act(lambda hand, now_ns: self._watch.look(plc, now_ns))
+
+    def take_shown(self) -> list[Verdict]:
+        """Verdicts that are to be shown and were not asked for here yet, oldest first."""
+        with self._lock:
+            shown = list(self._shown)
+            self._shown.clear()
+        return shown
+
+    def wait(self, timeout_s: float) -> Request | None:
+        """The PLC's next trigger whose verdict is still waited for; None when there is none in time."""
+        try:
+            request = self._asked.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        return request if self.act(lambda hand, now_ns: hand.waits_for(request, now_ns)) else None
+
+    def allow(self, budget_ns: int) -> None:
+        """From trigger to verdict, from now on; a later verdict is not shown."""
+        with self._lock:
+            self._hand.budget_ns = budget_ns
+
+    def end(self, order: Order, ok: bool) -> None:
+        """The order is carried out, or could not be."""
+        self.act(lambda hand, now_ns: hand.end_command(order, ok, now_ns))
+
+    def _hear(self, event: Event) -> None:
+        self.events.append(event)
+        match event.what:
+            case Happened.TRIGGERED if event.request is not None:
+                self._asked.put(event.request)
+            case Happened.SHOWN if event.verdict is not None:
+                self._shown.append(event.verdict)
+            case Happened.ORDERED if event.order is not None and self._carry_out is not None:
+                self._carry_out(event.order)
+            case Happened.ORDERED if event.order is not None:
+                self.end(event.order, ok=False)

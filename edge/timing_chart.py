@@ -1,0 +1,94 @@
+"""Timing charts of a handshake as text, drawn from what was recorded, not by hand.
+
+python -m edge.timing_chart      prints the charts of docs/outputs.md
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from edge.handshake import Handshake, Mode
+from edge.line_events import Happened
+from edge.plc_block import PlcBlock, PlcWatch
+from edge.plc_program import PlcProgram
+from edge.registers import Control, Status, VerdictCode, WordOrder, decode
+from edge.station_image import StationImage
+from edge.trigger import Request
+from edge.verdict import Outcome, Reason, Verdict
+
+STEP = 5  # characters a sample
+STEPS = 11  # of the record: two parts from trigger to acknowledge
+HIGH, LOW, RISE, FALL = "‾", "_", "/", "\\"
+Sample = dict[str, int | bool | str]  # signal -> level, or what stands in a register
+
+COLUMNS = {
+    Mode.BITS: ("READY", "TRIGGER", "TRIGGER_ACK", "BUSY", "RESULT_VALID", "RESULT_ACK", "PASS", "FAIL"),
+    Mode.IDS: ("READY", "TRIGGER_ID", "BUSY", "RESULT_VALID", "RESULT_ACK_ID", "PASS", "FAIL"),
+}
+SHOWN = ("RESULT_ID", "VERDICT", "SEQUENCE")
+
+
+def sample(mode: Mode, plc: Sequence[int], station: Sequence[int], word_order: WordOrder = "big") -> Sample:
+    """What stands in both blocks (28 and 50 registers) at one moment."""
+    control, status = Control(plc[0]), Status(station[0])
+    seen: Sample = {}
+    for name in COLUMNS[mode]:
+        if name in Status.__members__:
+            seen[name] = bool(status & Status[name])
+        elif name in Control.__members__:
+            seen[name] = bool(control & Control[name])
+        else:
+            seen[name] = str(int(decode(name, plc, word_order)))
+    seen |= {name: str(int(decode(name, station, word_order))) for name in SHOWN}
+    seen["VERDICT"] = VerdictCode(int(seen["VERDICT"])).name
+    return seen
+
+
+def chart(samples: Sequence[Sample]) -> str:
+    """One line a signal; time goes to the right, STEP characters a sample."""
+    names = list(samples[0])
+    width = max(map(len, names)) + 1
+    return "\n".join(f"{name:<{width}} {_row([each[name] for each in samples])}".rstrip() for name in names)
+
+
+def _row(values: Sequence[int | bool | str]) -> str:
+    changes = [0, *(at for at in range(1, len(values)) if values[at] != values[at - 1]), len(values)]
+    return "".join(_piece(values[at], (end - at) * STEP, at == 0) for at, end in pairwise(changes))
+
+
+def _piece(value: int | bool | str, width: int, first: bool) -> str:
+    """From one change to the next."""
+    if isinstance(value, str):
+        return f"|{value}"[:width].ljust(width)
+    edge = "" if first else (RISE if value else FALL)
+    return edge.ljust(width, HIGH if value else LOW)
+
+
+def record(mode: Mode) -> list[Sample]:
+    """A good part and a bad one; the PLC and the station act in turn, one step each a sample."""
+    hand, program = Handshake(StationImage(), mode), PlcProgram(mode)
+    watch, asked, samples = PlcWatch(hand), list[Request](), list[Sample]()
+    hand.beat(1, True, 0)
+    for part in (7, 8):
+        program.part_arrives(part)
+    for step in range(STEPS):
+        plc = program.scan(hand.block())
+        watch.look(PlcBlock.decode(plc), step)
+        asked += [e.request for e in hand.take_events() if e.what is Happened.TRIGGERED and e.request]
+        samples.append(sample(mode, plc, hand.block()))
+        if asked and step % 4 == 3:
+            hand.publish(_judged(asked.pop(0), step), step)
+            samples.append(sample(mode, plc, hand.block()))
+    return samples
+
+
+def _judged(request: Request, now_ns: int) -> Verdict:
+    good = request.part_id == 7
+    outcome, reason = (Outcome.PASS, Reason.WITHIN_LIMITS) if good else (Outcome.FAIL, Reason.ANOMALY)
+    frame, score = request.number or 0, 0.1 if good else 1.5
+    times = (request.at_ns, now_ns)
+    return Verdict(frame, request.part_id, outcome, reason, score, 0.5, "", *times, request=request.number)
+
+
+if __name__ == "__main__":
+    for each in COLUMNS:
+        print(f"{each.value}\n\n{chart(record(each))}\n")

@@ -1,0 +1,160 @@
+"""Part tracking from the camera to the reject gate: positions and verdicts in, gate and alarms out. Pure.
+
+    camera                               gate
+      |  part 7   part 6      part 5    |<-tolerance->|
+    --+----o--------o-----------o-------+------o------+----> belt
+    position at the trigger + distance = where the part meets the gate
+
+A position is an encoder count (u32, wraps) or a time in ns. Only a part that is known to be good is let
+through: no verdict by the time it reaches the gate, and it is rejected with an alarm. Where windows overlap,
+reject wins.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+ENCODER = 2**32  # counts until the encoder begins again
+NANOSECONDS = 2**64
+
+
+class Alarm(Enum):
+    """What an operator has to know."""
+
+    NO_VERDICT = "no verdict at the gate: rejected"
+    NOT_CONFIRMED = "a reject was not confirmed: a bad part may have passed"
+    UNEXPECTED_REJECT = "the reject sensor saw a part that was not rejected"
+    PASSED_UNSEEN = "a part to reject went by while nobody looked"
+    LOST_PARTS = "part ids are missing"
+    EXTRA_PART = "a part id came twice, or too late"
+    REJECTS_IN_A_ROW = "too many rejects in a row"
+
+
+STOPS = {
+    Alarm.NOT_CONFIRMED,
+    Alarm.PASSED_UNSEEN,
+    Alarm.REJECTS_IN_A_ROW,
+}  # a bad part is through, or all are bad
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Where the gate is and how it behaves, all in counts (or ns)."""
+
+    distance: int  # from the trigger to the middle of the gate
+    tolerance: int  # before and after the middle: the gate is open, the part is somewhere in there
+    confirm_within: int = (
+        0  # after the window the reject sensor must have seen the part; 0: there is no sensor
+    )
+    most_rejects: int = 5  # in a row, then the line stops
+    modulus: int = ENCODER
+
+
+@dataclass(frozen=True, slots=True)
+class GateEvent:
+    """An alarm with the part it is about."""
+
+    alarm: Alarm
+    part_id: int
+    count: int = 1  # parts that are missing
+
+
+@dataclass(slots=True)
+class _Part:
+    part_id: int
+    middle: int  # position at which it is in the middle of the gate
+    passed: bool | None = None
+    rejected: bool = False  # the gate was told
+    confirmed: bool = False
+
+
+class PartTracker:
+    """Several parts between camera and gate. `rejecting` is what the gate has to do, `stopped` the line."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.rejecting, self.stopped = False, False
+        self._gate = gate
+        self._parts: deque[_Part] = deque()
+        self._last_id: int | None = None
+        self._position: int | None = None
+        self._in_a_row = 0
+        self._events: list[GateEvent] = []
+
+    def triggered(self, part_id: int, position: int) -> None:
+        """A part is at the camera. Ids rise by one (u32); a gap or a repeat is an alarm."""
+        step = 1 if self._last_id is None else _ahead(part_id, self._last_id, 2**32)
+        if step <= 0:
+            self._tell(Alarm.EXTRA_PART, part_id)
+        else:
+            self._last_id = part_id
+        if step > 1:
+            self._tell(Alarm.LOST_PARTS, part_id, step - 1)
+        middle = (position + self._gate.distance) % self._gate.modulus
+        self._parts.append(
+            _Part(part_id, middle, None if step > 0 else False)
+        )  # one too many is no good part
+
+    def judged(self, part_id: int, passed: bool) -> bool:
+        """The verdict for the oldest part of this id that has none; False when it comes too late to count."""
+        for part in self._parts:
+            if part.part_id == part_id and part.passed is None:
+                part.passed = passed
+                return True
+        return False
+
+    def confirmed(self) -> None:
+        """The reject sensor has seen a part."""
+        for part in self._parts:
+            if part.rejected and not part.confirmed:
+                part.confirmed = True
+                return
+        self._tell(Alarm.UNEXPECTED_REJECT, self._parts[0].part_id if self._parts else 0)
+
+    def advance(self, position: int) -> list[GateEvent]:
+        """The belt has moved. Sets `rejecting` and `stopped`; gives what happened since the last call."""
+        if self._position is None or _ahead(position, self._position, self._gate.modulus) > 0:
+            self._position = position  # a belt that swings back moves nothing
+        for part in self._parts:
+            self._at_gate(part)
+        self.rejecting = any(
+            part.rejected and self._past(part) <= self._gate.tolerance for part in self._parts
+        )
+        while self._parts and self._past(self._parts[0]) > self._gate.tolerance + self._gate.confirm_within:
+            self._leave(self._parts.popleft())
+        events, self._events = self._events, []
+        return events
+
+    def restart(self) -> None:
+        """A person has looked: the line may run again."""
+        self.stopped, self._in_a_row = False, 0
+
+    def _past(self, part: _Part) -> int:
+        """How far a part is past the middle of the gate; below 0 it has not reached it."""
+        assert self._position is not None
+        return _ahead(self._position, part.middle, self._gate.modulus)
+
+    def _at_gate(self, part: _Part) -> None:
+        if self._past(part) < -self._gate.tolerance or part.rejected or part.passed:
+            return
+        if part.passed is None:
+            self._tell(Alarm.NO_VERDICT, part.part_id)
+            part.passed = False
+        part.rejected = True
+        if self._past(part) > self._gate.tolerance:
+            self._tell(Alarm.PASSED_UNSEEN, part.part_id)
+
+    def _leave(self, part: _Part) -> None:
+        self._in_a_row = self._in_a_row + 1 if part.rejected else 0
+        if part.rejected and self._gate.confirm_within and not part.confirmed:
+            self._tell(Alarm.NOT_CONFIRMED, part.part_id)
+        if self._in_a_row >= self._gate.most_rejects:
+            self._tell(Alarm.REJECTS_IN_A_ROW, part.part_id, self._in_a_row)
+
+    def _tell(self, alarm: Alarm, part_id: int, count: int = 1) -> None:
+        self.stopped = self.stopped or alarm in STOPS
+        self._events.append(GateEvent(alarm, part_id, count))
+
+
+def _ahead(position: int, other: int, modulus: int) -> int:
+    """How far `position` is ahead of `other` on a circle, -modulus/2 .. modulus/2 - 1."""
+    return (position - other + modulus // 2) % modulus - modulus // 2
