@@ -52,7 +52,7 @@ def build_engines(
             f"{score_error:.1e} on the score (allowed {MAX_SCORE_ERROR:.0e})"
         )
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
-    draft = _draft(detector.config, about)
+    draft = _draft(detector.config, about, false_reject_rate)
     calibration = open_calibration(folder / f"{about.name}.onnx", draft, view, calibration_set)
     if calibration.note:
         listener.note(calibration.note)
@@ -94,7 +94,7 @@ def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixel
     return worst[0], worst[1]
 
 
-def _draft(config: DetectorConfig, about: About) -> Recipe:
+def _draft(config: DetectorConfig, about: About, false_reject_rate: float) -> Recipe:
     """The recipe before there is an engine; its limits are not set yet."""
     return Recipe(
         name=about.name,
@@ -111,5 +111,6 @@ def _draft(config: DetectorConfig, about: About) -> Recipe:
         made_with={
             "edge-inspect": __version__, "torch": torch.__version__, "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__, "opset": str(OPSET), "teacher": config.teacher,
+            "false_rejects": f"{false_reject_rate:g}",  # for plans that are built of it with nobody there
         },
     )  # fmt: skip

@@ -23,7 +23,7 @@ from build_engines.pictures import halves, open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
-from calibration.thresholds import FALSE_REJECT_RATE, Thresholds
+from calibration.thresholds import Thresholds
 from edge.errors import BackendFault, RecipeError
 from edge.paths import cache_folder
 from edge.recipe import Artefact, Recipe, load_pair, sha256_of
@@ -153,7 +153,7 @@ class _Source:
         made_with = {"of": f"{self._engine.name} {sha256_of(self._engine)}"}
         made_with |= {"onnx": os.path.relpath(self._engine, out)}  # where the command that rebuilds finds it
         made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
-        return made_with | ({"false_rejects": f"{rate:g}"} if rate != FALSE_REJECT_RATE else {})
+        return made_with | {"false_rejects": f"{rate:g}"}
 
     def _asked(self, plan: bytes, artefact: Artefact, graph: _Graph, sealer: Sealer, facts: _Facts) -> _Facts:
         """Limits and gate of the plan itself where this machine can run it, else as they are.

@@ -97,10 +97,10 @@ def unlike(recipe: Recipe, int8: Recipe) -> str:
     """Why an INT8 engine may not stand in for its FP32 one without being asked; "" where it may."""
     if any(getattr(recipe, name) != getattr(int8, name) for name in ONE_MODEL):
         return "it was built from another model. Build it again with --int8"
-    if int8.made_with.get("gate", "").startswith("refused"):
-        return "the accuracy gate refused it"
+    if not int8.made_with.get("gate", "").startswith("passed"):
+        return "the accuracy gate did not pass it"
     if differing := [name for name in BY_HAND if getattr(recipe, name) != getattr(int8, name)]:
         return f"the two recipes differ in {', '.join(differing)}"
-    if bool(recipe.expected_false_rejects) != bool(int8.expected_false_rejects):
-        return "limits were set by hand in one of the two recipes. Set both, or build again"
+    if not (recipe.expected_false_rejects and int8.expected_false_rejects):
+        return "limits were set by hand, which the other engine's do not follow. Name the engine to use it"
     return ""

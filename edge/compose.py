@@ -113,9 +113,11 @@ def station_of(
 
 def _start(options: RunOptions, say: Say) -> Start:
     """The engine that was asked for, or what stands in for it."""
+    if options.rebuild and not is_plan(options.engine):
+        say(f"--rebuild-if-needed is for plans; {options.engine.name} needs no rebuilding")
     if not (options.rebuild and is_plan(options.engine)):
         return Start(open_engine(options.engine, options.backend))
-    start = begin(options.engine, say)
+    start = begin(options.engine, say, "openvino" if options.backend == "openvino" else "onnxruntime")
     if start.note:
         say(start.note)
     return start

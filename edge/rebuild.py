@@ -5,6 +5,9 @@
     missing or does not fit, a GPU -------> build-engines in a process of its own, then the new plan;
                                             till then the ONNX, where it meets the deadline
 
+"Does not fit": another GPU or TensorRT, another ONNX, not the file of its recipe. A plan whose settings
+were made by hand is not built again with nobody there: what is new would judge by other limits.
+
 The new plan takes over between two parts, with its own recipe: limits belong to an engine.
 """
 
@@ -17,18 +20,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from edge.choice import BY_HAND
 from edge.engine import Opened, open_engine, pace
-from edge.errors import BackendFault
+from edge.errors import BackendFault, RecipeError
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, own_sm
-from edge.recipe import load_pair
+from edge.recipe import Recipe, load_pair, load_recipe, recipe_path, sha256_of
 from edge.remake import as_typed, model_of, plan_for, plan_words
 from edge.station import Station
 from edge.worker import InferenceWorker
 
 # At the lowest priority: the parts that are judged meanwhile come first.
 BUILD = "import os; os.nice(19); from build_engines.cli import main; main()"
-TOLD = ("gate, ", "built ")  # what of the build's output is for the station's log
+TOLD = ("gate, ", "built ", "note ")  # what of the build's output is for the station's log
 JOIN_S = 5.0
 
 Say = Callable[[str], None]
@@ -53,24 +57,56 @@ class Start:
     note: str = ""
 
 
-def begin(plan: Path, say: Say) -> Start:
-    """What to inspect with where `plan` was asked for. Raises InspectError where there is no ONNX either."""
+def begin(plan: Path, say: Say, backend: str = "onnxruntime") -> Start:
+    """What to inspect with where `plan` was asked for; `backend` runs the ONNX meanwhile.
+
+    Raises InspectError where there is no ONNX either, or a recipe that cannot be read.
+    """
     sm = own_sm()
     wanted = plan if sm is None else plan_for(plan, sm)  # an earlier run may have built it
-    fault = unfit(wanted) if wanted.is_file() else unfit(plan)
+    asked = wanted if wanted.is_file() else plan
+    fault = unfit(asked)
     if not fault:
-        return Start(open_engine(wanted if wanted.is_file() else plan))
-    made_with = load_pair(plan)[1].made_with if plan.is_file() else {}
-    stand_in = open_engine(model_of(plan, made_with), "onnxruntime")
+        try:
+            return Start(open_engine(asked))
+        except BackendFault as error:  # the GPU's memory is taken, pycuda is missing
+            fault = str(error)
+    recipe = load_recipe(recipe_path(asked)) if asked.is_file() else None
+    stand_in = open_engine(model_of(asked, recipe.made_with if recipe else {}), backend)
     if sm is None:
-        note = f"{plan.name} cannot run here: {fault}. Inspecting with {stand_in.path.name} on ONNX Runtime"
+        note = f"{plan.name} cannot run here: {fault}. Inspecting with {_named(stand_in)}"
         return Start(stand_in, None, note)
-    return rebuilding(PlanBuild(wanted, plan_words(plan, sm, made_with=made_with), say), stand_in, fault)
+    made_with = (recipe or stand_in.recipe).made_with
+    words = plan_words(asked, sm, made_with=made_with)
+    if recipe and by_hand(recipe, stand_in.recipe):
+        note = f"{fault}. Its settings were made by hand, so it is not built again with nobody there: "
+        return Start(stand_in, None, f"{note}{as_typed(words)}. Inspecting with {_named(stand_in)}")
+    words = [word for word in words if word != "--force"]  # a person's word for one result
+    return rebuilding(PlanBuild(wanted, words, say), stand_in, fault)
 
 
 def unfit(plan: Path) -> str:
-    """Why a plan cannot run on this machine; "" where it can. Raises RecipeError for a broken pair."""
-    return describe_mismatch(load_pair(plan)[2]) if plan.is_file() else "there is no such plan"
+    """Why a plan cannot run on this machine, or not as what it stands for; "" where it can."""
+    if not plan.is_file():
+        return "there is no such plan"
+    try:
+        _, recipe, artefact = load_pair(plan)
+    except RecipeError as error:
+        return str(error)
+    model, of = model_of(plan, recipe.made_with), recipe.made_with.get("of", "").rpartition(" ")[2]
+    if model.is_file() and of and sha256_of(model) != of:
+        return f"the plan was made from another {model.name}"
+    return describe_mismatch(artefact)
+
+
+def by_hand(recipe: Recipe, model: Recipe) -> bool:
+    """Whether a plan's recipe has settings that a new plan, which takes them from the ONNX's, would lose."""
+    moved = any(getattr(recipe, name) != getattr(model, name) for name in BY_HAND)
+    return moved or not recipe.expected_false_rejects
+
+
+def _named(stand_in: Opened) -> str:
+    return f"{stand_in.path.name} on {stand_in.backend.name}"
 
 
 def rebuilding(maker: Maker, stand_in: Opened, fault: str) -> Start:
@@ -167,6 +203,9 @@ class Replacement:
         except Exception as error:  # whatever it is: the station goes on with what it has
             if not self._closed:
                 self._give_up(str(error))
+            return
+        if self._closed:  # while it was being opened
+            opened.backend.close()
             return
         worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
         self._station.replace_engine(worker, opened.recipe)

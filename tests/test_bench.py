@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from test_align import LABEL
-from test_choice import int8_beside
+from test_choice import PROMISED, int8_beside
 from toy import SIDE, toy_pair
 
 from edge.align import take_reference
@@ -125,7 +125,7 @@ def test_the_command_prints_json_and_tells_by_its_exit_code(tmp_path: Path) -> N
 
 @pytest.mark.skipif(len(backends_at_hand(ENGINE)) < 2, reason="OpenVINO is not installed")
 def test_all_engines_and_libraries_stand_side_by_side(tmp_path: Path) -> None:
-    toy_pair(tmp_path)
+    toy_pair(tmp_path, expected_false_rejects=PROMISED)
     int8_beside(tmp_path)
     ended = bench(tmp_path, "--backend", "all", "--count", 3)
     assert ended.returncode == 0, ended.stderr

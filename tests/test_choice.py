@@ -23,6 +23,8 @@ from edge.trial import SAME_SCORE, Candidate, Trial, TrialMemory, disagreement, 
 BOTH = len(backends_at_hand(ENGINE)) > 1
 needs_both = pytest.mark.skipif(not BOTH, reason="OpenVINO is not installed: pip install -e '.[openvino]'")
 
+PROMISED = {"rate": 0.001}  # of a recipe whose limits were not set by hand
+
 
 @pytest.fixture
 def memory(tmp_path: Path) -> TrialMemory:
@@ -34,13 +36,14 @@ def pair(tmp_path: Path) -> Path:
     """A model folder with an FP32 engine that is slow and an INT8 engine that is not."""
     folder = tmp_path / "toy"
     folder.mkdir()
-    toy_pair(folder, "toy", "slow")
+    toy_pair(folder, "toy", "slow", expected_false_rejects=PROMISED)
     int8_beside(folder)
     return folder
 
 
 def int8_beside(folder: Path, kind: str = "plain", **changes: Any) -> Path:
-    engine = toy_pair(folder, "toy.int8", kind, **{"review": 1.4, **changes})
+    passed = {"made_with": {"gate": "passed: ..."}, "expected_false_rejects": PROMISED}
+    engine = toy_pair(folder, "toy.int8", kind, **{"review": 1.4, **passed, **changes})
     save_recipe(replace(load_recipe(recipe_path(engine)), name="toy"), recipe_path(engine))
     return engine
 
@@ -168,10 +171,11 @@ def test_a_slow_int8_engine_is_not_taken(tmp_path: Path, memory: TrialMemory) ->
     [
         ({"normalisation": {"map_weight": 2.0}}, "another model"),
         ({"roi": (0, 0, 10, 10)}, "another model"),
-        ({"made_with": {"gate": "refused, kept by --force: ..."}}, "gate refused"),
+        ({"made_with": {"gate": "refused, kept by --force: ..."}}, "gate did not pass"),
+        ({"made_with": {}}, "gate did not pass"),
         ({"deadline_ms": 100.0}, "differ in deadline_ms"),
         ({"on_fault": "review"}, "differ in on_fault"),
-        ({"expected_false_rejects": {"rate": 0.001}}, "by hand in one"),
+        ({"expected_false_rejects": {}}, "by hand"),
     ],
 )
 def test_an_int8_engine_that_would_judge_something_else_is_not_considered(
@@ -186,11 +190,12 @@ def test_an_int8_engine_that_would_judge_something_else_is_not_considered(
 def test_limits_set_by_hand_keep_their_engine(tmp_path: Path, memory: TrialMemory) -> None:
     """`edge-inspect recipe loco/ --review` changes the FP32 engine's recipe: the other one's limits are not
     what the engineer wants."""
-    toy_pair(tmp_path, "toy", "slow", expected_false_rejects={"rate": 0.001})
-    int8_beside(tmp_path, expected_false_rejects={"rate": 0.001})
+    toy_pair(tmp_path, "toy", "slow", expected_false_rejects=PROMISED)
+    int8_beside(tmp_path)
     assert choose(tmp_path, "onnxruntime", memory=memory).engine.name == "toy.int8.onnx"
-    change_recipe(tmp_path / "toy.onnx", {"review": 1.2})
-    assert choose(tmp_path, "onnxruntime", memory=memory).engine.name == "toy.onnx"
+    for name in ("toy", "toy.int8"):  # one, then both
+        change_recipe(tmp_path / f"{name}.onnx", {"review": 1.2})
+        assert choose(tmp_path, "onnxruntime", memory=memory).engine.name == "toy.onnx"
 
 
 def test_a_broken_int8_pair_leaves_the_other_at_work(pair: Path, memory: TrialMemory) -> None:

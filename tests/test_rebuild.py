@@ -25,8 +25,8 @@ from edge.engine import Opened, open_engine, picture_ms, timed
 from edge.errors import BackendFault, EndOfStream
 from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
 from edge.gpu import own_sm
-from edge.rebuild import NoEngine, PlanBuild, Replacement, rebuilding
-from edge.recipe import load_pair, load_recipe, recipe_path
+from edge.rebuild import NoEngine, PlanBuild, Replacement, by_hand, rebuilding, unfit
+from edge.recipe import load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 from edge.remake import plan_for, plan_words
 from edge.station import Station
 from edge.verdict import Outcome, Reason, Verdict
@@ -262,3 +262,45 @@ def test_what_a_picture_takes_includes_finding_the_part_and_resizing(tmp_path: P
 def test_no_engine_is_no_answer() -> None:
     with pytest.raises(BackendFault, match="still being built"):
         NoEngine((8, 8)).infer_batch(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def plan_beside(model: Path) -> Path:
+    """What passes for a plan until somebody runs it, made from `model`."""
+    recipe = load_recipe(recipe_path(model))
+    plan = model.with_name(f"{model.stem}.fp16.sm86.plan")
+    plan.write_bytes(b"plan")
+    artefact = replace(
+        recipe.artefacts[0], path=plan.name, sha256=sha256_of(plan), sm=86, builder="tensorrt 10"
+    )
+    made_with = {"of": f"{model.name} {sha256_of(model)}", "onnx": model.name}
+    save_recipe(replace(recipe, artefacts=(artefact,), made_with=made_with), recipe_path(plan))
+    return plan
+
+
+def test_a_plan_of_another_onnx_or_without_its_own_recipe_does_not_fit(tmp_path: Path) -> None:
+    model, other = toy_pair(tmp_path), tmp_path / "other"
+    other.mkdir()
+    plan = plan_beside(model)
+    assert unfit(plan).startswith("the plan is for SM 86")  # nothing else is wrong with it
+    model.write_bytes(toy_pair(other, kind="slow").read_bytes())
+    assert unfit(plan) == "the plan was made from another toy.onnx"
+    plan.write_bytes(b"half")
+    assert "sha256 differs" in unfit(plan)
+    plan.unlink()
+    assert unfit(plan) == "there is no such plan"
+
+
+def test_settings_made_by_hand_are_seen(tmp_path: Path) -> None:
+    built = load_recipe(recipe_path(toy_pair(tmp_path, expected_false_rejects={"rate": 0.003})))
+    assert not by_hand(replace(built, review=built.review / 2), built)  # its own limits, as built
+    assert by_hand(replace(built, expected_false_rejects={}), built)
+    assert by_hand(replace(built, deadline_ms=150.0), built)
+    assert by_hand(replace(built, on_fault="review"), built)
+
+
+def test_an_engine_that_comes_when_the_station_has_ended_takes_nothing_over(tmp_path: Path) -> None:
+    first, maker, said = open_engine(toy_pair(tmp_path)), Made(ENGINE), []
+    with line(first, [60]) as shown:
+        Replacement(maker, shown.station, first, said.append).close()  # which lets the maker give its engine
+        inference = [thread for thread in threading.enumerate() if thread.name == "inference"]
+    assert said == [] and len(inference) == 1
