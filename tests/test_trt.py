@@ -256,7 +256,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, builder: str) -> Non
 
 @pytest.mark.skipif(HERE, reason="there is a GPU here")
 def test_without_pycuda_or_a_driver_the_error_says_so() -> None:
-    with pytest.raises(BackendFault, match=r"pycuda cannot be used.*edge-inspect\[gpu\]"):
+    with pytest.raises(BackendFault, match=r"pycuda cannot be used.*pip install -e '\.\[gpu\]'"):
         Gpu()
 
 
