@@ -189,6 +189,16 @@ def test_the_worker_hands_it_the_camera_picture(tmp_path: Path, view: View) -> N
     assert not gpu.owned
 
 
+@needs_compiler
+def test_a_view_that_finds_no_room_leaves_nothing_open(engine: Path) -> None:
+    gpu = HostGpu()
+    inner = TensorRtBackend(gpu, HostPlan(engine, (SIDE, SIDE)), kernel(), "host")
+    gpu.room = 0  # for the tiles of a picture at once
+    with pytest.raises(BackendFault, match="out of memory"):
+        behind_view(inner, View((SIDE, SIDE), ROI, canvas=(150, 200)))
+    assert not gpu.owned
+
+
 # --- what does not fit
 
 
@@ -261,7 +271,7 @@ def test_without_pycuda_or_a_driver_the_error_says_so() -> None:
 
 
 def test_an_onnx_is_no_plan(engine: Path) -> None:
-    with pytest.raises(BackendFault, match="TensorRT runs plans"):
+    with pytest.raises(BackendFault, match=rf"TensorRT runs plans.*build-engines {engine} --fp16"):
         open_backend(engine, load_recipe(recipe_path(engine)), "tensorrt")
 
 

@@ -18,7 +18,11 @@ class ViewedBackend:
         self.name, self.input_size = inner.name, view.size
         self.resizes = inner.resizes and view.tiling is None  # tiles are cut out of the resized canvas
         self._inner, self._view = inner, view
-        self.infer(np.zeros((*view.size, 3), np.uint8))  # plans its batch and the seams: as ready as others
+        try:
+            self.infer(np.zeros((*view.size, 3), np.uint8))  # plans its batch and the seams: as ready as others
+        except BaseException:
+            self.close()
+            raise
 
     def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
         """See `edge.backends.Backend`. NaN in any tile's score is NaN in the picture's: it is not judged."""
