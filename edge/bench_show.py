@@ -1,6 +1,7 @@
 """`edge-inspect bench`: tables and a last sentence for a person, or JSON."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,8 @@ def judgement(measured: Measured) -> str:
 
 def advice(measured: Measured) -> str:
     """What helps, by what takes the time."""
-    engine = measured.candidate.engine
-    time = f"Give it time: edge-inspect recipe {engine} --deadline-ms {enough_ms(measured.slowest)}"
+    words = ["recipe", str(measured.candidate.engine), "--deadline-ms", str(enough_ms(measured.slowest))]
+    time = f"Give it time: {shlex.join(['edge-inspect', *words])}"
     before = sum(measured.quantile(stage, 0.5) for stage in ("align", "crop", "resize"))
     if before > measured.quantile("inference", 0.5):
         return f"Most of it goes before the engine: set the camera to smaller pictures. {time}"

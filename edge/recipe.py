@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -162,7 +163,8 @@ def _restore(path: Path) -> str:
     """The command; it names the engine, as a folder may hold two. A plan has no copy of its recipe inside."""
     if is_plan(path):
         return as_typed(plan_words(path))
-    return f"edge-inspect recipe {path.with_name(path.name.replace('.recipe.json', '.onnx'))} --restore"
+    engine = path.with_name(path.name.replace(".recipe.json", ".onnx"))
+    return shlex.join(["edge-inspect", "recipe", str(engine), "--restore"])
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_a_missing_recipe_is_refused_and_says_how_to_get_it_back(pair: Path) -> 
     recipe_path(pair).unlink()
     with pytest.raises(RecipeError, match="--restore"):
         load_pair(pair)
+
+
+def test_a_path_with_blanks_is_one_word_of_the_command(pair: Path) -> None:
+    folder = pair.parent.rename(pair.parent.with_name("my loco"))
+    recipe_path(folder / pair.name).unlink()
+    with pytest.raises(RecipeError) as error:
+        load_pair(folder / pair.name)
+    words = shlex.split(error.value.next_step.partition("run: ")[2])
+    assert words == ["edge-inspect", "recipe", str(folder / pair.name), "--restore"]
 
 
 @pytest.mark.parametrize(
