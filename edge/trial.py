@@ -1,8 +1,8 @@
 """A short trial: what one picture takes with each engine and library at hand, and whether they agree.
 
 Limits are set with ONNX Runtime. Another library that gives other scores would judge by limits that are not
-its own, so it is left out, however fast it is. The result is kept, since it holds until engine, library or
-processor change.
+its own, so it is left out, however fast it is. The result is kept, since it holds until engine, recipe,
+library or processor change.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from edge.cameras.parts import render_part
 from edge.errors import BackendFault
 from edge.machine import Machine
 from edge.preprocess import resize
-from edge.recipe import load_pair, sha256_of, write_atomically
+from edge.recipe import load_pair, load_recipe, recipe_path, sha256_of, write_atomically
 
 TRIAL_S = 0.3  # for the pictures of all candidates; opening them comes on top
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20
@@ -29,6 +29,7 @@ SEED = 20_000  # of the drawn parts that are shown: any part-like pictures will 
 # Relative. FP32 scores of OpenVINO lie within 5e-5 of ONNX Runtime's, INT8 scores 5e-3 to 8e-2 off.
 SAME_SCORE = 5e-4
 REFERENCE = "onnxruntime"
+FORMAT = 1  # of what is kept; another number makes all that was kept before a thing unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,8 @@ class TrialMemory:
 
     def trial(self, candidates: Sequence[Candidate], machine: Machine) -> Trial:
         """The trial of the very same engines here: held before, or held now and kept. Raises RecipeError."""
-        engines = {candidate.engine.name: sha256_of(candidate.engine) for candidate in candidates}
-        facts = {**machine, "engines": engines}
+        engines = {candidate.engine.name: _seals(candidate.engine) for candidate in candidates}
+        facts = {**machine, "format": FORMAT, "engines": engines}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         path = self.folder / f"{digest[:24]}.json"
         if (known := _read(path, facts, candidates)) is not None:
@@ -124,6 +125,11 @@ class TrialMemory:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (json.dumps({"facts": facts, **asdict(trial)}, indent=2) + "\n").encode())
         return trial
+
+
+def _seals(engine: Path) -> list[str]:
+    """What changes when the engine does, or its recipe: its view changes what a picture takes."""
+    return [sha256_of(engine), load_recipe(recipe_path(engine)).digest]
 
 
 def _read(path: Path, facts: Machine, candidates: Sequence[Candidate]) -> Trial | None:

@@ -18,7 +18,7 @@ from edge.demo.show import ENGINE
 from edge.machine import cpu_name, this_machine
 from edge.recipe import load_recipe, recipe_path, save_recipe
 from edge.settings import change_recipe
-from edge.trial import SAME_SCORE, Candidate, Trial, TrialMemory, disagreement, hold_trial
+from edge.trial import FORMAT, SAME_SCORE, Candidate, Trial, TrialMemory, disagreement, hold_trial
 
 BOTH = len(backends_at_hand(ENGINE)) > 1
 needs_both = pytest.mark.skipif(not BOTH, reason="OpenVINO is not installed: pip install -e '.[openvino]'")
@@ -116,6 +116,21 @@ def test_another_processor_or_library_is_measured_anew(
     choose(engine, machine={**this_machine(), **change}, memory=memory)
     (second,) = set(memory.folder.iterdir()) - {first}
     assert json.loads(second.read_text())["facts"].items() >= change.items()
+
+
+@needs_both
+def test_another_recipe_or_format_is_measured_anew(
+    tmp_path: Path, memory: TrialMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = toy_pair(tmp_path)
+    choose(engine, memory=memory)
+    path = recipe_path(engine)
+    save_recipe(replace(load_recipe(path), deadline_ms=123.0), path)
+    choose(engine, memory=memory)
+    assert len(list(memory.folder.iterdir())) == 2
+    monkeypatch.setattr("edge.trial.FORMAT", FORMAT + 1)
+    choose(engine, memory=memory)
+    assert len(list(memory.folder.iterdir())) == 3
 
 
 @needs_both
