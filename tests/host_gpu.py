@@ -6,6 +6,7 @@ or memory that is used again too early, is wrong here every time, and on a GPU n
 """
 
 import ctypes
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +22,16 @@ from edge.kernels.resize import Resize
 
 
 class HostStream:
-    def __init__(self) -> None:
+    def __init__(self, gpu: "HostGpu") -> None:
         self.waiting: list[Callable[[], None]] = []
+        self._gpu = gpu
+
+    def take_up(self, *work: Callable[[], None]) -> None:
+        self._gpu.check_current()
+        self.waiting += work
 
     def synchronize(self) -> None:
+        self._gpu.check_current()
         while self.waiting:
             self.waiting.pop(0)()
 
@@ -41,6 +48,7 @@ class HostMemory:
         return self.content.ctypes.data
 
     def free(self) -> None:
+        self._gpu.check_current()
         self.content.fill(0xCD)
         self._gpu.owned.remove(self)
 
@@ -53,11 +61,11 @@ class HostBuffer(HostMemory):
 
     def upload(self, stream: HostStream) -> None:
         if not self._gpu.integrated:
-            stream.waiting.append(lambda: self.content.__setitem__(..., self.host.view(np.uint8).ravel()))
+            stream.take_up(lambda: self.content.__setitem__(..., self.host.view(np.uint8).ravel()))
 
     def download(self, stream: HostStream) -> None:
         if not self._gpu.integrated:
-            stream.waiting.append(lambda: self.host.view(np.uint8).ravel().__setitem__(..., self.content))
+            stream.take_up(lambda: self.host.view(np.uint8).ravel().__setitem__(..., self.content))
 
 
 class HostKernel:
@@ -65,7 +73,7 @@ class HostKernel:
         self._library = SharedLibrary(host_library(name=RESIZE), RESIZE, Resize)
 
     def launch(self, grid: Any, threads: int, shared_bytes: int, problem: Resize, stream: HostStream) -> None:
-        stream.waiting.append(lambda: self._library.run(problem))
+        stream.take_up(lambda: self._library.run(problem))
 
 
 class HostGraph:
@@ -77,9 +85,10 @@ class HostGraph:
         gpu.take(self)
 
     def launch(self, stream: HostStream) -> None:
-        stream.waiting += self._recorded
+        stream.take_up(*self._recorded)
 
     def free(self) -> None:
+        self._gpu.check_current()
         self._gpu.owned.remove(self)
 
 
@@ -89,10 +98,18 @@ class HostGpu:
     def __init__(self, integrated: bool = False) -> None:
         self.name, self.integrated = "host", integrated
         self.owned: list[Any] = []
-        self.allocations, self.room, self._depth = 0, 10_000, 0
+        self.allocations, self.room = 0, 10_000
+        self._entered = threading.local()  # a context is current to one thread
+
+    @property
+    def depth(self) -> int:
+        return getattr(self._entered, "depth", 0)
+
+    def check_current(self) -> None:
+        assert self.depth, "not inside `with gpu.current()` of this thread"
 
     def take(self, thing: Any) -> None:
-        assert self._depth, "not inside `with gpu.current()`"
+        self.check_current()
         if not self.room:
             raise BackendFault("the GPU is out of memory", self.name, "Close what else uses the GPU.")
         self.room -= 1
@@ -101,14 +118,14 @@ class HostGpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._depth += 1
+        self._entered.depth = self.depth + 1
         try:
             yield
         finally:
-            self._depth -= 1
+            self._entered.depth -= 1
 
     def stream(self) -> HostStream:
-        return HostStream()
+        return HostStream(self)
 
     def buffer(self, shape: Sequence[int], dtype: Any) -> HostBuffer:
         return HostBuffer(self, shape, dtype)
@@ -158,7 +175,7 @@ class HostContext:
         return self._plan.captured
 
     def enqueue(self, stream: HostStream) -> None:
-        stream.waiting.append(self._run)
+        stream.take_up(self._run)
 
     def _run(self) -> None:
         found = self._plan.session.run(["anomaly_map", "score"], {"pixels": self._pixels})
