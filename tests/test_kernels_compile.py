@@ -151,5 +151,5 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "a.cpp").write_text("int main() { return 0; }")
-    with pytest.raises(BackendFault, match="cannot be kept.*XDG_CACHE_HOME"):
+    with pytest.raises(BackendFault, match=r"cannot be kept.*XDG_CACHE_HOME"):
         compiled(("g++", str(tmp_path / "a.cpp")), "so")

@@ -19,7 +19,7 @@ class ViewedBackend:
         self.resizes = inner.resizes and view.tiling is None  # tiles are cut out of the resized canvas
         self._inner, self._view = inner, view
         try:
-            self.infer(np.zeros((*view.size, 3), np.uint8))  # plans its batch and the seams: as ready as others
+            self.infer(np.zeros((*view.size, 3), np.uint8))  # plans its batch and the seams
         except BaseException:
             self.close()
             raise
