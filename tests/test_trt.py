@@ -7,6 +7,7 @@ What a real GPU adds (context, copies, capture, TensorRT's own work) is in `edge
 import re
 import shutil
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -187,6 +188,16 @@ def test_the_worker_hands_it_the_camera_picture(tmp_path: Path, view: View) -> N
     wanted_map, wanted = open_backend(engine, recipe).infer(view.see(frame.pixels))
     assert np.array_equal(answer.anomaly_map, wanted_map) and answer.score == wanted
     assert not gpu.owned
+
+
+def test_a_plan_goes_while_its_context_is_current(engine: Path) -> None:
+    gpu, depths = HostGpu(), []
+    plan = HostPlan(engine, (SIDE, SIDE))
+    weakref.finalize(plan, lambda: depths.append(gpu.depth))
+    backend = TensorRtBackend(gpu, plan, None, "host")
+    del plan
+    backend.close()
+    assert depths == [1]
 
 
 @needs_compiler

@@ -145,6 +145,8 @@ class TensorRtBackend:
         with suppress(BackendFault), self._gpu.current():  # a GPU that failed frees nothing, nor need it
             while self._steps:
                 self._steps.popitem()[1].close()
+            for name in ("_plan", "_kernel"):  # here, where CUDA finds the context that they are of
+                vars(self).pop(name, None)
 
     def _step(self, shape: tuple[int, ...], turn: int) -> Step:
         """The one for such pictures, made the first time; the one not used for longest makes room."""
