@@ -23,7 +23,7 @@ from toy import SIDE, toy_pair
 
 from edge.backends import behind_view, open_backend
 from edge.backends.ort import OnnxRuntimeBackend
-from edge.backends.plan import Tensor, TensorRtPlan, check_tensors, explained
+from edge.backends.plan import Tensor, TensorRtPlan, check_tensors, explained, own_errors
 from edge.backends.trt import AT_ONCE, MOST_STEPS, TensorRtBackend
 from edge.errors import BackendFault
 from edge.frame import Inspection, Pixels, Shot, make_frame
@@ -246,6 +246,22 @@ def test_messages_are_explained() -> None:
     assert explained(["Serialization assertion failed", driver])[0].startswith("it is no whole plan")
     assert explained(["something  else\nof TensorRT"]) == ("something else of TensorRT", "")
     assert explained([]) == ("it gives no reason", "")
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, AttributeError, MemoryError])
+def test_what_the_bindings_raise_is_one_sentence(error: type[Exception]) -> None:
+    """What TensorRT said counts for more than what its bindings make of it."""
+
+    def sentence(said: list[str], *text: str) -> str:
+        with pytest.raises(BackendFault) as fault, own_errors(said, "no plan", Path("a.plan"), "Build it."):
+            raise error(*text)
+        assert not said, "it would be said again of the next error"
+        return str(fault.value)
+
+    driver = ["CUDA driver version is insufficient for CUDA runtime version"]
+    assert re.match(r"no plan: the NVIDIA driver is older .*\(a\.plan\)\. Update", sentence(driver, "null"))
+    assert sentence([], "of pybind") == "no plan: of pybind (a.plan). Build it."
+    assert sentence([]) == "no plan: it gives no reason (a.plan). Build it."
 
 
 @needs_rtx

@@ -3,6 +3,8 @@
 Written from NVIDIA's documentation; reading a plan takes a GPU, which it has not seen yet.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,8 @@ WHY = {  # what TensorRT says -> what it means; the first that fits
     "compute capability": "it was built for another GPU",
     "memory": "the GPU is out of memory",
 }
+NO_REASON = "it gives no reason"
+RESTART = "Restart the station."
 UPDATE = "Update the NVIDIA driver, or run the .onnx engine, which needs none."
 
 
@@ -40,11 +44,11 @@ class TensorRtPlan:
         self.input_size, self._path = input_size, path
         self._trt = _library(builder, path)
         self._log = error_log(self._trt)
-        self._runtime = self._trt.Runtime(self._log)  # must live as long as what it made
-        self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        if self._engine is None:
-            what, better = explained(self._log.errors)
-            raise BackendFault(f"TensorRT cannot load the plan: {what}", str(path), better or hint)
+        with own_errors(self._log.errors, "TensorRT cannot load the plan", path, hint):
+            self._runtime = self._trt.Runtime(self._log)  # must live as long as what it made
+            self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+            if self._engine is None:
+                raise RuntimeError(NO_REASON)
         check_tensors(path, self._tensors(), input_size)
         _, _, largest = self._engine.get_tensor_profile_shape(PIXELS, 0)
         self.most = int(largest[0])  # pictures at once
@@ -56,11 +60,12 @@ class TensorRtPlan:
 
     def context(self, pictures: int) -> "PlanContext":
         """What runs so many pictures at once; several may run side by side. Raises BackendFault."""
-        context = self._new_context()
         shape = (pictures, *self.input_size, 3)
-        if context is None or not context.set_input_shape(PIXELS, shape):
-            raise self._fault("TensorRT makes no execution context")
-        return PlanContext(self, context)
+        with own_errors(self._log.errors, "TensorRT makes no execution context", self._path):
+            context = self._new_context()
+            if context is None or not context.set_input_shape(PIXELS, shape):
+                raise RuntimeError(NO_REASON)
+            return PlanContext(self, context)
 
     def _new_context(self) -> Any:
         """Its memory comes from us: no more than these pictures need, nor ever more."""
@@ -89,7 +94,7 @@ class TensorRtPlan:
         """With what TensorRT said last, which is then forgotten."""
         why, better = explained(self._log.errors)
         self._log.errors.clear()
-        return BackendFault(f"{what}: {why}", str(self._path), better or "Restart the station.")
+        return BackendFault(f"{what}: {why}", str(self._path), better or RESTART)
 
 
 class PlanContext:
@@ -133,7 +138,21 @@ def explained(errors: list[str]) -> tuple[str, str]:
         for sign, meaning in WHY.items():
             if sign in text.lower():
                 return meaning, UPDATE if "driver" in meaning else ""
-    return (" ".join(errors[0].split())[:200] if errors else "it gives no reason"), ""
+    return (" ".join(errors[0].split())[:200] if errors else NO_REASON), ""
+
+
+@contextmanager
+def own_errors(errors: list[str], what: str, path: Path, hint: str = RESTART) -> Iterator[None]:
+    """BackendFault from what TensorRT's bindings raise: TypeError where a constructor fails, and more.
+
+    `errors` is what TensorRT said, then forgotten; where it said nothing the exception's text counts.
+    """
+    try:
+        yield
+    except (TypeError, RuntimeError, ValueError, AttributeError, MemoryError) as error:
+        why, better = explained(errors or [str(error) or NO_REASON])
+        errors.clear()
+        raise BackendFault(f"{what}: {why}", str(path), better or hint) from error
 
 
 def error_log(library: Any) -> Any:
