@@ -200,6 +200,42 @@ def test_a_plan_goes_while_its_context_is_current(engine: Path) -> None:
     assert depths == [1]
 
 
+@pytest.mark.parametrize("shown", [(480, 640), (SIDE, SIDE), (129, 1000), None])
+def test_a_resize_that_gives_the_same_scores_is_kept(
+    opened: tuple[TensorRtBackend, HostGpu], shown: tuple[int, int] | None
+) -> None:
+    backend, gpu = opened
+    backend.check_resize(shown and list(shown))  # as a recipe's JSON has it
+    assert backend.resizes and backend.name == "host"
+    made = gpu.allocations
+    backend.infer(noise(*(shown or (2 * SIDE, 2 * SIDE))))
+    assert gpu.allocations == made, "the first part would have waited"
+
+
+class IdleKernel:
+    """One that was made for another GPU: it is launched, and nothing comes of it."""
+
+    def launch(self, *_: Any) -> None:
+        pass
+
+
+def test_a_resize_that_gives_other_scores_is_done_on_the_cpu(engine: Path) -> None:
+    with closing(TensorRtBackend(HostGpu(), HostPlan(engine, (SIDE, SIDE)), IdleKernel(), "host")) as backend:
+        backend.check_resize((480, 640))
+        assert not backend.resizes and backend.name.endswith("other scores: resize on the CPU")
+        with pytest.raises(BackendFault, match="Resize it first"):
+            backend.infer(noise(480, 640))
+
+
+@needs_compiler
+def test_scores_that_are_no_numbers_prove_no_resize(engine: Path) -> None:
+    plan = HostPlan(engine, (SIDE, SIDE))
+    plan.scale = np.nan
+    with closing(TensorRtBackend(HostGpu(), plan, kernel(), "host")) as backend:
+        backend.check_resize((480, 640))
+        assert not backend.resizes
+
+
 @needs_compiler
 def test_a_view_that_finds_no_room_leaves_nothing_open(engine: Path) -> None:
     gpu = HostGpu()

@@ -4,8 +4,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, rebuild_hint
@@ -102,8 +100,8 @@ def _open_plan(engine: Path, recipe: Recipe) -> Backend:
     backend = open_plan(engine, recipe.input_size, artefact.builder, hint)
     view, picture = view_of(recipe), recipe.training_set.get("picture")
     try:
-        if backend.resizes and not view.tiling and (size := view.shown_size(picture)):
-            backend.infer(np.zeros((*size, 3), np.uint8))  # else the first part would wait for it
+        if not view.tiling:
+            backend.check_resize(view.shown_size(picture))  # else the first part would wait for it
     except BaseException:
         backend.close()
         raise

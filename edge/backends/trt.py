@@ -21,9 +21,11 @@ from edge.frame import AnomalyMap, Pixels
 from edge.kernels.compile import RESIZE, cubin
 from edge.kernels.cuda import Gpu, Kernel
 from edge.kernels.resize import THREADS, Resize, ResizePlan
+from edge.preprocess import Size, resize
 
 AT_ONCE = 8  # pictures of a batch: enough to fill a GPU, and there are two such steps
 IN_FLIGHT = 2  # steps under way at once: one copies, one computes
+SAME_RESIZE = 1e-3  # relative, of scores; a wrong resize is far off, rounding is not
 MOST_STEPS = 6  # that are kept; a station has one size of pictures, or one number of tiles
 
 
@@ -140,6 +142,20 @@ class TensorRtBackend:
         maps, scores = zip(*answers, strict=True)
         return np.concatenate(maps), np.concatenate(scores)
 
+    def check_resize(self, shown: Size | None) -> None:
+        """Be ready for pictures (height, width) `shown`, and compare: resized here, and on the CPU.
+
+        Where the scores differ this backend resizes no more, and says so in its name. Raises BackendFault.
+        """
+        if not self.resizes:
+            return
+        height, width = self.input_size
+        picture = _drawn((shown[0], shown[1]) if shown else (2 * height, 2 * width))  # JSON has lists
+        own, wanted = self.infer(picture)[1], self.infer(resize(picture, self.input_size))[1]
+        if not abs(own - wanted) <= SAME_RESIZE * abs(wanted):  # nor where either is NaN
+            self.resizes = False
+            self.name += ", which gave other scores: resize on the CPU"
+
     def close(self) -> None:
         """Free everything on the GPU; may be called twice."""
         with suppress(BackendFault), self._gpu.current():  # a GPU that failed frees nothing, nor need it
@@ -174,6 +190,14 @@ def open_plan(
         except BackendFault as error:
             kernel, resized = None, f"CPU: {error.what}"
     return TensorRtBackend(gpu, plan, kernel, f"{plan.name} on {gpu.name}, resize on the {resized}", graphs)
+
+
+def _drawn(size: Size) -> Pixels:
+    """Patches and grain, uint8 (H, W, 3): a picture on which a wrong place and a wrong weight both show."""
+    draw = np.random.default_rng(0)
+    patches, grain = (draw.integers(0, 128, (*shape, 3), np.uint8) for shape in ((9, 9), size))
+    drawn: Pixels = resize(patches, size) + grain
+    return drawn
 
 
 def _freed(owned: ExitStack, thing: Any) -> Any:
