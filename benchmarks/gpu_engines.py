@@ -44,7 +44,7 @@ def what_is_missing() -> str:
     if not any(find_spec(name) for name in ("tensorrt", "tensorrt_rtx")):
         return "TensorRT is not installed (pip install tensorrt or tensorrt-rtx)."
     if find_spec("pycuda") is None:
-        return "pycuda is not installed (pip install 'edge-inspect[gpu]')."
+        return "pycuda is not installed (pip install -e '.[gpu]')."
     return "" if own_sm() else "there is no NVIDIA GPU or driver."
 
 

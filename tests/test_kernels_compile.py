@@ -145,3 +145,11 @@ def test_the_memory_is_laid_out_without_overlaps() -> None:
         plan.tables.tobytes(), np.float32, count=3 * 64, offset=made.scales[1].gain - (1 << 20)
     )
     np.testing.assert_array_equal(gain, constants.gains[1].ravel())
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "a.cpp").write_text("int main() { return 0; }")
+    with pytest.raises(BackendFault, match="cannot be kept.*XDG_CACHE_HOME"):
+        compiled(("g++", str(tmp_path / "a.cpp")), "so")

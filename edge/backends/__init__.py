@@ -10,6 +10,7 @@ from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, rebuild_hint
 from edge.recipe import Recipe, check_artefact
+from edge.remake import as_typed
 from edge.view import View, view_of
 
 PLANS = (".plan", ".engine")
@@ -90,7 +91,8 @@ def _open_plan(engine: Path, recipe: Recipe) -> Backend:
     """Raises BackendFault: what is missing to run it, and the command that makes a plan for this machine."""
     artefact = check_artefact(recipe, engine)
     if engine.suffix not in PLANS:
-        hint = f"Make a plan: build-engines {engine.name} --fp16"
+        model = engine.with_name(engine.name.replace(".int8.onnx", ".onnx"))
+        hint = f"Make a plan: {as_typed([str(model), '--fp16'])}"
         raise BackendFault("TensorRT runs plans, not ONNX files", str(engine), hint)
     hint = rebuild_hint(engine, artefact, recipe.made_with)
     if what := describe_mismatch(artefact):
@@ -99,6 +101,10 @@ def _open_plan(engine: Path, recipe: Recipe) -> Backend:
 
     backend = open_plan(engine, recipe.input_size, artefact.builder, hint)
     view, picture = view_of(recipe), recipe.training_set.get("picture")
-    if backend.resizes and not view.tiling and (size := view.shown_size(picture)):
-        backend.infer(np.zeros((*size, 3), np.uint8))  # else the first part would wait for it
+    try:
+        if backend.resizes and not view.tiling and (size := view.shown_size(picture)):
+            backend.infer(np.zeros((*size, 3), np.uint8))  # else the first part would wait for it
+    except BaseException:
+        backend.close()
+        raise
     return backend

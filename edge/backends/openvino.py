@@ -26,7 +26,7 @@ class OpenVinoBackend:
         try:
             import openvino
         except ImportError as error:
-            hint = "Install it with: pip install 'edge-inspect[openvino]'"
+            hint = "Install it with: pip install -e '.[openvino]'"
             raise BackendFault("OpenVINO is not installed", str(engine), hint) from error
         hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         try:

@@ -84,12 +84,13 @@ class Step:
     def _captured(self, gpu: Gpu, owned: ExitStack, wanted: bool) -> Any:
         """The whole step as a graph, or None where none is wanted or this engine cannot be captured."""
         self._pixels.host.fill(0)
-        owned.callback(self._stream.synchronize)  # before anything is freed
         self._enqueue()  # once without: TensorRT allocates and compiles what a capture must not see
         self._stream.synchronize()
-        if not (wanted and self._context.can_be_captured(self._stream)):
-            return None
-        return _freed(owned, gpu.capture(self._stream, self._enqueue))
+        graph = None
+        if wanted and self._context.can_be_captured(self._stream):
+            graph = _freed(owned, gpu.capture(self._stream, self._enqueue))
+        owned.callback(self._stream.synchronize)  # the first at the end, before anything is freed
+        return graph
 
     def _enqueue(self) -> None:
         self._pixels.upload(self._stream)

@@ -59,19 +59,26 @@ def compiled(command: tuple[str, ...], suffix: str) -> Path:
     if compiler is None:
         hint = {"nvcc": "Install the CUDA toolkit.", "g++": "apt-get install g++"}[command[0]]
         raise BackendFault(f"{command[0]} is not installed", f"compiling {source.name}", hint)
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{source.stem}-{_digest(command, _version(compiler))}.{suffix}"
-    if target.exists():
-        return target
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # renamed when whole
+    target = cache_folder() / f"{source.stem}-{_digest(command, _version(compiler))}.{suffix}"
+    if not target.exists():
+        try:
+            _compile(command, target)
+        except OSError as error:
+            hint = "Make the folder writable, or name another one in XDG_CACHE_HOME."
+            raise BackendFault(f"cannot be kept: {error.strerror}", str(target.parent), hint) from error
+    return target
+
+
+def _compile(command: tuple[str, ...], target: Path) -> None:
+    """Into `target`, which is there when it is whole. Raises BackendFault, OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         made = Path(scratch) / target.name
         done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
         if done.returncode:
             hint = "Is the toolkit new enough for this GPU (CUDA 12 or later)?"
             raise BackendFault(f"{command[0]} failed: {done.stderr.strip()[-400:]}", command[-1], hint)
         made.replace(target)
-    return target
 
 
 def _digest(command: tuple[str, ...], version: bytes) -> str:

@@ -18,7 +18,7 @@ from edge.errors import BackendFault
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: such a stream does not wait for the default one
 THIS_THREAD = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile spoils no capture
 RESTART = "Restart the station."
-NO_PYCUDA = "Install the NVIDIA driver and: pip install 'edge-inspect[gpu]'"
+NO_PYCUDA = "Install the NVIDIA driver and: pip install -e '.[gpu]'"
 
 
 def pycuda_driver() -> Any:
