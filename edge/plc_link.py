@@ -114,6 +114,8 @@ class PlcLink:
                 self._asked.put(event.request)
             case Happened.SHOWN if event.verdict is not None:
                 self._shown.append(event.verdict)
+            case Happened.WITHDRAWN:  # it may still wait for a slow line
+                self._shown.clear()
             case Happened.ORDERED if event.order is not None and self._carry_out is not None:
                 self._carry_out(event.order)
             case Happened.ORDERED if event.order is not None:

@@ -1,5 +1,6 @@
 """Handshakes under any order of events: stale reads, verdicts late or never, stalls, lost links."""
 
+import os
 from collections import Counter
 from dataclasses import replace
 
@@ -17,8 +18,9 @@ from edge.verdict import Outcome, Verdict
 
 COMMANDS = (1, 2, 4, 77)  # all but the reset of what is counted here
 MODES = [Mode.BITS, Mode.IDS]
+EXAMPLES = int(os.environ.get("HANDSHAKE_EXAMPLES", "100"))  # 5000 after a change of the handshake: minutes
 IN_ONE_RUN = settings(
-    max_examples=100, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+    max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
 )
 OUTCOMES = st.sampled_from([Outcome.PASS, Outcome.FAIL, Outcome.REVIEW])
 

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import serial
 from faults.test_station_faults import grey
-from peers import free_port, null_modem, plc_client, plc_server, until
+from peers import a_verdict, free_port, null_modem, plc_client, plc_server, until
 from toy import toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
@@ -18,6 +20,7 @@ from edge.compose import RunOptions, station_of
 from edge.errors import EndOfStream, InspectError
 from edge.handshake import Mode
 from edge.line_events import Happened
+from edge.line_protocol import answer
 from edge.outbox import Outbox
 from edge.outputs import handshake_of, output_opener
 from edge.plc_link import PlcLink
@@ -134,7 +137,9 @@ def test_a_serial_line_triggers_and_acknowledges(tmp_path: Path) -> None:
         def read() -> str:
             return str(plc.read_until(b"\r").decode().removesuffix("\r"))
 
-        with running(tmp_path, f"serial://{near}?handshake=ids") as (_, camera, _link):
+        with running(tmp_path, f"serial://{near}?handshake=ids") as (_, camera, link):
+            # What came before the port was opened is thrown away with it: a question would get no answer.
+            assert until(lambda: bool(link.block()[0] & Status.ONLINE))
             assert until(lambda: plc.write(b"ST\r") and read() == "OK,RUN,1,0,0")
             assert ask("TRG,4711") == "OK,4711"
             assert ask("TRG,4712") == "ER,02"
@@ -188,3 +193,17 @@ def test_a_driver_that_hangs_stops_the_heartbeat(tmp_path: Path) -> None:
         assert not capture.hangs(frame.captured_ns + 3_000_000_000)
         assert capture.hangs(frame.captured_ns + 3_100_000_000)
         gate.set()
+
+
+def test_what_was_taken_back_is_not_written_any_more() -> None:
+    """The story: the answer to ACK took long on a slow line, the station stalled, then came the next RES."""
+    link = PlcLink(Mode.IDS)
+    link.beat(1, True)
+    answers = [link.act(partial(answer, line)) for line in ("HB", "TRG,7")]
+    assert answers == [b"OK\r", b"OK,7\r"]
+    request = link.wait(0.0)
+    assert request is not None
+    link.publish(replace(a_verdict(1), part_id=7, request=request.number))
+    assert [event.what for event in link.events][-1] is Happened.SHOWN
+    link.beat(1, False)
+    assert link.take_shown() == []
