@@ -74,10 +74,14 @@ def test_only_convolutions_read_what_is_rounded(detector: onnx.ModelProto) -> No
 
 
 def test_the_graph_in_half_answers_alike(found: Quantised) -> None:
-    """What stands for the plan: names of INT8 copies and of values rounded to FP16 do not meet."""
-    good = good_pictures(2)
-    right = run_graph(found.model, good)[1]
-    assert run_graph(emulated(to_half(found.model).model), good)[1] == pytest.approx(right, rel=0.02)
+    """What stands for the plan; values rounded to FP16 fall on other INT8 steps here and there.
+
+    The story: INT8 copies and values rounded to FP16 had the same names, and no plan could be judged.
+    """
+    good = good_pictures(4)
+    right, half = (run_graph(one, good)[1] for one in (found.model, emulated(to_half(found.model).model)))
+    assert half == pytest.approx(right, abs=0.25)
+    assert np.corrcoef(right, half)[0, 1] > 0.98
 
 
 def test_recalibration_brings_good_parts_back(detector: onnx.ModelProto) -> None:

@@ -25,13 +25,8 @@ def test_rounding_makes_up_for_its_own_errors(groups: int) -> None:
     whole = gptq(weights, covariance)
 
     def error(other: np.ndarray) -> float:
-        return float(
-            np.sqrt(
-                np.mean(
-                    ((weights - other) @ (inputs - inputs.mean(1, keepdims=True)).transpose(0, 2, 1)) ** 2
-                )
-            )
-        )
+        moved = (weights - other) @ (inputs - inputs.mean(1, keepdims=True)).transpose(0, 2, 1)
+        return float(np.sqrt(np.mean(moved**2)))
 
     assert np.array_equal(whole, whole.round()) and np.abs(whole).max() <= STEPS
     assert error(whole) < 0.5 * error(weights.round())
@@ -89,9 +84,7 @@ def test_centring_changes_nothing_and_leaves_what_is_padded_alone() -> None:
 def test_the_shipped_detector_is_centred_and_answers_the_same() -> None:
     model, pictures = load_onnx(ENGINE), good_pictures(3)
     other = centred(model)
-    assert (
-        sum(name.endswith(".low") for name in (t.name for t in other.graph.initializer)) == 15
-    )  # its blocks
+    assert sum(tensor.name.endswith(".low") for tensor in other.graph.initializer) == 15  # one a block
     maps, scores = run_graph(model, pictures)
     moved_maps, moved_scores = run_graph(other, pictures)
     assert np.abs(maps - moved_maps).max() < 1e-2 and np.abs(scores - moved_scores).max() < 1e-3
