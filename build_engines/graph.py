@@ -3,8 +3,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import numpy_helper
 
 from edge.errors import RecipeError
 from edge.recipe import METADATA_KEY, write_atomically
@@ -42,6 +45,29 @@ def write_onnx(model: onnx.ModelProto, path: Path, recipe_text: str) -> None:
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """The node behind each tensor name."""
     return {name: node for node in model.graph.node for name in node.output}
+
+
+def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each tensor name."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def weights_of(model: onnx.ModelProto, name: str) -> npt.NDArray[np.float32]:
+    """The value of a constant, by its name in the export."""
+    return np.asarray(numpy_helper.to_array(_constant(model, name)))
+
+
+def set_weights(model: onnx.ModelProto, name: str, value: npt.NDArray[np.floating]) -> None:
+    """Give a constant another value, in place."""
+    _constant(model, name).CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
+
+
+def _constant(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -56,7 +56,6 @@ def to_half(model: onnx.ModelProto) -> HalfGraph:
     """FP32 graph, with Q/DQ pairs or without, to the strongly typed graph in mixed precision."""
     source = onnx.ModelProto()
     source.CopyFrom(model)
-    _fold_biases(source.graph)
     half = _network(source)
     target = _Rewriting(source, half).result()
     names = [(node.op_type, node.name in half) for node in source.graph.node]
@@ -126,17 +125,6 @@ def _is_wide(node: onnx.NodeProto, behind: dict[str, onnx.NodeProto], dims: dict
     weights = node.input[1]
     shape = dims[behind[weights].input[0] if weights in behind else weights]
     return shape[0 if node.op_type == "Conv" else 1] > 1
-
-
-def _fold_biases(graph: onnx.GraphProto) -> None:
-    """INT32 biases as plain numbers: their scales, products of two, may be below what FP16 can hold."""
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
-        bias = weights.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-        if bias is not None and bias.data_type == TensorProto.INT32:
-            value = numpy_helper.to_array(bias) * numpy_helper.to_array(weights[node.input[1]])
-            graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), node.output[0]))
-            graph.node.remove(node)
 
 
 def _cast(source: str, target: str, to: int) -> onnx.NodeProto:

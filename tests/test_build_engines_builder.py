@@ -15,7 +15,7 @@ from build_engines.cache import MOST_PLANS, PlanCache, plan_key
 from build_engines.export import export_onnx
 from build_engines.graph import NEWEST_OPSET, load_onnx
 from build_engines.precision import to_half
-from build_engines.quantise import observed_ranges, quantised
+from build_engines.quantise import int8_of
 from distillation.detector import Detector, DetectorConfig
 from distillation.weights import new_teacher
 from edge.demo.show import ENGINE
@@ -41,7 +41,7 @@ def fp16() -> onnx.ModelProto:
 def int8() -> onnx.ModelProto:
     """All in INT8: how well it judges does not matter here."""
     detector = load_onnx(ENGINE)
-    return to_half(quantised(detector, observed_ranges(detector, good_pictures(2), "maximum"), ())).model
+    return to_half(int8_of(detector, good_pictures(2)).graph(())).model
 
 
 def layers(builder: EngineBuilder, model: onnx.ModelProto) -> Counter[tuple[str, str]]:

@@ -9,7 +9,7 @@ from plans import good_pictures
 from build_engines.gate import MAX_FLIP_RATE, Gate, GatePictures, gate_pictures, int8_mac_share, run_graph
 from build_engines.graph import load_onnx, work_of
 from build_engines.pictures import halves
-from build_engines.quantise import observed_ranges, quantised
+from build_engines.quantise import int8_of
 from calibration.selfmade import make_anomalies
 from edge.backends import behind_view
 from edge.backends.ort import OnnxRuntimeBackend
@@ -121,12 +121,10 @@ def test_large_maps_are_compared_thinned(detector: onnx.ModelProto) -> None:
 def test_the_share_of_int8_is_counted_in_the_graph(detector: onnx.ModelProto) -> None:
     work = work_of(detector)
     name, macs = next(iter(work.items()))
-    ranges = observed_ranges(detector, good_pictures(2), "maximum")
+    int8 = int8_of(detector, good_pictures(2))
     assert int8_mac_share(detector) == 0
-    assert int8_mac_share(quantised(detector, ranges, ())) == 1
-    assert int8_mac_share(quantised(detector, ranges, (name,))) == pytest.approx(
-        1 - macs / sum(work.values())
-    )
+    assert int8_mac_share(int8.graph(())) == 1
+    assert int8_mac_share(int8.graph((name,))) == pytest.approx(1 - macs / sum(work.values()))
 
 
 def changed_weights(model: onnx.ModelProto, relative: float) -> onnx.ModelProto:

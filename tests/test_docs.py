@@ -182,6 +182,8 @@ COMPLETE = {  # files whose every number must be in the table
     "calibration/likeness.py",
     "calibration/unusual.py",
     "build_engines/quantise.py",
+    "build_engines/qdq.py",
+    "build_engines/rounding.py",
     "build_engines/gate.py",
     "build_engines/plans.py",
     "build_engines/cache.py",

@@ -29,6 +29,9 @@ class OnnxRuntimeBackend:
         options.log_severity_level = 3
         # Worker threads must not burn the cores between two parts: the camera and the PLC need them.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # The Q/DQ pairs of an INT8 engine stand where TensorRT fuses them. ONNX Runtime does not, and takes a
+        # third less time when it does not try.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = ort.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own types, and RuntimeError, and more
