@@ -194,14 +194,9 @@ class _Source:
         beside = self._engine.with_name(f"{self._engine.stem}.int8.onnx")
         if beside.is_file() and self._options.calibration_set is None:
             path, recipe, _ = load_pair(beside)
-            if _model_of(recipe) == _model_of(self._recipe):
+            if recipe.same_model(self._recipe):
                 return load_onnx(path)
         fitting, _ = halves(self._calibration.images)
         pieces = self._view.pieces(fitting, MOST_PIECES)
         found = quantise(self._model, pieces, self._gate, self._listener)
         return (found if self._options.force else found.accepted()).model
-
-
-def _model_of(recipe: Recipe) -> tuple[object, ...]:
-    """What two engines of one trained model have in common: pictures, and the constants fitted on them."""
-    return recipe.name, recipe.training_set, recipe.normalisation

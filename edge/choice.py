@@ -17,7 +17,6 @@ from edge.recipe import Recipe, load_pair
 from edge.trial import Candidate, Trial, TrialMemory
 
 WORTH_IT = 0.1  # share of the time that must be saved: less is within a short trial's noise
-ONE_MODEL = ("name", "input_size", "roi", "view", "training_set", "normalisation")
 BY_HAND = ("deadline_ms", "max_frame_age_ms", "on_fault")
 
 
@@ -95,7 +94,7 @@ def engines_of(path: Path) -> tuple[list[Path], str]:
 
 def unlike(recipe: Recipe, int8: Recipe) -> str:
     """Why an INT8 engine may not stand in for its FP32 one without being asked; "" where it may."""
-    if any(getattr(recipe, name) != getattr(int8, name) for name in ONE_MODEL):
+    if not recipe.same_model(int8):
         return "it was built from another model. Build it again with --int8"
     if not int8.made_with.get("gate", "").startswith("passed"):
         return "the accuracy gate did not pass it"

@@ -21,6 +21,7 @@ from edge.remake import ENGINE_ENDING, as_typed, is_plan, plan_words
 
 SCHEMA = 1
 METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
+ONE_MODEL = ("name", "input_size", "roi", "view", "training_set", "normalisation")
 FAULT_OUTCOMES = ("fail", "review")  # never "pass"
 
 
@@ -91,6 +92,10 @@ class Recipe:
     def identity(self) -> str:
         """`name@digest`, short enough for a log line, long enough to tell two settings apart."""
         return f"{self.name}@{self.digest[:12]}"
+
+    def same_model(self, other: Self) -> bool:
+        """Whether both are of one trained model: the same pictures through the same view, what was fitted."""
+        return all(getattr(self, name) == getattr(other, name) for name in ONE_MODEL)
 
     def with_artefact(self, artefact: Artefact) -> Self:
         """Add or replace the artefact of that path."""

@@ -30,11 +30,8 @@ class Alarm(Enum):
     REJECTS_IN_A_ROW = "too many rejects in a row"
 
 
-STOPS = {
-    Alarm.NOT_CONFIRMED,
-    Alarm.PASSED_UNSEEN,
-    Alarm.REJECTS_IN_A_ROW,
-}  # a bad part is through, or all are bad
+# A bad part is through, or all are bad.
+STOPS = {Alarm.NOT_CONFIRMED, Alarm.PASSED_UNSEEN, Alarm.REJECTS_IN_A_ROW}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +40,7 @@ class Gate:
 
     distance: int  # from the trigger to the middle of the gate
     tolerance: int  # before and after the middle: the gate is open, the part is somewhere in there
-    confirm_within: int = (
-        0  # after the window the reject sensor must have seen the part; 0: there is no sensor
-    )
+    confirm_within: int = 0  # after the window the reject sensor has seen the part; 0: there is no sensor
     most_rejects: int = 5  # in a row, then the line stops
     modulus: int = ENCODER
 
@@ -90,9 +85,8 @@ class PartTracker:
         if step > 1:
             self._tell(Alarm.LOST_PARTS, part_id, step - 1)
         middle = (position + self._gate.distance) % self._gate.modulus
-        self._parts.append(
-            _Part(part_id, middle, None if step > 0 else False)
-        )  # one too many is no good part
+        passed = None if step > 0 else False  # one too many is no good part
+        self._parts.append(_Part(part_id, middle, passed))
 
     def judged(self, part_id: int, passed: bool) -> bool:
         """The verdict for the oldest part of this id that has none; False when it comes too late to count."""

@@ -21,7 +21,7 @@ from edge.cameras.parts import render_part
 from edge.errors import BackendFault
 from edge.machine import Machine
 from edge.preprocess import resize
-from edge.recipe import load_pair, load_recipe, recipe_path, sha256_of, write_atomically
+from edge.recipe import load_pair, load_recipe, recipe_path, write_atomically
 
 TRIAL_S = 0.3  # for the pictures of all candidates; opening them comes on top
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20
@@ -114,7 +114,8 @@ class TrialMemory:
 
     def trial(self, candidates: Sequence[Candidate], machine: Machine) -> Trial:
         """The trial of the very same engines here: held before, or held now and kept. Raises RecipeError."""
-        engines = {candidate.engine.name: _seals(candidate.engine) for candidate in candidates}
+        # It seals the engine's sha256 too, and the view, which changes what a picture takes.
+        engines = {c.engine.name: load_recipe(recipe_path(c.engine)).digest for c in candidates}
         facts = {**machine, "format": FORMAT, "engines": engines}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         path = self.folder / f"{digest[:24]}.json"
@@ -125,11 +126,6 @@ class TrialMemory:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (json.dumps({"facts": facts, **asdict(trial)}, indent=2) + "\n").encode())
         return trial
-
-
-def _seals(engine: Path) -> list[str]:
-    """What changes when the engine does, or its recipe: its view changes what a picture takes."""
-    return [sha256_of(engine), load_recipe(recipe_path(engine)).digest]
 
 
 def _read(path: Path, facts: Machine, candidates: Sequence[Candidate]) -> Trial | None:

@@ -25,7 +25,7 @@ from edge.engine import Opened, open_engine, picture_ms, timed
 from edge.errors import BackendFault, EndOfStream
 from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
 from edge.gpu import own_sm
-from edge.rebuild import NoEngine, PlanBuild, Replacement, by_hand, rebuilding, unfit
+from edge.rebuild import NoEngine, PlanBuild, Replacement, begin, by_hand, rebuilding, unfit
 from edge.recipe import load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 from edge.remake import plan_for, plan_words
 from edge.station import Station
@@ -304,3 +304,32 @@ def test_an_engine_that_comes_when_the_station_has_ended_takes_nothing_over(tmp_
         Replacement(maker, shown.station, first, said.append).close()  # which lets the maker give its engine
         inference = [thread for thread in threading.enumerate() if thread.name == "inference"]
     assert said == [] and len(inference) == 1
+
+
+@pytest.fixture
+def other_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose GPU is an SM 8.9, which the plans here are not for."""
+    monkeypatch.setattr("edge.rebuild.own_sm", lambda: 89)
+
+
+@pytest.mark.usefixtures("other_gpu")
+def test_what_a_person_forced_is_not_forced_again_with_nobody_there(tmp_path: Path) -> None:
+    plan = plan_beside(toy_pair(tmp_path, expected_false_rejects={"rate": 0.003}))
+    recipe = load_recipe(recipe_path(plan))
+    forced = {**recipe.made_with, "gate": "refused, kept by --force: ..."}
+    save_recipe(replace(recipe, made_with=forced), recipe_path(plan))
+    assert "--force" in plan_words(plan, 89, made_with=forced)
+    start = begin(plan, print)
+    assert isinstance(start.maker, PlanBuild) and start.opened.path.name == "toy.onnx"
+    assert "--force" not in start.maker._words and "89" in start.maker._words
+
+
+@pytest.mark.usefixtures("other_gpu")
+def test_limits_set_by_hand_are_not_replaced_by_a_new_plans(tmp_path: Path) -> None:
+    plan = plan_beside(toy_pair(tmp_path, expected_false_rejects={"rate": 0.003}))
+    recipe = load_recipe(recipe_path(plan))
+    save_recipe(replace(recipe, review=0.5, expected_false_rejects={}), recipe_path(plan))
+    start = begin(plan, print)
+    assert start.maker is None and start.opened.path.name == "toy.onnx"
+    assert "made by hand" in start.note and "build-engines" in start.note
+    assert load_recipe(recipe_path(plan)).review == 0.5
