@@ -261,5 +261,12 @@ class Capture:
 
 
 def _is_before(item: tuple[Shot, int | None] | Reason, at_ns: int) -> bool:
-    """A file has no time: it waits for us. A picture that was dropped was dropped before."""
-    return isinstance(item, Reason) or (item[1] is not None and item[1] < at_ns)
+    """A file has no time: it waits for us. A picture that was dropped was dropped before.
+
+    A picture that was under way when the part was triggered may still show the part before it.
+    """
+    if isinstance(item, Reason):
+        return True
+    shot, captured_ns = item
+    begun_ns = captured_ns if shot.begun_ns is None else shot.begun_ns
+    return captured_ns is not None and begun_ns is not None and begun_ns < at_ns

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.archive import Archive
 from edge.cameras import Camera, camera_opener, safe_uri
 from edge.capture import Capture, Policy
 from edge.engine import open_engine, pace
@@ -51,7 +52,7 @@ class Running:
 
     station: Station
     picture_ms: float  # what one picture takes here, with the engine that the station begins with
-    outboxes: dict[str, Outbox] = field(default_factory=dict)  # URI without password -> outbox
+    outboxes: dict[str, Outbox | Archive] = field(default_factory=dict)  # URI without password -> outbox
     evidence: EvidenceWriter | None = None
 
     @property
@@ -103,7 +104,9 @@ def station_of(
             station.trigger = trigger
             trigger.allow(_budget_ns(opened.recipe))
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
-        station.outboxes = list(outboxes.values())
+        station.outboxes = sorted(outboxes.values(), key=lambda box: not isinstance(box, Archive))
+        for link in links.values():
+            link.archive = station.archive
         for outbox in station.outboxes:
             stack.callback(outbox.close)
         if start.maker is not None:
@@ -144,8 +147,17 @@ def _trigger(links: dict[str, PlcLink]) -> PlcLink | None:
     return next(iter(asking.values()), None)
 
 
-def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox:
+def _is_archive(uri: str) -> bool:
+    """A file on a disk; not the standard output or a pipe, whose reader may be slow."""
+    scheme, _, name = uri.partition(":")
+    path = Path(name)
+    return scheme == "jsonl" and name not in ("", "-") and (path.is_file() or not path.exists())
+
+
+def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox | Archive:
     """A PLC must not get late answers; a file may get its lines late."""
+    if _is_archive(uri):
+        return Archive(opener)
     max_age_s = math.inf if uri.startswith("jsonl:") else station.recipe.deadline_ms / 1e3 + SENDING_S
     return Outbox(opener, max_age_s=max_age_s, is_healthy=station.is_healthy)
 

@@ -21,6 +21,7 @@ class Shot:
     pixels: Pixels
     device_ns: int | None = None  # the camera's own clock, where it has one; never compared with ours
     label: str | None = None  # what the source knows (file name, simulated defect): shown, never judged by
+    begun_ns: int | None = None  # monotonic: from here on a camera that runs by itself may have exposed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

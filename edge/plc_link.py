@@ -38,6 +38,7 @@ class PlcLink:
         carry_out: Callable[[Order], None] | None = None,
     ) -> None:
         self.mode, self.recipe_number = mode, recipe_number
+        self.archive: Callable[[Verdict], None] = _nowhere  # for verdicts that the handshake makes itself
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._hand = Handshake(StationImage(recipe_number), mode, budget_ns)
         self._watch = PlcWatch(self._hand)
@@ -113,6 +114,8 @@ class PlcLink:
             case Happened.TRIGGERED if event.request is not None:
                 self._asked.put(event.request)
             case Happened.SHOWN if event.verdict is not None:
+                if event.verdict.frame_id < 0:
+                    self.archive(event.verdict)
                 self._shown.append(event.verdict)
             case Happened.WITHDRAWN:  # it may still wait for a slow line
                 self._shown.clear()
@@ -120,3 +123,7 @@ class PlcLink:
                 self._carry_out(event.order)
             case Happened.ORDERED if event.order is not None:
                 self.end(event.order, ok=False)
+
+
+def _nowhere(verdict: Verdict) -> None:
+    pass

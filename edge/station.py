@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge.archive import Archive
 from edge.capture import Capture
 from edge.errors import EndOfStream
 from edge.frame import Frame, Inspection, Pixels, no_frame
@@ -71,7 +72,7 @@ class Station:
         self.capture, self.worker, self.recipe = capture, worker, recipe
         self.counters = StationCounters()
         self.trigger: Trigger = FreeRun()
-        self.outboxes: list[Outbox] = []  # set by the composition root: they ask is_healthy of this station
+        self.outboxes: list[Outbox | Archive] = []  # set by the composition root, archives first
         self._observers = observers
         self._successor: tuple[InferenceWorker, Recipe] | None = None
         self._previous: Pixels | None = None
@@ -121,6 +122,12 @@ class Station:
         """
         blind = not isinstance(self.trigger, FreeRun) and not self.capture.connected
         return now_ns - self._turned_ns < STALLED_AFTER_NS and not blind and not self.capture.hangs(now_ns)
+
+    def archive(self, verdict: Verdict) -> None:
+        """A verdict that was not made here: the handshake's own, for a part that got none in time."""
+        for outbox in self.outboxes:
+            if isinstance(outbox, Archive):
+                outbox.put(verdict)
 
     def _turn(self, item: Frame | Reason, request: Request) -> None:
         self._turned_ns = time.monotonic_ns()

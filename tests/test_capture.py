@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from edge.capture import Capture, Policy
 from edge.errors import DataError, EndOfStream
 from edge.frame import Frame, Shot, no_frame
 from edge.recipe import Recipe
+from edge.trigger import Request
 from edge.verdict import Reason, decide
 
 
@@ -229,3 +231,17 @@ def test_close_wakes_whoever_waits_and_may_be_called_twice() -> None:
     capture.close()
     with pytest.raises(EndOfStream):
         capture.next(5)
+
+
+def test_a_picture_that_was_under_way_when_the_part_was_triggered_is_not_its_picture() -> None:
+    """The story: a camera that runs by itself had exposed before the trigger and delivered after it: the
+    part before was judged, and its verdict given to the next one."""
+    camera = ScriptedCamera()
+    with Capture(lambda: camera, camera.uri, read_timeout_s=0.05) as capture:
+        begun_ns = time.monotonic_ns()
+        request = Request(1, 7, time.monotonic_ns())
+        camera.put(replace(shot("part before"), begun_ns=begun_ns))
+        assert capture.next(0.3, request) is Reason.CAMERA_TIMEOUT
+        camera.put(replace(shot("part 7"), begun_ns=time.monotonic_ns()))
+        frame = capture.next(5, request)
+    assert isinstance(frame, Frame) and frame.label == "part 7" and frame.part_id == 7

@@ -78,6 +78,4 @@ def test_a_folder_that_is_not_there_and_a_full_disk(tmp_path: Path) -> None:
     output = open_output("jsonl:/dev/full")
     with pytest.raises(OutputLost, match="space"):
         output.send(a_verdict(1))
-    with pytest.raises(OutputLost):
-        output.close()  # what is still buffered cannot be written either
     output.close()

@@ -82,12 +82,12 @@ class DeviceCamera:
 
     def read(self, timeout_s: float) -> Shot:
         """The next picture. CameraTimeout once, then CameraLost, when the driver gives none."""
-        started = time.monotonic()
+        started_ns = time.monotonic_ns()
         pixels = _grab(self._capture)
         if pixels is not None:
             self._timed_out = False
-            return Shot(pixels)
-        waited = time.monotonic() - started
+            return Shot(pixels, begun_ns=started_ns)
+        waited = (time.monotonic_ns() - started_ns) / 1e9
         if waited > 0.9 * READ_LIMIT_S and not self._timed_out:
             self._timed_out = True
             raise CameraTimeout(f"no picture for {waited:.1f} s", self.uri, "Check cable and trigger.")
@@ -120,11 +120,12 @@ class StreamCamera:
         """The next fresh picture. CameraTimeout once when none comes, then CameraLost."""
         deadline = time.monotonic() + READ_LIMIT_S
         while True:
+            started_ns = time.monotonic_ns()
             pixels, waited, step = self._next()
             fresh = waited > step / 2  # it had to be waited for, so nothing lay in the buffer; NaN: no
             self._piled_up = is_stall(waited, step) or (self._piled_up and not fresh)
             if not self._piled_up:
-                return Shot(pixels, device_ns=int(self._stream_s * 1e9))
+                return Shot(pixels, device_ns=int(self._stream_s * 1e9), begun_ns=started_ns)
             if time.monotonic() > deadline:
                 hint = "Lower the camera's frame rate or size."
                 raise CameraTimeout(f"only old pictures for {READ_LIMIT_S} s", self.uri, hint)

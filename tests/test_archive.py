@@ -1,0 +1,116 @@
+"""The archive: what the disk refuses waits, in order and whole; no PLC is told before the line is written."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from peers import a_verdict, until
+from toy import toy_pair
+
+from edge.archive import Archive
+from edge.compose import RunOptions, station_of
+from edge.handshake import Mode, no_decision
+from edge.outbox import Outbox
+from edge.outputs import output_opener
+from edge.plc_link import PlcLink
+from edge.trigger import Request
+from edge.verdict import Verdict
+
+
+def archived(path: Path) -> list[int]:
+    return [json.loads(row)["frame_id"] for row in path.read_text().splitlines()]
+
+
+def test_what_the_disk_refuses_is_written_later_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "not yet" / "verdicts.jsonl"
+    archive = Archive(output_opener(f"jsonl:{path}"))
+    archive.put(a_verdict(1))
+    assert archive.alarm and "not yet" in archive.last_error
+    path.parent.mkdir()
+
+    def written_after(frame: int) -> Callable[[], bool]:
+        def try_again() -> bool:
+            nonlocal frame
+            frame += 1
+            archive.put(a_verdict(frame))
+            return not archive.alarm
+
+        return try_again
+
+    assert until(written_after(1))
+    archive.close()
+    frames = archived(path)
+    assert frames == list(range(1, len(frames) + 1)) and len(frames) >= 2
+    assert archive.counters.sent == len(frames) and archive.counters.dropped == 0
+
+
+def test_no_more_than_kept_waits_and_the_rest_is_counted(tmp_path: Path) -> None:
+    archive = Archive(output_opener(f"jsonl:{tmp_path / 'no' / 'v.jsonl'}"), kept=3)
+    for frame in range(1, 6):
+        archive.put(a_verdict(frame))
+    assert archive.counters.dropped == 2
+    archive.close()
+    assert archive.counters.dropped == 5
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from peers import a_verdict
+from edge.archive import Archive
+from edge.outputs import output_opener
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+archive = Archive(output_opener(f"jsonl:{path}"))
+archive.put(a_verdict(1))
+full = path.stat().st_size + 100  # the next line finds room for its first 100 bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+archive.put(a_verdict(2))
+assert archive.alarm, "the kernel took a line that does not fit"
+assert len(path.read_text().splitlines()) == 1, "half a line stayed"
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+archive.close()
+"""
+
+
+def test_a_line_that_a_full_disk_takes_half_is_taken_back(tmp_path: Path) -> None:
+    """The story: half a line and the next one behind it made a row that no program could read."""
+    path = tmp_path / "v.jsonl"
+    subprocess.run([sys.executable, "-c", FULL_DISK, str(path), str(Path(__file__).parent)], check=True)
+    assert archived(path) == [1, 2]
+
+
+def test_after_a_power_cut_the_next_line_begins_on_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    path.write_text('{"frame_id": 1}\n{"frame')
+    archive = Archive(output_opener(f"jsonl:{path}"))
+    archive.put(a_verdict(7))
+    archive.close()
+    assert json.loads(path.read_text().splitlines()[-1])["frame_id"] == 7
+
+
+def test_a_run_writes_its_archive_before_it_tells_a_plc(tmp_path: Path) -> None:
+    engine = toy_pair(tmp_path)
+    path = tmp_path / "v.jsonl"
+    outputs = ["jsonl:-", f"jsonl:{path}"]
+    with station_of(
+        RunOptions("conveyor:count=1", engine, outputs=outputs, backend="onnxruntime")
+    ) as running:
+        kinds = [type(box) for box in running.station.outboxes]
+    assert kinds == [Archive, Outbox]
+
+
+def test_the_handshakes_own_verdict_is_archived_too() -> None:
+    """The story: a PLC took "no decision" for a part, and no record said that there had been one."""
+    link, told = PlcLink(Mode.IDS, budget_ns=0), list[Verdict]()
+    link.archive = told.append
+    link.act(lambda hand, now_ns: hand.beat(1, True, now_ns))
+    link.act(lambda hand, now_ns: setattr(hand, "enabled", True))
+    assert link.act(lambda hand, now_ns: hand.trigger(7, now_ns))
+    assert until(lambda: bool(link.block()[1]))
+    assert [v.part_id for v in told] == [7]
+    assert told[0] == replace(no_decision(Request(1, 7, told[0].captured_ns), told[0].decided_ns))
