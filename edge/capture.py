@@ -20,7 +20,7 @@ from typing import Self
 from edge.backoff import backoff_s
 from edge.cameras import Camera
 from edge.errors import CameraTimeout, DataError, EndOfStream
-from edge.frame import Frame, Shot, make_frame
+from edge.frame import Frame, Pixels, Shot, make_frame
 from edge.trigger import UNASKED, Request
 from edge.verdict import Reason
 
@@ -48,6 +48,15 @@ class CaptureCounters:
     reconnects: int = 0  # times it came back
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A picture that waits."""
+
+    shot: Shot
+    captured_ns: int | None = None  # None: from a file, which does not age; it is stamped when handed out
+    before: Pixels | None = None  # of a live camera: the picture read before this one
+
+
 class _Link(Enum):
     OPENING = 0
     UP = 1
@@ -72,7 +81,8 @@ class Capture:
         self.source, self.policy = source, policy
         self._open_source, self._depth, self._read_timeout_s = open_source, depth, read_timeout_s
         self._changed = threading.Condition()  # guards everything below
-        self._queue: deque[tuple[Shot, int | None] | Reason] = deque()
+        self._queue: deque[_Taken | Reason] = deque()
+        self._before: Pixels | None = None  # the last picture that was read
         self._counters, self._last_id = CaptureCounters(), 0
         self._link, self._news = _Link.OPENING, False  # news: a loss that next() has not told yet
         self._live = True
@@ -157,12 +167,12 @@ class Capture:
             self._news = False
         return bool(self._queue)
 
-    def _hand_out(self, item: tuple[Shot, int | None] | Reason, request: Request) -> Frame | Reason:
+    def _hand_out(self, item: _Taken | Reason, request: Request) -> Frame | Reason:
         """Numbers are given here, so that they rise in the order of the verdicts."""
         if isinstance(item, Reason):
             return item
-        shot, captured_ns = item
-        return make_frame(shot, self.new_id(), self.source, captured_ns or time.monotonic_ns(), request)
+        at_ns = item.captured_ns or time.monotonic_ns()
+        return make_frame(item.shot, self.new_id(), self.source, at_ns, request, item.before)
 
     def _run(self) -> None:
         """The thread: open, read until it breaks, wait, again."""
@@ -223,18 +233,20 @@ class Capture:
         with self._changed:
             self._counters.frames += 1
             self._error, self._read_ns = None, captured_ns
+            taken = _Taken(shot, captured_ns, self._before) if live else _Taken(shot)
+            self._before = shot.pixels
             if not live:
                 self._wait_for_room()
-                self._queue.append((shot, None))  # a file does not age; it is stamped when handed out
+                self._queue.append(taken)
             elif self.policy is Policy.LATEST:
                 self._counters.dropped += len(self._queue)
                 self._queue.clear()
-                self._queue.append((shot, captured_ns))
+                self._queue.append(taken)
             elif self._is_full():
                 self._counters.dropped += 1
                 self._queue.append(Reason.STATION_OVERLOADED)
             else:
-                self._queue.append((shot, captured_ns))
+                self._queue.append(taken)
             self._changed.notify_all()
 
     def _is_full(self) -> bool:
@@ -260,13 +272,12 @@ class Capture:
             self._changed.notify_all()
 
 
-def _is_before(item: tuple[Shot, int | None] | Reason, at_ns: int) -> bool:
+def _is_before(item: _Taken | Reason, at_ns: int) -> bool:
     """A file has no time: it waits for us. A picture that was dropped was dropped before.
 
     A picture that was under way when the part was triggered may still show the part before it.
     """
     if isinstance(item, Reason):
         return True
-    shot, captured_ns = item
-    begun_ns = captured_ns if shot.begun_ns is None else shot.begun_ns
-    return captured_ns is not None and begun_ns is not None and begun_ns < at_ns
+    begun_ns = item.captured_ns if item.shot.begun_ns is None else item.shot.begun_ns
+    return item.captured_ns is not None and begun_ns is not None and begun_ns < at_ns

@@ -74,13 +74,16 @@ def _nobody(text: str) -> None:
 
 @contextmanager
 def station_of(
-    options: RunOptions, observers: Sequence[Observer] = (), say: Say = _nobody
+    options: RunOptions,
+    observers: Sequence[Observer] = (),
+    say: Say = _nobody,
+    source: Callable[[], Camera] | None = None,
 ) -> Iterator[Running]:
     """Open everything, hand it out, close everything again. Raises InspectError before the first part.
 
-    `say` hears, from any thread, how an engine is rebuilt.
+    `say` hears, from any thread, how an engine is rebuilt. `source` opens a camera that no URI names.
     """
-    open_source = camera_opener(options.camera)
+    open_source = source or camera_opener(options.camera)
     links = {safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs}
     openers = {safe_uri(uri): output_opener(uri, link=links[safe_uri(uri)]) for uri in options.outputs}
     if len(openers) < len(options.outputs):

@@ -36,6 +36,9 @@ class Frame:
     part_id: int | None = None
     label: str | None = None
     request: int | None = None  # number of the Request that it answers
+    before: Pixels | None = (
+        None  # that a live camera gave, judged or not: a frozen one repeats it
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,14 @@ class Inspection:
     infer_ns: int
 
 
-def make_frame(shot: Shot, frame_id: int, source: str, captured_ns: int, request: Request = UNASKED) -> Frame:
+def make_frame(
+    shot: Shot,
+    frame_id: int,
+    source: str,
+    captured_ns: int,
+    request: Request = UNASKED,
+    before: Pixels | None = None,
+) -> Frame:
     """Stamp a shot. The pixels become read-only: three threads see them."""
     shot.pixels.flags.writeable = False
     return Frame(
@@ -62,6 +72,7 @@ def make_frame(shot: Shot, frame_id: int, source: str, captured_ns: int, request
         request.part_id,
         shot.label,
         request.number,
+        before,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edge.archive import Archive
 from edge.capture import Capture
 from edge.errors import EndOfStream
-from edge.frame import Frame, Inspection, Pixels, no_frame
+from edge.frame import Frame, Inspection, no_frame
 from edge.health import age_fault, image_fault
 from edge.outbox import Outbox
 from edge.recipe import Recipe
@@ -75,7 +75,6 @@ class Station:
         self.outboxes: list[Outbox | Archive] = []  # set by the composition root, archives first
         self._observers = observers
         self._successor: tuple[InferenceWorker, Recipe] | None = None
-        self._previous: Pixels | None = None
         self._turned_ns = time.monotonic_ns()
         self._stopping = False
 
@@ -161,11 +160,10 @@ class Station:
             return Reason.STATION_FAULT
 
     def _inspect(self, frame: Frame) -> Inspection | Reason:
-        recipe, live = self.recipe, self.capture.live
+        recipe = self.recipe
         fault = age_fault(frame.captured_ns, time.monotonic_ns(), recipe.max_frame_age_ms) or image_fault(
-            frame.pixels, self._previous if live else None
+            frame.pixels, frame.before
         )
-        self._previous = frame.pixels
         if fault is not None:
             return fault
         return self.worker.inspect(frame, frame.captured_ns + int(recipe.deadline_ms * 1e6))

@@ -16,6 +16,7 @@ from edge.cameras.scripted import ScriptedCamera, unplugged
 from edge.capture import Capture, Policy
 from edge.errors import DataError, EndOfStream
 from edge.frame import Frame, Shot, no_frame
+from edge.health import image_fault
 from edge.recipe import Recipe
 from edge.trigger import Request
 from edge.verdict import Reason, decide
@@ -245,3 +246,17 @@ def test_a_picture_that_was_under_way_when_the_part_was_triggered_is_not_its_pic
         camera.put(replace(shot("part 7"), begun_ns=time.monotonic_ns()))
         frame = capture.next(5, request)
     assert isinstance(frame, Frame) and frame.label == "part 7" and frame.part_id == 7
+
+
+def test_a_camera_that_freezes_between_two_judged_pictures_is_seen() -> None:
+    """The story: a camera froze on a picture that no part had asked for; compared with the last *judged* one
+    it looked new, and the next part was judged by it."""
+    camera = ScriptedCamera()
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    with Capture(lambda: camera, camera.uri, read_timeout_s=0.05) as capture:
+        camera.put(Shot(grey))
+        camera.put(Shot(grey.copy()))
+        camera.join()
+        frame = capture.next(5)
+    assert isinstance(frame, Frame) and frame.before is not None
+    assert image_fault(frame.pixels, frame.before) is Reason.FRAME_FROZEN
