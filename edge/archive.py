@@ -4,11 +4,10 @@
 
 A verdict that a PLC has taken must be found later, even if the process was killed in between. So the line is
 handed to the operating system at once, in the station's own turn (some 20 us); what the disk refuses waits
-here, in order, and is tried again with the next verdict. A full disk raises the alarm and stops no line.
+here, in order, and is tried again and again. A full disk raises the alarm and stops no line.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,7 +29,8 @@ class Archive:
         self._open, self._kept = open_output, kept
         self._output: Output | None = None
         self._waiting: deque[Verdict] = deque()
-        self._attempt = self._due_ns = 0
+        self._attempt = 0
+        self._again: threading.Timer | None = None  # while the disk refuses
         self._sent = self._dropped = self._losses = 0
         self._lock = threading.Lock()
 
@@ -46,7 +46,7 @@ class Archive:
                 self._waiting.popleft()
                 self._dropped += 1
             self._waiting.append(verdict)
-            if time.monotonic_ns() >= self._due_ns:
+            if self._again is None:
                 self._write()
 
     def close(self) -> None:
@@ -54,9 +54,19 @@ class Archive:
         with self._lock:
             if self._waiting:
                 self._write()
+            again, self._again = self._again, None
             self._dropped += len(self._waiting)
             self._waiting.clear()
             self._let_go()
+        if again is not None:
+            again.cancel()
+            again.join()
+
+    def _try_again(self) -> None:
+        with self._lock:
+            if self._again is not None:
+                self._again = None
+                self._write()
 
     def _write(self) -> None:
         try:
@@ -68,11 +78,14 @@ class Archive:
         except InspectError as error:
             self.alarm, self.last_error = True, str(error)
             self._losses += self._output is not None
-            self._due_ns = time.monotonic_ns() + int(backoff_s(self._attempt) * 1e9)
-            self._attempt += 1
             self._let_go()
+            if self._again is None:
+                self._again = threading.Timer(backoff_s(self._attempt), self._try_again)
+                self._again.daemon = True
+                self._again.start()
+            self._attempt += 1
         else:
-            self.alarm, self.last_error, self._attempt, self._due_ns = False, "", 0, 0
+            self.alarm, self.last_error, self._attempt = False, "", 0
 
     def _let_go(self) -> None:
         output, self._output = self._output, None

@@ -36,9 +36,7 @@ class Frame:
     part_id: int | None = None
     label: str | None = None
     request: int | None = None  # number of the Request that it answers
-    before: Pixels | None = (
-        None  # that a live camera gave, judged or not: a frozen one repeats it
-    )
+    before: Pixels | None = None  # that a live camera gave, judged or not: a frozen one repeats it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

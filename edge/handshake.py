@@ -50,6 +50,7 @@ class Handshake:
         self.budget_ns = budget_ns  # from trigger to verdict
         self._missed_stands = False
         self._number = 0
+        self._taken_id: int | None = None  # the part whose result the PLC took last
         self._waits: Request | None = None  # for its verdict
         self._results: deque[Verdict] = deque()  # decided, not shown yet
         self._plc_beat_ns: int | None = None  # None: it has not beaten yet and is not watched
@@ -108,9 +109,10 @@ class Handshake:
     def trigger(self, part_id: int | None, now_ns: int, encoder: int = 0) -> bool:
         """A part is there. False, and counted: the station cannot take it; its part is not inspected.
 
-        A part without an id gets the trigger's number as its id.
+        A part without an id gets the trigger's number as its id. With handshake B a part that waits for its
+        result, or had the last one, is not inspected again: it may be gone, and another one stand there.
         """
-        self.trigger_taken = self._can_take()
+        self.trigger_taken = self._can_take() and not self._knows(part_id)
         if not self.trigger_taken:
             self.missed, self._missed_stands = self.missed + 1, True
             self._tell(Happened.MISSED, now_ns, Request(None, part_id, now_ns, encoder))
@@ -127,6 +129,7 @@ class Handshake:
         if self.shown is None or result_id(self.shown) != part_id:
             return False
         self._tell(Happened.TAKEN, now_ns, verdict=self.shown)
+        self._taken_id = part_id
         self._clear_shown()
         self.show_next(now_ns)
         return True
@@ -215,6 +218,11 @@ class Handshake:
     def _can_take(self) -> bool:
         free = self._waits is None and self.queue_free > 0 and not self.commands.locks
         return self.mode is not Mode.FREE_RUN and self.enabled and self.image.online and free
+
+    def _knows(self, part_id: int | None) -> bool:
+        results = (*([self.shown] if self.shown else []), *self._results)
+        known = {self._taken_id, *map(result_id, results)}
+        return self.mode is Mode.IDS and part_id is not None and part_id in known
 
     def _is_full(self) -> bool:
         return self._waits is None and self.queue_free <= 0

@@ -24,7 +24,7 @@ class PlcProgram:
         self._open: deque[int] = deque()  # triggered, no result yet
         self._control = Control.ENABLE
         self._trigger_id = self._ack_id = self._heartbeat = self._waited = 0
-        self._command = self._command_arg = 0
+        self._command = self._command_arg = self._sequence = 0
 
     @property
     def control(self) -> Control:
@@ -39,6 +39,12 @@ class PlcProgram:
         """Have the station carry out a command."""
         self._command, self._command_arg = command, argument
         self._control |= Control.EXEC_COMMAND
+
+    def abandon(self) -> None:
+        """The connection is lost, or the parts have gone by: whatever has no result is rejected."""
+        self.rejected.extend(self._arrived)
+        self._arrived.clear()
+        self._give_up()
 
     def scan(self, block: Sequence[int]) -> list[int]:
         """Look at registers 100..149 (50 values) and give registers 0..27 (28 values)."""
@@ -55,9 +61,11 @@ class PlcProgram:
             int(decode(name, block, self._order)) for name in ("RESULT_ID", "VERDICT", "SEQUENCE")
         )
         known = part == self._ack_id if self._mode is Mode.IDS else bool(self._control & Control.RESULT_ACK)
-        if status & Status.RESULT_VALID and not known:
+        if self._mode is Mode.IDS and status & Status.RESULT_VALID and known and sequence != self._sequence:
+            self._ack_id = 0  # another result of the same part: what stands there acknowledges nothing
+        elif status & Status.RESULT_VALID and not known:
             self.taken.append((part, verdict, sequence))
-            self._ack_id = part
+            self._ack_id, self._sequence = part, sequence
             if self._mode is Mode.BITS:
                 self._control |= Control.RESULT_ACK
             self._close(part)
