@@ -1,4 +1,4 @@
-"""The faults of the soak and when they come: drawn from the seed and the part's number, so that a run can go on."""
+"""The faults of the soak and when they come: drawn from seed and part number, so that a run can go on."""
 
 from dataclasses import dataclass
 from enum import Enum

@@ -1,4 +1,4 @@
-"""The line of the soak: parts, a PLC over another library's Modbus, and hands that break things from outside."""
+"""The line of the soak: parts, a PLC over another library's Modbus, and hands that break things."""
 
 import json
 import os
@@ -102,7 +102,7 @@ class StationProcess:
 
 
 class Line:
-    """Brings parts before the camera, triggers the station, takes its results, and breaks what it is told to."""
+    """Brings parts before the camera, triggers the station, takes its results, breaks what it is told to."""
 
     def __init__(self, folder: Path, counts: Counts) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ class Line:
             self.samples.append(self._station.sample(self._judged - self._born))
 
     def settle(self) -> bool:
-        """Judge all that is gone and empty the archive (a million rows are of no use); False while a fault lasts."""
+        """Judge all that is gone and empty the archive, where no fault is under way."""
         if self._fault is not None:
             return False
         self._finish(all_of_them=True)

@@ -1,13 +1,14 @@
 """What stands before the camera of the soak: 64 bytes of shared memory between line and station.
 
-The line writes which part is there and how the camera behaves; the station's camera reads it, as light reads a
-real part. Whether a part is good lies in its picture alone: dark is good, bright is bad.
+The line writes which part is there and how the camera behaves; the station's camera reads it, as light reads
+a real part. Whether a part is good lies in its picture alone: dark is good, bright is bad.
 """
 
 import mmap
 import struct
 import time
 from collections import deque
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from edge.errors import CameraLost, CameraTimeout
+from edge.errors import CameraLost
 from edge.frame import Shot
 from edge.recipe import Artefact, Recipe, recipe_path, save_recipe, sha256_of
 
 SIDE = 64
-GOOD_GREY, BAD_GREY, LIMIT = 60, 220, 1.5  # grey levels; the engine's score is the mean grey level over 100
+GOOD_GREY, BAD_GREY, BLACK_GREY, LIMIT = (
+    60,
+    220,
+    4,
+    1.5,
+)  # grey levels; the engine's score is the mean grey level over 100
 NAN_PIXEL = 255  # in the corner: the engine divides by zero
 FPS = 1000.0
 STALE_NS = 300_000_000
@@ -77,6 +83,16 @@ class Stage:
         struct.pack_into("<d", self._bytes, 16, step)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the camera saw at one moment."""
+
+    number: int
+    part: int
+    good: bool
+    begun_ns: int
+
+
 class StageCamera:
     """Looks at the stage FPS times a second, whatever the PLC does; its pictures say when they were begun."""
 
@@ -84,9 +100,14 @@ class StageCamera:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._noise = np.random.default_rng(0).integers(-20, 20, (32, SIDE, SIDE, 3))
+        noise = np.random.default_rng(0).integers(-20, 20, (32, SIDE, SIDE, 3))
+        self._pictures = {
+            grey: (grey + noise).clip(0, 254).astype(np.uint8) for grey in (GOOD_GREY, BAD_GREY)
+        }
+        self._pictures[BLACK_GREY] = (BLACK_GREY + noise // 8).clip(0, 254).astype(np.uint8)
         self._due, self._number = time.monotonic(), 0
-        self._seen: deque[Shot] = deque(maxlen=int(2 * FPS * STALE_NS / 1e9))
+        self._seen: deque[Sight] = deque(maxlen=int(2 * FPS * STALE_NS / 1e9))
+        self._last: Shot | None = None
         self._refuse()
 
     def read(self, timeout_s: float) -> Shot:
@@ -97,14 +118,14 @@ class StageCamera:
             time.sleep(0.01)
         self._refuse()
         state = self._stage.camera
-        if state is CameraState.FROZEN and self._seen:
-            last = self._seen[-1]
-            return Shot(last.pixels.copy(), label=last.label, begun_ns=time.monotonic_ns())
-        if state is CameraState.STALE:
-            return self._old()
-        shot = self._look(state)
-        self._seen.append(shot)
-        return shot
+        if state is CameraState.FROZEN and self._last is not None:
+            begun_ns = time.monotonic_ns()
+            return Shot(self._last.pixels.copy(), label=self._last.label, begun_ns=begun_ns)
+        self._number += 1
+        begun_ns = time.monotonic_ns()
+        self._seen.append(Sight(self._number, *self._stage.part, begun_ns))
+        self._last = self._shot(self._old() if state is CameraState.STALE else self._seen[-1], state)
+        return self._last
 
     def close(self) -> None:
         """Nothing is held."""
@@ -113,27 +134,23 @@ class StageCamera:
         if self._stage.camera is CameraState.UNPLUGGED:
             raise CameraLost("the camera is unplugged", self.uri, "Plug it in.")
 
-    def _old(self) -> Shot:
-        before_ns = time.monotonic_ns() - STALE_NS
-        while self._seen:
-            shot = self._seen.popleft()
-            if shot.begun_ns is not None and shot.begun_ns >= before_ns:
-                return shot
-        raise CameraTimeout("no picture", self.uri, "Wait.")
+    def _old(self) -> Sight:
+        until_ns = time.monotonic_ns() - STALE_NS
+        while len(self._seen) > 1 and self._seen[0].begun_ns < until_ns:
+            self._seen.popleft()
+        return self._seen[0]
 
-    def _look(self, state: CameraState) -> Shot:
-        begun_ns = time.monotonic_ns()
-        part, good = self._stage.part
-        self._number += 1
-        grey = 4 if state is CameraState.BLACK else GOOD_GREY if good else BAD_GREY
-        spread = self._noise[self._number % 32] // (8 if state is CameraState.BLACK else 1)
-        pixels = np.clip(grey + spread, 0, 254).astype(np.uint8)
+    def _shot(self, sight: Sight, state: CameraState) -> Shot:
+        grey = BLACK_GREY if state is CameraState.BLACK else GOOD_GREY if sight.good else BAD_GREY
+        pixels = self._pictures[grey][sight.number % 32].copy()
         pixels[-1, :8, 0] = (
             np.frombuffer(struct.pack("<Q", self._number), np.uint8) % 16
         )  # never twice the same
         if state is CameraState.NAN:
             pixels[0, 0] = NAN_PIXEL
-        return Shot(pixels, label=f"part {part} {'good' if good else 'bad'}", begun_ns=begun_ns)
+        return Shot(
+            pixels, label=f"part {sight.part} {'good' if sight.good else 'bad'}", begun_ns=sight.begun_ns
+        )
 
 
 def make_engine(folder: Path) -> Path:
