@@ -2,11 +2,12 @@
 
     python benchmarks/soak.py [--parts 20000] [--seed 1] [--work DIR] [--json] [--save]
 
-A real station in a process of its own (engine, camera thread, archive, Modbus server) is driven by a PLC of
-another Modbus library. Every part is good or bad at random, its number and goodness lie in its picture; faults
-come about every 150 parts: at the camera, the engine, the PLC, the disk, the clock, the process. Counted are
-passes for bad or unseen parts, verdicts paired with the wrong part, verdicts that the PLC took and the archive
-lost; memory and handles; the time from fault to safe state. Exit code 1 where one of the first three is not 0.
+A real station in a process of its own (engine, camera thread, archive, Modbus server) is driven by a PLC
+of another Modbus library. Every part is good or bad at random, its number and goodness lie in its
+picture; faults come about every 150 parts: at the camera, the engine, the PLC, the disk, the clock, the
+process. Counted are passes for bad or unseen parts, verdicts paired with the wrong part, verdicts that
+the PLC took and the archive lost; memory and handles; the time from fault to safe state. Exit code 1
+where one of the first three is not 0.
 
 With --work a run that was stopped goes on where it was. --save writes results/soak.json.
 """
