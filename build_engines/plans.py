@@ -19,11 +19,12 @@ from build_engines.gate import Gate, GateResult, gate_pictures, graph_backend
 from build_engines.graph import load_onnx
 from build_engines.listener import Listener
 from build_engines.own_gpu import OwnGpu, PlanRunner
-from build_engines.pictures import halves, open_calibration
+from build_engines.pictures import LEAST_TO_DIVIDE, halves, open_calibration
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer
 from calibration.thresholds import Thresholds
+from edge.backends import Backend
 from edge.errors import BackendFault, RecipeError
 from edge.paths import cache_folder
 from edge.recipe import Artefact, Recipe, load_pair, sha256_of
@@ -140,13 +141,18 @@ class _Source:
         self._listener.say(f"setting the limits of {graph.precision}")
         facts = _Facts(sealer.limits(graph_backend(graph.stand_in, self._view)), self._made_with(graph, out))
         cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()
-        for sm in sms:
+        for artefact in self._in_turn(graph, builder, sms):
+            sm = artefact.sm or 0
             plan = cache.plan(model, builder, sm, BATCH, self._listener.say)
-            name = f"{self._engine.stem}.{graph.precision}.sm{sm}.plan"
-            artefact = Artefact(name, "", graph.precision, sm, builder.name)
             found = self._asked(plan, artefact, graph, sealer, facts)
             about = f"SM {sm}, {builder.name}"
             yield sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+
+    def _in_turn(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> list[Artefact]:
+        """What can be asked comes first: where its GPU refuses it, no other plan of the graph is left."""
+        stem, precision = f"{self._engine.stem}.{graph.precision}", graph.precision
+        every = [Artefact(f"{stem}.sm{sm}.plan", "", precision, sm, builder.name) for sm in sms]
+        return sorted(every, key=lambda artefact: not self._runner.fits(artefact))
 
     def _made_with(self, graph: _Graph, out: Path) -> dict[str, str]:
         rate = self._options.false_reject_rate
@@ -168,13 +174,25 @@ class _Source:
             try:
                 backend = self._runner.open(pair.engine, pair.recipe)
             except BackendFault as error:
+                if not self._options.force:
+                    what = f"the plan cannot be opened on the GPU it is for: {error.what}"
+                    hint = f"{error.next_step} --force keeps it, judged by its graph alone."
+                    raise RecipeError(what, artefact.path, hint) from error
                 self._listener.note(f"{artefact.path} itself was not asked, only its graph: {error}")
                 return facts
             with closing(backend):
-                self._listener.say(f"comparing {artefact.path} itself with fp32")
-                result = self._accept(self._gate.judge_engine(backend, graph.precision, graph.int8_share))
-                made_with = {**facts.made_with, "gate": result.verdict, "gate_ran": PLAN_RAN}
-                return _Facts(sealer.limits(backend), made_with)
+                said = self._gate_of(backend, artefact, graph)
+                return _Facts(sealer.limits(backend), facts.made_with | said)
+
+    def _gate_of(self, backend: Backend, artefact: Artefact, graph: _Graph) -> dict[str, str]:
+        """What the gate says of the plan itself; FP32 may do without, where pictures are few."""
+        if graph.precision == "fp32" and len(self._calibration.images) < LEAST_TO_DIVIDE:
+            few = f"fewer than {LEAST_TO_DIVIDE} good pictures"
+            self._listener.note(f"{artefact.path} was not compared with the graph: {few}")
+            return {}
+        self._listener.say(f"comparing {artefact.path} itself with fp32")
+        result = self._accept(self._gate.judge_engine(backend, graph.precision, graph.int8_share))
+        return {"gate": result.verdict, "gate_ran": PLAN_RAN}
 
     @cached_property
     def _gate(self) -> Gate:

@@ -2,6 +2,7 @@
 
     plan fits ----------------------------> the plan
     missing or does not fit, no GPU ------> the ONNX beside it, for good
+    fits, but cannot be opened -----------> the ONNX beside it: another build would not open either
     missing or does not fit, a GPU -------> build-engines in a process of its own, then the new plan;
                                             till then the ONNX, where it meets the deadline
 
@@ -65,15 +66,15 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime") -> Start:
     sm = own_sm()
     wanted = plan if sm is None else plan_for(plan, sm)  # an earlier run may have built it
     asked = wanted if wanted.is_file() else plan
-    fault = unfit(asked)
+    fault, opens = unfit(asked), True
     if not fault:
         try:
             return Start(open_engine(asked))
         except BackendFault as error:  # the GPU's memory is taken, pycuda is missing
-            fault = str(error)
+            fault, opens = str(error), False
     recipe = load_recipe(recipe_path(asked)) if asked.is_file() else None
     stand_in = open_engine(model_of(asked, recipe.made_with if recipe else {}), backend)
-    if sm is None:
+    if sm is None or not opens:
         note = f"{plan.name} cannot run here: {fault}. Inspecting with {_named(stand_in)}"
         return Start(stand_in, None, note)
     made_with = (recipe or stand_in.recipe).made_with

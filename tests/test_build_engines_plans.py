@@ -24,7 +24,7 @@ from build_engines.cli import app
 from build_engines.listener import Listener
 from build_engines.pictures import open_calibration
 from build_engines.plans import PlanOptions, build_plans
-from calibration.dataset import dataset_digest
+from calibration.dataset import MIN_HELD_OUT, dataset_digest
 from edge.backends import Backend, open_backend
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cli import app as edge_app
@@ -352,6 +352,40 @@ def test_where_a_plan_can_run_it_is_judged_itself(engine: Path, tmp_path: Path) 
     with pytest.raises(RecipeError, match="fp32 judges otherwise than fp32"):
         list(build_plans(engine, options, Listener(), StandsForAGpu(tmp_path / "spoilt.onnx")))
     assert made(engine.parent) == []
+
+
+def test_another_gpus_plan_is_not_left_where_this_ones_is_refused(engine: Path, tmp_path: Path) -> None:
+    """The story: the plan for SM 8.9 was sealed, then the one for 8.6 asked its GPU and was refused."""
+    options = PlanOptions(("fp32",), 0.003, sms=(89, 86), runtime="tensorrt-rtx")
+    names = [r.engine.name for r in build_plans(engine, options, Listener(), StandsForAGpu(engine))]
+    assert names == ["demo.fp32.sm86.plan", "demo.fp32.sm89.plan"]
+
+
+class Refusing(StandsForAGpu):
+    """Its GPU cannot open what was built for it."""
+
+    def open(self, plan: Path, recipe: Recipe) -> Backend:
+        raise BackendFault("out of memory", plan.name, "Close what else runs there.")
+
+
+def test_a_plan_that_its_own_gpu_cannot_open_is_kept_only_by_force(engine: Path) -> None:
+    options = PlanOptions(("fp32",), 0.003, sms=(86,), runtime="tensorrt-rtx")
+    with pytest.raises(RecipeError, match="cannot be opened on the GPU it is for: out of memory"):
+        list(build_plans(engine, options, Listener(), Refusing(engine)))
+    assert made(engine.parent) == []
+    list(build_plans(engine, replace(options, force=True), Listener(), Refusing(engine)))
+    assert "demo.fp32.sm86.plan" in made(engine.parent)
+
+
+def test_fp32_needs_no_pictures_to_compare_where_there_is_a_gpu(engine: Path) -> None:
+    """The story: without a GPU the plan was built; with one it failed, for two pictures cannot be halved."""
+    file = engine.parent / "calibration.npz"
+    with np.load(file) as kept:
+        entries = dict(kept)
+    np.savez(file, **{**entries, "images": entries["images"][:MIN_HELD_OUT]})
+    options = PlanOptions(("fp32",), 0.003, sms=(86,), runtime="tensorrt-rtx")
+    (built,) = build_plans(engine, options, Listener(), StandsForAGpu(engine))
+    assert "gate" not in built.recipe.made_with
 
 
 def test_a_plan_whose_recipe_cannot_be_written_is_not_there(engine: Path) -> None:

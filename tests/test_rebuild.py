@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -195,7 +196,10 @@ def test_the_plan_is_built_by_a_process_of_its_own(tmp_path: Path, monkeypatch: 
 
 
 @needs_rtx
-def test_a_station_that_ends_ends_the_build_and_nothing_is_half_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("under_way_s", [0.0, 3.0])
+def test_a_station_that_ends_ends_the_build_and_nothing_is_half_made(
+    tmp_path: Path, under_way_s: float
+) -> None:
     plan = carried_folder(tmp_path / "carried").with_name("demo.fp16.sm86.plan")
     said: list[str] = []
     first = open_engine(toy_pair(tmp_path))
@@ -205,6 +209,7 @@ def test_a_station_that_ends_ends_the_build_and_nothing_is_half_made(tmp_path: P
         )
         assert until(lambda: bool(said))
         shown.station.run()
+        time.sleep(under_way_s)  # it may be anywhere: not begun, loading, comparing
         replacement.close()
     assert [path.name for path in plan.parent.iterdir() if ".sm86" in path.name] == []
     assert len(said) == 1  # that it was ended is no fault
@@ -322,6 +327,18 @@ def test_what_a_person_forced_is_not_forced_again_with_nobody_there(tmp_path: Pa
     start = begin(plan, print)
     assert isinstance(start.maker, PlanBuild) and start.opened.path.name == "toy.onnx"
     assert "--force" not in start.maker._words and "89" in start.maker._words
+
+
+@pytest.mark.usefixtures("other_gpu")
+def test_a_plan_that_fits_and_cannot_be_opened_is_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: the GPU's memory was taken; minutes of building made another plan that did not open."""
+    plan = plan_beside(toy_pair(tmp_path))
+    monkeypatch.setattr("edge.rebuild.unfit", lambda plan: "")
+    start = begin(plan, print)
+    assert start.maker is None and start.opened.path.name == "toy.onnx"
+    assert "Inspecting with toy.onnx" in start.note
 
 
 @pytest.mark.usefixtures("other_gpu")
