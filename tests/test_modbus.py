@@ -15,8 +15,9 @@ from pyModbusTCP.client import ModbusClient as PlcClient
 from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
 from edge.outputs import open_output, output_opener
+from edge.outputs.block_client import write_plan
 from edge.outputs.modbus import ModbusServer
-from edge.outputs.modbus_settings import client_settings, server_settings, write_plan
+from edge.outputs.modbus_settings import client_settings, server_settings
 from edge.outputs.plc_sim import SimulatedPlc
 from edge.plc_link import PlcLink
 from edge.registers import STATION_COUNT, STATION_START, Control, Status, decode

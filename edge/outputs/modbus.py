@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 from pymodbus.client import ModbusTcpClient
@@ -23,119 +24,59 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge.errors import OutputLost
-from edge.handshake import Mode
-from edge.outputs.modbus_settings import Settings, write_plan
+from edge.outputs.block_client import BlockClient, Step
+from edge.outputs.modbus_settings import Settings
 from edge.plc_link import PlcLink
 from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
 from edge.verdict import Verdict
 
 SERVED = 200  # registers 0..199 can be read, so that an address that is off by one shows its neighbour
 COILS = (5, 15)  # function codes that write bits
-POLL_S = (
-    0.005  # so often the station as client looks at what the PLC has written; a PLC's cycle is 2 to 10 ms
-)
 
 # What pymodbus logs is said by OutputLost, once; without a handler Python would print it on the console.
 logging.getLogger("pymodbus").addHandler(logging.NullHandler())
 
 
-class ModbusClient:
-    """The station writes into the PLC. After a loss it stays lost: open a new one.
-
-    With a handshake a thread of its own reads what the PLC has written, and shows what follows from it.
-    """
+class ModbusClient(BlockClient):
+    """The station writes into the PLC's holding registers, with FC16."""
 
     def __init__(self, settings: Settings, link: PlcLink) -> None:
-        self.uri, self._settings, self._link = settings.uri, settings, link
-        self._written: list[int] | None = None
-        self._using = threading.RLock()  # the library's client is for one thread at a time
-        self._closing = threading.Event()
-        self._poller: threading.Thread | None = None
+        self._settings = settings
         self._client = ModbusTcpClient(
             settings.host, port=settings.port, timeout=settings.timeout_s, retries=0
         )
         if not self._client.connect():  # type: ignore[no-untyped-call]
             hint = f"Try `ping {settings.host}`; then check port, firewall and the PLC's Modbus server."
-            raise OutputLost("the PLC does not answer", self.uri, hint)
-        self._open = True
-        self._link.withdraw()
-        self._write()
-        if link.mode is not Mode.FREE_RUN:
-            self._poller = threading.Thread(target=self._poll, name="modbus-poller", daemon=True)
-            self._poller.start()
+            raise OutputLost("the PLC does not answer", settings.uri, hint)
+        super().__init__(settings.uri, link, settings.word_order)
 
-    def send(self, verdict: Verdict) -> None:
-        """Publish. Blocks up to three time-outs. Raises OutputLost."""
-        self._link.publish(verdict)
-        self._write()
-
-    def beat(self, counter: int, healthy: bool) -> None:
-        """Write HEARTBEAT, or take the verdict back. Raises OutputLost."""
-        self._link.beat(counter, healthy)
-        self._write()
-
-    def close(self) -> None:
-        """Clear the block in the PLC where it is still there, then hang up."""
-        self._closing.set()
-        if self._poller is not None:
-            self._poller.join()
-        self._link.withdraw()
-        if self._open:
-            with suppress(OutputLost):
-                self._write()
-        self._hang_up()
-
-    def _poll(self) -> None:
-        with suppress(OutputLost):  # the next send() or beat() says it
-            while not self._closing.wait(POLL_S):
-                self._link.plc_wrote(self._read_registers(PLC_START, PLC_COUNT), self._settings.word_order)
-                if self._link.block(self._settings.word_order) != self._written:
-                    self._write()
-
-    def _write(self) -> None:
-        with self._using:
-            block = self._link.block(self._settings.word_order)
-            for address, values in write_plan(self._written, block):
-                self._write_registers(address, values)
-            self._written = block
-
-    def _write_registers(self, address: int, values: list[int]) -> None:
-        address += self._settings.offset
-        reply = self._ask(
-            lambda: self._client.write_registers(address, values, device_id=self._settings.unit)
-        )
-        if reply.isError():
-            self._hang_up()
-            last = address + len(values) - 1
-            hint = "Make holding registers 100..149 (+ offset) writable in the PLC; or set unit and offset."
-            raise OutputLost(f"the PLC refuses writes to {address}..{last}: {reply}", self.uri, hint)
+    def _write_registers(self, steps: Sequence[Step]) -> None:
+        for register, values in steps:
+            address, unit = register + self._settings.offset, self._settings.unit
+            reply = self._ask(partial(self._client.write_registers, address, values, device_id=unit))
+            if reply.isError():
+                last = address + len(values) - 1
+                hint = (
+                    "Make holding registers 100..149 (+ offset) writable in the PLC; or set unit and offset."
+                )
+                raise self._fail(f"the PLC refuses writes to {address}..{last}: {reply}", hint)
 
     def _read_registers(self, address: int, count: int) -> list[int]:
-        address += self._settings.offset
-        reply = self._ask(
-            lambda: self._client.read_holding_registers(address, count=count, device_id=self._settings.unit)
-        )
+        address, unit = address + self._settings.offset, self._settings.unit
+        reply = self._ask(partial(self._client.read_holding_registers, address, count=count, device_id=unit))
         if reply.isError() or len(reply.registers) != count:
-            self._hang_up()
             hint = "A handshake needs holding registers 0..27 (+ offset) in the PLC; or set unit and offset."
-            raise OutputLost(f"the PLC refuses to show {address}..: {reply}", self.uri, hint)
+            raise self._fail(f"the PLC refuses to show {address}..: {reply}", hint)
         return list(reply.registers)
 
     def _ask(self, request: Callable[[], ModbusPDU]) -> ModbusPDU:
         try:
-            with self._using:
-                if not self._open:  # pymodbus would connect again by itself, without clearing the block first
-                    raise OutputLost(
-                        "the connection was closed", self.uri, "It is opened again by the outbox."
-                    )
-                return request()
+            return request()
         except (ModbusException, OSError) as error:
-            self._hang_up()
             hint = f"Check that the PLC runs and that unit={self._settings.unit} is right."
-            raise OutputLost(f"the PLC stopped answering: {error}", self.uri, hint) from error
+            raise self._fail(f"the PLC stopped answering: {error}", hint) from error
 
-    def _hang_up(self) -> None:
-        self._open = False
+    def _disconnect(self) -> None:
         self._client.close()  # type: ignore[no-untyped-call]
 
 

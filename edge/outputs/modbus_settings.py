@@ -1,14 +1,11 @@
-"""Where a Modbus peer is, and in which order its registers are written. Pure; knows no library."""
+"""Where a Modbus peer is. Pure; knows no library."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from edge.errors import InspectError
 from edge.outputs import settings_of, whole_number
-from edge.registers import RESULT_BITS, STATION_COUNT, STATION_START, WordOrder
-
-RESULT_PART = slice(1, 5)  # VERDICT, RESULT_ID, SEQUENCE: tells one result from another
+from edge.registers import STATION_COUNT, STATION_START, WordOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +56,3 @@ def _word_order(settings: dict[str, str], uri: str) -> WordOrder:
             return "little"
         case other:
             raise InspectError(f"word_order={other} is not usable", uri, "Give big or little.")
-
-
-def write_plan(before: Sequence[int] | None, after: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """What a client writes to turn block `before` (None: unknown) into `after`: (address, values), in order.
-
-    The status comes last, so that a PLC which sees RESULT_VALID sees the data that belong to it. When the
-    result changes, the old RESULT_VALID, PASS and FAIL go first: the new id never stands beside the old pass.
-    """
-    steps = [(STATION_START + 1, list(after[1:])), (STATION_START, [after[0]])]
-    if before is None or before[RESULT_PART] != after[RESULT_PART]:
-        steps.insert(0, (STATION_START, [after[0] & ~RESULT_BITS]))
-    return steps
