@@ -1,6 +1,7 @@
 """Outputs behind one Protocol. To add one: a file here, one `case` below, one line in the contract test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +16,8 @@ SCHEMES = (
     "serial:///dev/ttyUSB0",
     "modbus-tcp://PLC",
     "modbus-tcp-server://0.0.0.0",
+    "s7://PLC",
+    "ethernet-ip://PLC/SLOT",
 )
 
 
@@ -69,6 +72,22 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
 
             own = server_settings(uri)
             return lambda: ModbusServer(own, link)
+        case "s7":
+            from edge.outputs.plc_address import s7_address
+
+            s7_plc = s7_address(uri)
+            with _extra("s7", uri):
+                from edge.outputs.s7 import S7Client
+
+            return lambda: S7Client(s7_plc, link)
+        case "ethernet-ip":
+            from edge.outputs.plc_address import tag_address
+
+            logix = tag_address(uri)
+            with _extra("ethernet-ip", uri):
+                from edge.outputs.ethernet_ip import EthernetIpClient
+
+            return lambda: EthernetIpClient(logix, link)
     raise InspectError(f"unknown output {uri!r}", "output", f"Known are: {', '.join(SCHEMES)}")
 
 
@@ -101,3 +120,13 @@ def whole_number(settings: dict[str, str], name: str, default: int, limits: rang
         hint = f"Give a number from {limits.start} to {limits.stop - 1}."
         raise InspectError(f"{name}={text} is not usable", uri, hint)
     return int(text)
+
+
+@contextmanager
+def _extra(name: str, uri: str) -> Iterator[None]:
+    """Say which extra brings a library that not everybody has. Raises InspectError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        hint = f"Install it: pip install 'edge-inspect[{name}]'"
+        raise InspectError(f"{error.name} is not installed", uri, hint) from error

@@ -56,6 +56,11 @@ class BlockClient(ABC):
         self._poller: threading.Thread | None = None
         link.withdraw()
         self._write()
+        try:
+            self._check_running()
+        except OutputLost:
+            self._hang_up()
+            raise
         if link.mode is not Mode.FREE_RUN:
             self._look()  # a PLC without its block is told of at once
             self._poller = threading.Thread(target=self._poll, name="plc-poller", daemon=True)

@@ -4,15 +4,18 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from peers import a_verdict, free_port, null_modem, plc_client, until
+from plc_peers import PlcProcess
 from serial import Serial
 
 from edge.errors import OutputLost
 from edge.outputs import Output, open_output
 from edge.outputs.plc_sim import SimulatedPlc
+from edge.registers import decode
 from edge.verdict import Outcome, Reason
 
 Ids = Callable[[], list[int]]  # the part ids that the other side has received, oldest first
@@ -56,11 +59,26 @@ def _modbus_server(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
     return f"modbus-tcp-server://127.0.0.1:{port}", ids
 
 
+def _plc_memory(scheme: str, stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    plc = stack.enter_context(PlcProcess(scheme))
+    received: list[int] = []
+
+    def ids() -> list[int]:
+        block = plc.station()
+        if decode("VERDICT", block) and (part := int(decode("RESULT_ID", block))) not in received:
+            received.append(part)
+        return received
+
+    return plc.uri, ids
+
+
 KINDS = {
     "jsonl": _json_lines,
     "serial": _serial,
     "modbus-tcp": _modbus_client,
     "modbus-tcp-server": _modbus_server,
+    "s7": partial(_plc_memory, "s7"),
+    "ethernet-ip": partial(_plc_memory, "ethernet-ip"),
 }
 
 
