@@ -91,7 +91,9 @@ def test_cameras_and_outputs_that_are_written_out_are_known() -> None:
         text = page.read_text("utf-8")
         for uri in re.findall(r"\bconveyor:\?[^\s\"`|]+", text):
             camera_opener(uri)
-        for uri in re.findall(r"\b(?:modbus-tcp|modbus-tcp-server|serial)://[^\s\"`|)]+", text):
+        for uri in re.findall(
+            r"\b(?:modbus-tcp|modbus-tcp-server|s7|ethernet-ip|serial)://[^\s\"`|)]+", text
+        ):
             output_opener(uri)
 
 
