@@ -71,7 +71,7 @@ class LogixMemory:
                 super().__init__(name, *more, **settings)
                 owner._tags[name] = self
 
-        arguments = ["--address", f"127.0.0.1:{port}", "--no-udp", *tags]
+        arguments = ["--address", f"127.0.0.1:{port}", "--route-path", '"1/0"', "--no-udp", *tags]
         server = threading.Thread(
             target=main, args=(arguments,), kwargs={"attribute_class": Tag}, daemon=True
         )

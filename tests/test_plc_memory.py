@@ -1,7 +1,10 @@
 """S7 and EtherNet/IP against real servers in their own process, which hold both blocks in memory."""
 
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -105,6 +108,20 @@ def test_a_plc_that_freezes_is_given_up_and_cleared_when_it_thaws(plc: PlcProces
     outbox.close()
 
 
+def test_a_plc_that_answers_too_late_shows_no_late_verdict(plc: PlcProcess) -> None:
+    """It hangs for longer than the part is there: what comes through afterwards is taken back at once."""
+    outbox = Outbox(output_opener(f"{plc.uri}&timeout_ms=20000"), beat_s=60.0, max_age_s=0.3)
+    assert until(lambda: decode("TEST_U16", plc.station()) == 0x1234 and outbox.counters.retries == 0)
+    plc.freeze()
+    late = a_verdict(1)
+    outbox.put(late)
+    assert until(lambda: time.monotonic_ns() - late.captured_ns > 0.5e9)
+    plc.thaw()
+    assert until(lambda: outbox.counters.expired == 1, timeout_s=20)
+    assert until(lambda: shown(plc)[:2] == (0, 0)) and outbox.alarm
+    outbox.close()
+
+
 def test_a_plc_in_stop_loses_its_verdict_and_says_so(plc: PlcProcess) -> None:
     outbox = Outbox(output_opener(plc.uri), beat_s=0.05, max_age_s=60.0)
     outbox.put(a_verdict(1))
@@ -121,23 +138,42 @@ def test_a_plc_in_stop_loses_its_verdict_and_says_so(plc: PlcProcess) -> None:
     outbox.close()
 
 
-def test_a_plc_whose_program_stands_loses_the_handshake(plc: PlcProcess) -> None:
+def test_a_plc_whose_program_stands_loses_the_handshake() -> None:
     """A PLC that does not tell STOP stops counting PLC_HEARTBEAT."""
-    output = open_output(f"{plc.uri}&handshake=ids")
-    output.beat(1, healthy=True)
-    plc.ask("put", 0, [1])
-    plc.ask("put", 6, [1])
-    assert until(lambda: bool(plc.station()[0] & Status.READY))
-    plc.ask("put", 6, [2])
-    assert until(lambda: not plc.station()[0] & Status.READY, timeout_s=15)
-    assert decode("WARNING_CODE", plc.station()) == 50
-    output.close()
+    with PlcProcess("s7") as plc:
+        output = open_output(f"{plc.uri}&handshake=ids")
+        output.beat(1, healthy=True)
+        plc.ask("put", 0, [1])
+        plc.ask("put", 6, [1])
+        assert until(lambda: bool(plc.station()[0] & Status.READY))
+        plc.ask("put", 6, [2])
+        assert until(lambda: not plc.station()[0] & Status.READY, timeout_s=15)
+        assert until(lambda: decode("WARNING_CODE", plc.station()) == 50)
+        output.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_there(kind: str) -> None:
     with pytest.raises(OutputLost, match=r"does not answer.*ping 127\.0\.0\.1.*firewall"):
         open_output(URIS[kind].format(free_port()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_libraries_print_nothing_on_the_operators_console(kind: str) -> None:
+    uri = URIS[kind].format(free_port())
+    code = f"import edge.outputs as o\ntry: o.open_output('{uri}')\nexcept o.InspectError: pass"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(("uri", "library"), [("s7://plc", "snap7"), ("ethernet-ip://plc", "pycomm3")])
+def test_a_library_that_is_not_installed_is_named_with_its_extra(uri: str, library: str) -> None:
+    code = f"import sys; sys.modules['{library}'] = None; import edge.outputs as o; o.output_opener('{uri}')"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    extra = uri.partition(":")[0]
+    assert (
+        f"{library} is not installed ({uri}). Install it: pip install 'edge-inspect[{extra}]'" in ran.stderr
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -237,14 +273,21 @@ def test_a_tag_that_does_not_fit(tag: str, more: str, said: str) -> None:
 
 
 def test_a_slot_without_controller() -> None:
-    """Its chassis gives a session; then it knows no way to the slot (status 1, extended 0311h), twice."""
+    with PlcProcess("ethernet-ip") as plc:
+        with pytest.raises(OutputLost, match=r"no controller answers in slot 3 .*ethernet-ip://HOST/SLOT"):
+            open_output(f"ethernet-ip://127.0.0.1:{plc.port}/3")
+        open_output(f"ethernet-ip://127.0.0.1:{plc.port}").close()
+
+
+def test_a_chassis_that_knows_no_way_to_the_slot_says_why() -> None:
+    """A real one answers with CIP status 1, extended 0311h; here as bytes, after a session."""
     session = bytes.fromhex("65000400 07000000 00000000" + "00" * 12 + "01000000")
     no_way = bytes.fromhex(
-        "6f001600 07000000 00000000" + "00" * 12 + "00000000 0000 0200 00000000 b2000600 d40001011103"
+        "6f001600 07000000 00000000" + "00" * 12 + "00000000 0000 0200 00000000 b2000600 d20001011103"
     )
     with (
-        stranger(session, no_way, no_way) as port,
-        pytest.raises(OutputLost, match=r"no controller .* slot 3.*ethernet-ip://HOST/SLOT"),
+        stranger(session, no_way) as port,
+        pytest.raises(OutputLost, match=r"no controller answers in slot 3: .*[Pp]ort"),
     ):
         open_output(f"ethernet-ip://127.0.0.1:{port}/3")
 
@@ -281,7 +324,7 @@ def test_addresses() -> None:
     "uri",
     ["s7://", "s7://plc:99999", "s7://plc?db=0", "s7://plc?slot=32", "s7://plc?dbb=1", "ethernet-ip://",
      "ethernet-ip://plc/x", "ethernet-ip://plc/18", "ethernet-ip://plc?tag=1st", "ethernet-ip://plc?tag=a..b",
-     "ethernet-ip://plc?tags=a", "s7://plc?handshake=always"],
+     "ethernet-ip://plc?tags=a", "s7://plc?handshake=always", "s7://[::1]", "ethernet-ip://plc:0"],
 )  # fmt: skip
 def test_wrong_uris_are_refused_before_anything_is_opened(uri: str) -> None:
     with pytest.raises(InspectError) as refused:
@@ -296,14 +339,17 @@ def test_services_in_one_request_as_the_publication_draws_them() -> None:
     assert several([read(path, 1), read(path, 2)]).hex() == (
         "0200" "0600" "1000" "4c039104726174650100" "4c039104726174650200"
     )  # fmt: skip
-    assert answers(bytes.fromhex("020006000e00cc000000c3000e00cd000000")) == [b"\xc3\x00\x0e\x00", b""]
+    assert answers(bytes.fromhex("020006000e00cc000000c3000e00cd000000"), 2) == [b"\xc3\x00\x0e\x00", b""]
     assert registers(b"\xc3\x00\x0e\x00", 1) == [14]
 
 
-@pytest.mark.parametrize("answer", ["", "01", "0100", "01000400cc", "0100ffffcc000000", "01000400cc00ff01"])
+@pytest.mark.parametrize(
+    "answer",
+    ["", "01", "0100", "01000400cc", "020006000a00cc000000cc000000", "0100ffffcc000000", "01000400cc00ff01"],
+)
 def test_an_answer_that_makes_no_sense(answer: str) -> None:
     with pytest.raises(ValueError, match="no sense"):
-        answers(bytes.fromhex(answer))
+        answers(bytes.fromhex(answer), 1)
 
 
 def test_an_answer_of_the_wrong_type_or_length_is_no_block() -> None:
@@ -314,8 +360,8 @@ def test_an_answer_of_the_wrong_type_or_length_is_no_block() -> None:
 
 def test_the_first_refusal_counts() -> None:
     reply = bytes.fromhex("020006000a00cd000000cd00ff010521")
-    assert answers(reply) == TagRefused(1, "the tag is too short")
-    assert answers(bytes.fromhex("01000400cd00ff013412")) == TagRefused(0, "CIP status FFh/1234h")
-    assert answers(bytes.fromhex("01000400cd000f00")) == TagRefused(
+    assert answers(reply, 2) == TagRefused(1, "the tag is too short")
+    assert answers(bytes.fromhex("01000400cd00ff013412"), 1) == TagRefused(0, "CIP status FFh/1234h")
+    assert answers(bytes.fromhex("01000400cd000f00"), 1) == TagRefused(
         0, "the controller permits no access to it"
     )

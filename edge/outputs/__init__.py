@@ -129,4 +129,5 @@ def _extra(name: str, uri: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         hint = f"Install it: pip install 'edge-inspect[{name}]'"
-        raise InspectError(f"{error.name} is not installed", uri, hint) from error
+        library = str(error.name).partition(".")[0]
+        raise InspectError(f"{library} is not installed", uri, hint) from error

@@ -51,7 +51,7 @@ def several(services: Sequence[bytes]) -> bytes:
     return struct.pack(f"<H{len(services)}H", len(services), *offsets) + b"".join(services)
 
 
-def answers(reply: bytes) -> list[bytes] | TagRefused:
+def answers(reply: bytes, expected: int) -> list[bytes] | TagRefused:
     """The data of each service's answer, or the first that was refused. Raises ValueError for garbage."""
     try:
         (count,) = struct.unpack_from("<H", reply)
@@ -65,6 +65,8 @@ def answers(reply: bytes) -> list[bytes] | TagRefused:
             found.append(reply[start + 4 + 2 * extended : end])
     except (struct.error, IndexError) as error:
         raise ValueError(f"an answer that makes no sense: {reply[:40].hex()}") from error
+    if len(found) != expected:
+        raise ValueError(f"{len(found)} answers to {expected} services make no sense")
     return found
 
 

@@ -15,7 +15,6 @@ from pycomm3 import (
     DataSegment,
     LogicalSegment,
     PycommError,
-    ResponseError,
 )
 
 from edge.errors import OutputLost
@@ -61,7 +60,7 @@ class EthernetIpClient(BlockClient):
         """One request, carried out in its order. The answers' data."""
         reply = self._message(SEVERAL, ROUTER, data=several(services))
         try:
-            told = answers(reply)
+            told = answers(reply, len(services))
         except ValueError as error:
             raise self._gone(error) from error
         if isinstance(told, TagRefused):
@@ -70,19 +69,21 @@ class EthernetIpClient(BlockClient):
         return told
 
     def _message(self, service: int, what: int, attribute: int | bytes = b"", data: bytes = b"") -> bytes:
-        """Ask instance 1 of a class; the answer's data. The first one connects to the controller."""
+        """Ask instance 1 of a class; the answer's data.
+
+        Unconnected: a connection that is lost stays in the controller for 18 minutes, and it has not many.
+        """
         try:
             packet = self._driver.generic_message(
-                service, what, 1, attribute, data, connected=True, return_response_packet=True
-            ).value
-        except ResponseError as error:
-            slot = self._address.slot
-            hint = "Give its slot: ethernet-ip://HOST/SLOT; a CompactLogix has slot 0."
-            raise self._fail(f"no controller takes a connection in slot {slot}", hint) from error
+                service, what, 1, attribute, data,
+                connected=False, unconnected_send=True, return_response_packet=True,
+            ).value  # fmt: skip
         except (PycommError, OSError) as error:
             raise self._gone(error) from error
         if packet.error and packet.service_status != SOME_REFUSED:
-            raise self._gone(ValueError(packet.error))
+            hint = "Give the controller's slot: ethernet-ip://HOST/SLOT; a CompactLogix has slot 0."
+            why = f": {packet.error}" if packet.service_status else ""
+            raise self._fail(f"no controller answers in slot {self._address.slot}{why}", hint)
         return bytes(packet.data)
 
     def _check_running(self) -> None:

@@ -8,6 +8,7 @@ from edge.errors import InspectError
 from edge.outputs import settings_of, whole_number
 
 TIMEOUT_MS = range(10, 60_001)
+PORTS = range(1, 65_535)  # pycomm3 takes no 65535
 TAG = re.compile(r"(Program:)?[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
@@ -74,9 +75,12 @@ def _host_and_port(uri: str, default: int, example: str) -> tuple[str, int]:
         parts = urlsplit(uri)
         host, port = parts.hostname, default if parts.port is None else parts.port
     except ValueError as error:
-        raise InspectError(str(error), uri, "Write host:port, the port from 0 to 65535.") from error
+        raise InspectError(str(error), uri, "Write host:port.") from error
     if not host:
         raise InspectError("no address given", uri, f"Write for example {example}")
+    if ":" in host or port not in PORTS:
+        hint = f"Give an IPv4 address and a port from 1 to {PORTS.stop - 1}."
+        raise InspectError("this address is not usable", uri, hint)
     return host, port
 
 
