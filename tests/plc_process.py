@@ -13,12 +13,15 @@ import logging
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+
+from structured_text import NAMES, StructuredText, published
 
 from edge.handshake import Mode
 from edge.plc_program import PlcProgram
-from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
+from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START, Status
 
 SCAN_S = 0.002
 
@@ -98,15 +101,38 @@ class LogixMemory:
         return "EdgeInspect_Plc", register
 
 
+class Published:
+    """A program of deploy/plc with a part sensor: each part is a pulse, as soon as the station is READY."""
+
+    def __init__(self, maker: str) -> None:
+        names = NAMES[maker].split()
+        self._sensor, self._done, self._good, self._part = names[0], names[1], names[2], names[6]
+        self._text = StructuredText(published(maker), lambda: time.monotonic_ns() // 1_000_000)
+        self._waiting = 0
+        self.taken: list[tuple[int, bool]] = []
+
+    def part_arrives(self, _: int) -> None:
+        self._waiting += 1  # it counts its parts itself
+
+    def scan(self, block: list[int]) -> list[int]:
+        comes = bool(self._waiting and block[0] & Status.READY and not self._text.values.get(self._sensor))
+        self._waiting -= comes
+        self._text.values[self._sensor] = comes
+        registers = self._text.scan(block)
+        if self._text.values[self._done]:
+            self.taken.append((self._text.values[self._part], bool(self._text.values[self._good])))
+        return registers
+
+
 class Scanner:
     """Runs a PLC program over the memory, cycle after cycle."""
 
     def __init__(self, memory: Memory) -> None:
-        self._memory, self._program = memory, PlcProgram(Mode.IDS)
+        self._memory, self._program = memory, cast(PlcProgram | Published, PlcProgram(Mode.IDS))
         self._lock, self._ended = threading.Lock(), threading.Event()
 
     def start(self, mode: str) -> None:
-        self._program = PlcProgram(Mode(mode), patience=10**9)
+        self._program = Published(mode) if mode in NAMES else PlcProgram(Mode(mode), patience=10**9)
         self._ended.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -6,6 +6,8 @@ same. What is not known here is an error, so a program cannot grow a word that n
 
 import re
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -21,6 +23,23 @@ SIGNS = {"<>": "!=", "=": "==", "/": "//"}
 CONVERSIONS = ("WORD_TO_UDINT", "UDINT_TO_WORD")
 STATEMENT = re.compile(r"\s*(IF\b.*?\bTHEN\b|ELSE\b|END_IF\b;?|[^;]+;)", re.S)
 TIMES = re.compile(r"T#(\d+)S")
+
+FOLDER = Path(__file__).parents[1] / "deploy" / "plc"
+FILES = {
+    "siemens": "edge_inspect.scl",
+    "rockwell": "edge_inspect_logix.st",
+    "beckhoff": "edge_inspect_twincat.st",
+}
+NAMES = {  # of arrived, done, good, missed, alarm, clear, part, acknowledged
+    "siemens": "#partArrived #done #good #missed #alarm #clearAlarm #partId #ackId",
+    "rockwell": "EI_PartArrived EI_Done EI_Good EI_Missed EI_Alarm EI_ClearAlarm EI_PartId EI_AckId",
+    "beckhoff": "bPartArrived bDone bGood bMissed bAlarm bClearAlarm nPartId nAckId",
+}
+
+
+def published(maker: str) -> str:
+    """The text of a program as it is given to PLC programmers."""
+    return (FOLDER / FILES[maker]).read_text("utf-8")
 
 
 class StructuredText:
@@ -40,8 +59,8 @@ class StructuredText:
         return self._registers[:PLC_COUNT]
 
     def _get(self, name: str) -> Any:
-        if bit := re.fullmatch(r"(.+)\.(?:%X)?(\d+)", name):
-            return bool(self._get(bit[1]) >> int(bit[2]) & 1)
+        if (bit := _bit(name)) is not None:
+            return bool(self._get(bit[0]) >> bit[1] & 1)
         if (register := _register(name)) is not None:
             return self._registers[register]
         if name.startswith('"edge_inspect".STATION.'):
@@ -167,6 +186,14 @@ def _word(token: re.Match[str]) -> str:
             return text
 
 
+@cache
+def _bit(name: str) -> tuple[str, int] | None:
+    """A word and the number of its bit."""
+    bit = re.fullmatch(r"(.+)\.(?:%X)?(\d+)", name)
+    return (bit[1], int(bit[2])) if bit else None
+
+
+@cache
 def _register(name: str) -> int | None:
     """Where an element of the PLC's own arrays stands in the map."""
     element = re.fullmatch(r"(GVL\.mb_Output_Registers|EdgeInspect|EdgeInspect_Plc)\[(\d+)\]", name)
@@ -175,6 +202,7 @@ def _register(name: str) -> int | None:
     return int(element[2]) + STATION_START * (element[1] == "EdgeInspect")
 
 
+@cache
 def _element(name: str, further: int) -> str:
     array, _, index = name.removesuffix("]").partition("[")
     return f"{array}[{int(index) + further}]"

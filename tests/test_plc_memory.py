@@ -80,6 +80,24 @@ def test_every_part_gets_the_verdict_of_its_own_picture(
     assert told.count(Happened.TAKEN) == len(PARTS) and Happened.LATE not in told
 
 
+MAKERS = {"s7": "siemens", "ethernet-ip": "rockwell"}
+
+
+def test_the_program_that_is_given_away_sorts_a_line(
+    plc: PlcProcess, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """deploy/plc as it is, in the PLC's process, on the PLC's memory; a whole station at the other end."""
+    with running(tmp_path_factory.mktemp("station"), f"{plc.uri}&handshake=ids") as (_, camera, link):
+        plc.ask("program", MAKERS[plc.kind])
+        for part in range(1, 5):
+            plc.ask("part", part)
+            assert until(lambda: bool(link.block()[0] & Status.BUSY), timeout_s=20)
+            camera.put(grey(GOOD + part if part % 2 else BAD + part))
+            assert until(lambda n=part: len(plc.ask("taken")) == n, timeout_s=20)  # type: ignore[misc]
+    plc.ask("halt")
+    assert plc.ask("taken") == [[1, True], [2, False], [3, True], [4, False]]
+
+
 def test_a_plc_that_is_killed_and_comes_back(plc: PlcProcess) -> None:
     outbox = Outbox(output_opener(plc.uri), beat_s=0.05, max_age_s=60.0)
     outbox.put(a_verdict(1))
