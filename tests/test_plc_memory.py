@@ -6,10 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from faults.test_station_faults import grey
+from hypothesis import given
+from hypothesis import strategies as st
 from peers import Wire, a_verdict, free_port, silent_peer, until
 from plc_peers import URIS, PlcProcess
 from test_triggered import BAD, GOOD, PARTS, running
@@ -368,6 +370,14 @@ def test_services_in_one_request_as_the_publication_draws_them() -> None:
 def test_an_answer_that_makes_no_sense(answer: str) -> None:
     with pytest.raises(ValueError, match="no sense"):
         answers(bytes.fromhex(answer), 1)
+
+
+@given(st.binary(max_size=60), st.integers(1, 3))
+def test_no_answer_breaks_the_parser(answer: bytes, services: int) -> None:
+    """Whatever comes from the wire is data, a refusal, or a ValueError that becomes OutputLost."""
+    with suppress(ValueError):
+        told = answers(answer, services)
+        assert isinstance(told, TagRefused) or len(told) == services
 
 
 def test_an_answer_of_the_wrong_type_or_length_is_no_block() -> None:

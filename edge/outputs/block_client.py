@@ -104,9 +104,13 @@ class BlockClient(ABC):
         """Ask whether the PLC's program runs. Raises OutputLost, with the connection still open."""
 
     def _poll(self) -> None:
-        with suppress(OutputLost):  # the next send() or beat() says it
+        try:
             while not self._closing.wait(POLL_S):
                 self._look()
+        except OutputLost:
+            pass  # the next send() or beat() says it
+        except Exception as error:  # a thread that ends unheard would leave the PLC's triggers unheard, too
+            self._fail(f"looking at the PLC ended: {type(error).__name__}: {error}", "It is opened again.")
 
     def _look(self) -> None:
         with self._using:
