@@ -10,8 +10,8 @@ from peers import a_verdict
 
 from edge.errors import OutputLost
 from edge.outputs import open_output
-from edge.outputs.jsonl import verdict_json
 from edge.verdict import Outcome, Reason
+from edge.verdict_json import verdict_json
 
 DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"
 
