@@ -200,7 +200,7 @@ def run(
     engine: EngineOption,
     plc: Annotated[list[str], typer.Option(help="Output; may be given several times: modbus-tcp://PLC:502, "
         "modbus-tcp-server://0.0.0.0:502, s7://PLC?db=100, ethernet-ip://PLC/SLOT, "
-        "serial:///dev/ttyUSB0, jsonl:FILE. "
+        "serial:///dev/ttyUSB0, mqtt://BROKER/TOPIC, jsonl:FILE. "
         "?handshake=bits or ids: the PLC triggers.")] = [],  # noqa: B006
     backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino, tensorrt")] = "auto",
     policy: Annotated[Policy, typer.Option(help="latest drops old pictures, every judges all of them.")]

@@ -17,7 +17,7 @@ from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.handshake import Mode
 from edge.outbox import Outbox
-from edge.outputs import Output, handshake_of, output_opener
+from edge.outputs import Output, handshake_of, is_information, kept_verdicts, output_opener
 from edge.paths import check_folder
 from edge.plc_link import PlcLink
 from edge.rebuild import Replacement, Say, Start, begin
@@ -158,11 +158,11 @@ def _is_archive(uri: str) -> bool:
 
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox | Archive:
-    """A PLC must not get late answers; a file may get its lines late."""
+    """A PLC must not get late answers; a file or a broker may get them late."""
     if _is_archive(uri):
         return Archive(opener)
-    max_age_s = math.inf if uri.startswith("jsonl:") else station.recipe.deadline_ms / 1e3 + SENDING_S
-    return Outbox(opener, max_age_s=max_age_s, is_healthy=station.is_healthy)
+    max_age_s = math.inf if is_information(uri) else station.recipe.deadline_ms / 1e3 + SENDING_S
+    return Outbox(opener, kept_verdicts(uri), max_age_s=max_age_s, is_healthy=station.is_healthy)
 
 
 @contextmanager

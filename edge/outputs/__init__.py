@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 from edge.errors import InspectError
 from edge.handshake import Mode
 from edge.plc_link import PlcLink
+from edge.remote import Desk
 from edge.verdict import Verdict
 
 SCHEMES = (
@@ -18,6 +19,8 @@ SCHEMES = (
     "modbus-tcp-server://0.0.0.0",
     "s7://PLC",
     "ethernet-ip://PLC/SLOT",
+    "mqtt://BROKER/TOPIC",
+    "mqtts://BROKER/TOPIC",
 )
 
 
@@ -88,6 +91,15 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
                 from edge.outputs.ethernet_ip import EthernetIpClient
 
             return lambda: EthernetIpClient(logix, link)
+        case "mqtt" | "mqtts":
+            from edge.outputs.mqtt_settings import mqtt_settings
+
+            broker = mqtt_settings(uri)
+            with _extra("mqtt", uri):
+                from edge.outputs.mqtt import Mqtt
+
+            dialect, desk = broker.dialect(), Desk()
+            return lambda: Mqtt(broker, link, dialect, desk)
     raise InspectError(f"unknown output {uri!r}", "output", f"Known are: {', '.join(SCHEMES)}")
 
 
@@ -95,13 +107,32 @@ def handshake_of(uri: str) -> Mode:
     """`handshake=bits` or `ids` behind the `?`; without it free run. Raises InspectError for other words."""
     if uri.startswith("jsonl:"):
         return Mode.FREE_RUN
+    if uri.startswith(("mqtt:", "mqtts:")):
+        from edge.outputs.mqtt_settings import refuse_password
+
+        refuse_password(uri)  # before anything that shows the address
     wanted = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True)).get(
         "handshake", Mode.FREE_RUN.value
     )
-    known = [mode.value for mode in Mode if not (uri.startswith("serial:") and mode is Mode.BITS)]
+    no_bits = uri.startswith(("serial:", "mqtt:", "mqtts:"))
+    known = [mode.value for mode in Mode if not (no_bits and mode is Mode.BITS)]
     if wanted not in known:
         raise InspectError(f"handshake={wanted} is not usable", uri, f"Give one of: {', '.join(known)}.")
     return Mode(wanted)
+
+
+def is_information(uri: str) -> bool:
+    """True where nobody acts on a verdict at once, so that a late one, marked as such, is still of use."""
+    return uri.partition(":")[0] in ("jsonl", "mqtt", "mqtts")
+
+
+def kept_verdicts(uri: str) -> int:
+    """How many verdicts wait while the other side is away; the newest stay. Raises InspectError."""
+    if not uri.startswith(("mqtt:", "mqtts:")):
+        return 100
+    from edge.outputs.mqtt_settings import keep
+
+    return keep(uri)
 
 
 def settings_of(uri: str, known: tuple[str, ...]) -> dict[str, str]:
