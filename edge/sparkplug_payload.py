@@ -24,23 +24,16 @@ Value = bool | int | float | str | None
 
 
 class Datatype(IntEnum):
-    """Of a metric."""
+    """Of the metrics that we write."""
 
-    INT8 = 1
-    INT16 = 2
     INT32 = 3
     INT64 = 4
-    UINT8 = 5
-    UINT16 = 6
-    UINT32 = 7
-    UINT64 = 8
-    FLOAT = 9
     DOUBLE = 10
     BOOLEAN = 11
     STRING = 12
 
 
-SIGNED_BITS = {Datatype.INT8: 8, Datatype.INT16: 16, Datatype.INT32: 32, Datatype.INT64: 64}
+SIGNED_BITS = {1: 8, 2: 16, 3: 32, 4: 64}  # datatype that somebody may write -> bits of two's complement
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +41,7 @@ class Metric:
     """One named value; `at_ms` is UTC in milliseconds, None where the payload's time holds."""
 
     name: str
-    datatype: int  # a Datatype; one of 0..34 that is not ours where it came from outside
+    datatype: int  # a Datatype; any number where it came from outside
     value: Value
     at_ms: int | None = None
     historical: bool = False
@@ -99,9 +92,7 @@ def _value(datatype: int, value: bool | int | float | str) -> bytes:
             return _number(14, int(value))
         case Datatype.DOUBLE:
             return _tag(13, EIGHT_BYTES) + struct.pack("<d", value)
-        case Datatype.FLOAT:
-            return _tag(12, FOUR_BYTES) + struct.pack("<f", value)
-        case Datatype.INT64 | Datatype.UINT64:
+        case Datatype.INT64:
             return _number(11, int(value) % U64)
     return _number(10, int(value) % 2**32)
 
@@ -155,9 +146,9 @@ def _read_value(datatype: int, found: dict[int, int | bytes]) -> Value:
     for field in (10, 11, 12, 13, 14, 15):
         match field, found.get(field):
             case ((10 | 11), int(number)):
-                bits = next((b for kind, b in SIGNED_BITS.items() if kind == datatype), 0)
-                number %= 2**bits if bits else U64
-                return number - 2**bits if bits and number >= 2 ** (bits - 1) else number
+                bits = SIGNED_BITS.get(datatype, 65)
+                number %= 1 << bits
+                return number - (1 << bits) if number >> (bits - 1) else number
             case 12, bytes(raw):
                 return float(struct.unpack("<f", raw)[0])
             case 13, bytes(raw):

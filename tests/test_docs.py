@@ -92,7 +92,7 @@ def test_cameras_and_outputs_that_are_written_out_are_known() -> None:
         for uri in re.findall(r"\bconveyor:\?[^\s\"`|]+", text):
             camera_opener(uri)
         for uri in re.findall(
-            r"\b(?:modbus-tcp|modbus-tcp-server|s7|ethernet-ip|serial)://[^\s\"`|)]+", text
+            r"\b(?:modbus-tcp|modbus-tcp-server|s7|ethernet-ip|serial|mqtt)://[^\s\"`|)]+", text
         ):
             output_opener(uri)
 

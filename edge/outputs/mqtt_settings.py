@@ -40,7 +40,7 @@ class MqttSettings:
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)
     keepalive_s: int = KEEPALIVE_S
-    timeout_s: float = 1.0
+    timeout_s: float = 2.0
     primary_host: str = ""
 
     def dialect(self) -> Dialect:
@@ -80,7 +80,7 @@ def mqtt_settings(uri: str) -> MqttSettings:
         known.get("client_id") or _client_id(host, port, path),
         username, password, _tls(parts.scheme, known, uri),
         whole_number(known, "keepalive_s", KEEPALIVE_S, range(1, 3601), uri),
-        whole_number(known, "timeout_ms", 1000, range(10, 60_001), uri) / 1000,
+        whole_number(known, "timeout_ms", 2000, range(10, 60_001), uri) / 1000,
         _primary_host(known, sparkplug, uri),
     )  # fmt: skip
 

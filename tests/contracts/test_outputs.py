@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from mqtt_broker import Broker, Listener
 from peers import a_verdict, free_port, null_modem, plc_client, until
 from plc_peers import PlcProcess
+from pysparkplug import DData
 from serial import Serial
 
 from edge.errors import OutputLost
@@ -72,6 +74,22 @@ def _plc_memory(scheme: str, stack: ExitStack, folder: Path) -> tuple[str, Ids]:
     return plc.uri, ids
 
 
+def _mqtt(path: str) -> Callable[[ExitStack, Path], tuple[str, Ids]]:
+    def peer(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+        port = stack.enter_context(Broker(folder)).port
+        somebody = stack.enter_context(Listener(port))
+
+        def ids() -> list[int]:
+            told = [json.loads(payload)["frame_id"] for payload in somebody.on("plant/line3/verdict")]
+            for payload in somebody.on("spBv1.0/plant/DDATA/line3/cam"):
+                told += [m.value for m in DData.decode(payload).metrics if m.name == "Verdict/Frame ID"]
+            return told
+
+        return f"mqtt://127.0.0.1:{port}/{path}", ids
+
+    return peer
+
+
 KINDS = {
     "jsonl": _json_lines,
     "serial": _serial,
@@ -79,6 +97,8 @@ KINDS = {
     "modbus-tcp-server": _modbus_server,
     "s7": partial(_plc_memory, "s7"),
     "ethernet-ip": partial(_plc_memory, "ethernet-ip"),
+    "mqtt": _mqtt("plant/line3?timeout_ms=20000"),
+    "mqtt, Sparkplug": _mqtt("plant/line3/cam?format=sparkplug&timeout_ms=20000"),
 }
 
 
