@@ -23,6 +23,12 @@ SCHEMA = 1
 METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
 ONE_MODEL = ("name", "input_size", "roi", "view", "training_set", "normalisation")
 FAULT_OUTCOMES = ("fail", "review")  # never "pass"
+LARGEST_SIDE = 100_000  # pixels; no camera has more
+KINDS = {  # of the fields as they stand in the file
+    "name": str, "on_fault": str,
+    "review": int | float, "fail": int | float, "deadline_ms": int | float, "max_frame_age_ms": int | float,
+    "training_set": dict, "normalisation": dict, "expected_false_rejects": dict, "made_with": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,7 @@ def load_recipe(path: Path) -> Recipe:
     except FileNotFoundError as error:
         hint = f"It travels with the engine: copy both, or run: {_restore(path)}"
         raise RecipeError("the recipe is missing", str(path), hint) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # thousands of brackets
         raise RecipeError(f"the recipe cannot be read: {error}", str(path), _anew(path)) from error
     return parse_recipe(raw, str(path), _anew(path))
 
@@ -151,9 +157,10 @@ def parse_recipe(raw: Any, where: str, hint: str) -> Recipe:
     try:
         sealed = raw.pop("digest")
         recipe = _from_json(raw)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        unchanged = sealed == recipe.digest
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise RecipeError(f"the recipe cannot be read: {error!r}", where, hint) from error
-    if sealed != recipe.digest:
+    if not unchanged:
         raise RecipeError("the recipe was changed by hand (its digest does not fit)", where, hint)
     return recipe
 
@@ -252,12 +259,25 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def _check_kinds(raw: dict[str, Any]) -> None:
+    """What a dataclass does not look at: a text in place of a number would fail at the first part."""
+    for name, value in raw.items():
+        if name in KINDS and (not isinstance(value, KINDS[name]) or isinstance(value, bool)):
+            raise ValueError(f"{name} is {value!r}")
+    pairs = [*raw.get("input_size", ()), *(raw.get("roi") or ())]
+    if not all(type(number) is int and number <= LARGEST_SIDE for number in pairs):
+        raise ValueError(f"input_size and roi are whole pixels, not {pairs}")
+    if not all(isinstance(entry.get("path"), str) for entry in raw.get("artefacts", ())):
+        raise ValueError("an artefact without a path")
+
+
 def _from_json(raw: dict[str, Any]) -> Recipe:
     if raw.get("schema") != SCHEMA:
         raise ValueError(f"schema {raw.get('schema')!r}, this version reads {SCHEMA}")
     unknown = raw.keys() - {f.name for f in fields(Recipe)}
     if unknown:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+    _check_kinds(raw)
     if "view" in raw and (not isinstance(raw["view"], dict) or not raw["view"]):
         raise ValueError("view is empty: a recipe without one leaves it out")
     raw["input_size"] = tuple(raw["input_size"])

@@ -95,7 +95,7 @@ def as_built(engine: Path) -> Recipe:
         raise RecipeError("the engine carries no recipe", str(engine), hint)
     try:
         return parse_recipe(json.loads(text), str(engine), hint)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"the recipe in the engine cannot be read: {error}", str(engine), hint) from error
 
 

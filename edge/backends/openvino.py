@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.backends.ort import WARM_UP_RUNS, check_model
+from edge.backends.ort import WARM_UP_RUNS, check_answer, check_model
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 
@@ -36,7 +36,7 @@ class OpenVinoBackend:
             check_model(engine, inputs, input_size)
             model.reshape([1, *input_size, 3])  # a fixed batch lets it plan its memory once
             self._request = openvino.Core().compile_model(model, "CPU", hints).create_infer_request()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # names that are no text
             hint = "Run build-engines again."
             raise BackendFault(f"OpenVINO cannot load it: {error}", str(engine), hint) from error
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} CPU {precision}"
@@ -47,9 +47,11 @@ class OpenVinoBackend:
         """See `edge.backends.Backend`."""
         try:
             outputs = self._request.infer([pixels[None]])
-        except RuntimeError as error:
+            maps, scores = outputs["anomaly_map"], outputs["score"]
+        except (RuntimeError, KeyError) as error:
             raise BackendFault(f"inference failed: {error}", self.name, "Restart the station.") from error
-        return outputs["anomaly_map"][0].copy(), float(outputs["score"][0])
+        check_answer(self.name, maps, scores, (1, *self.input_size))
+        return maps[0].copy(), float(scores[0])
 
     def infer_batch(self, pixels: Pixels) -> tuple[AnomalyMap, AnomalyMap]:
         """See `edge.backends.Backend`; one after the other, since the model's batch is fixed."""

@@ -26,19 +26,23 @@ class OnnxRuntimeBackend:
         self.input_size = input_size
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors come as exceptions, too
         # Worker threads must not burn the cores between two parts: the camera and the PLC need them.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # The Q/DQ pairs of an INT8 engine stand where TensorRT fuses them. ONNX Runtime does not, and takes a
         # third less time when it does not try.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
-            self._session = ort.InferenceSession(str(engine), options, providers=["CPUExecutionProvider"])
+            # Its "fallback" prints on the standard output, which may be somebody's JSON.
+            self._session = ort.InferenceSession(
+                str(engine), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            inputs = [(i.name, i.shape) for i in self._session.get_inputs()]
         except Exception as error:  # onnxruntime raises its own types, and RuntimeError, and more
             hint = "Run build-engines again."
             raise BackendFault(f"ONNX Runtime cannot load it: {error}", str(engine), hint) from error
         self.name = f"ONNX Runtime {ort.__version__} CPU"
-        check_model(engine, [(i.name, i.shape) for i in self._session.get_inputs()], input_size)
+        check_model(engine, inputs, input_size)
         for _ in range(WARM_UP_RUNS):
             self.infer(np.zeros((*input_size, 3), np.uint8))
 
@@ -58,7 +62,9 @@ class OnnxRuntimeBackend:
             outputs: Any = self._session.run(["anomaly_map", "score"], {"pixels": pixels})
         except Exception as error:
             raise BackendFault(f"inference failed: {error}", self.name, "Restart the station.") from error
-        return outputs[0], outputs[1]
+        maps, scores = outputs
+        check_answer(self.name, maps, scores, (len(pixels), *self.input_size))
+        return maps, scores
 
     def close(self) -> None:
         """ONNX Runtime frees the session with its last reference; there is nothing to wait for."""
@@ -73,13 +79,21 @@ def check_model(engine: Path, inputs: list[tuple[str, list[Any]]], input_size: t
         raise BackendFault(what, str(engine), "Use the engine and the recipe of one build-engines run.")
 
 
+def check_answer(name: str, maps: Any, scores: Any, wanted: tuple[int, ...]) -> None:
+    """Whether an engine answers as one of this product does, for so many pictures. Raises BackendFault."""
+    found = [(np.shape(each), str(getattr(each, "dtype", type(each)))) for each in (maps, scores)]
+    if found != [(wanted, "float32"), (wanted[:1], "float32")]:
+        what = f"the engine answers {found}, an engine of this product a map {wanted} and {wanted[:1]} scores"
+        raise BackendFault(what, name, "Run build-engines again.")
+
+
 def embedded_recipe(engine: Path) -> str | None:
     """The recipe text that an ONNX file carries in its metadata, or None."""
     from edge.recipe import METADATA_KEY
 
     try:
-        session = ort.InferenceSession(str(engine), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(engine), providers=["CPUExecutionProvider"], enable_fallback=0)
+        text: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     except Exception as error:
         raise BackendFault(f"not an ONNX model: {error}", str(engine), "Run build-engines again.") from error
-    text: str | None = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     return text
