@@ -215,13 +215,8 @@ def test_a_model_that_is_cut_off_is_one_sentence(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed: pip install atheris")
-@pytest.mark.parametrize("name", targets.TARGETS)
-def test_the_atheris_harness_runs(name: str) -> None:
+def test_the_atheris_harness_runs() -> None:
     script = Path(__file__).parent / "fuzz" / "run.py"
-    ended = subprocess.run(
-        [sys.executable, str(script), name, "-runs=20", "-seed=1"],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
+    command = [sys.executable, str(script), "mqtt_command", "-runs=20", "-seed=1"]
+    ended = subprocess.run(command, capture_output=True, timeout=100)
+    assert ended.returncode == 0 and b"Done 20 runs" in ended.stderr, ended.stderr[-2000:]

@@ -18,7 +18,7 @@ def name_of(path: Path) -> str:
 
 OWNERS = {
     "pycuda": {"edge/kernels/cuda.py"},
-    "paho": {"edge/outputs/mqtt.py"},
+    "paho": {"edge/outputs/mqtt_connection.py"},
     "pymodbus": {"edge/outputs/modbus.py"},
     "serial": {"edge/outputs/serial_line.py"},
     "snap7": {"edge/outputs/s7.py"},
