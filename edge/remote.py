@@ -92,7 +92,10 @@ def carry_out(command: RemoteCommand, hand: Handshake, now_ns: int) -> Answer:
             return _answer(command, "the station runs by its camera; start it with handshake=ids")
         case Wish.TRIGGER:
             if not hand.trigger(command.part_id, now_ns) or hand.last_trigger is None:
-                return _answer(command, "not ready: a part is being judged, or the camera is lost")
+                return _answer(
+                    command,
+                    "not taken: a part is being judged, this one has its result, or the camera is lost",
+                )
             return Answer("", command.wish.value, hand.last_trigger.part_id, command.id)
         case Wish.RESET_COUNTERS if hand.command(Command.RESET_COUNTERS, 0, now_ns) is None:
             return _answer(command, "busy with another command")

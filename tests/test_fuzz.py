@@ -215,8 +215,9 @@ def test_a_model_that_is_cut_off_is_one_sentence(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed: pip install atheris")
-def test_the_atheris_harness_runs() -> None:
+def test_the_atheris_harness_runs(tmp_path: Path) -> None:
     script = Path(__file__).parent / "fuzz" / "run.py"
     command = [sys.executable, str(script), "mqtt_command", "-runs=20", "-seed=1"]
-    ended = subprocess.run(command, capture_output=True, timeout=100)
+    own = {**os.environ, "TMPDIR": str(tmp_path)}  # libFuzzer ends without tidying up
+    ended = subprocess.run(command, capture_output=True, timeout=100, env=own)
     assert ended.returncode == 0 and b"Done 20 runs" in ended.stderr, ended.stderr[-2000:]

@@ -259,11 +259,11 @@ def test_a_command_that_comes_twice_is_carried_out_once() -> None:
     assert ask(TRIGGER) == ask(TRIGGER) == Answer("", "trigger", 7, "a")
     assert link.wait(0.0) is not None and link.wait(0.0) is None
     assert "another command" in ask(RemoteCommand(Wish.RESET_COUNTERS, None, "a")).error
-    assert "not ready" in ask(RemoteCommand(Wish.TRIGGER, 8)).error
+    assert "not taken" in ask(RemoteCommand(Wish.TRIGGER, 8)).error
     assert ask(RESET).error == ""
     for number in range(KEPT_ANSWERS):
         ask(RemoteCommand(Wish.RESET_COUNTERS, None, number))
-    assert "not ready" in ask(TRIGGER).error, "forgotten after so many others"
+    assert "not taken" in ask(TRIGGER).error, "forgotten after so many others"
 
 
 def test_commands_are_read_strictly() -> None:

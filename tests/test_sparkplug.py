@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pysparkplug as other
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import a_verdict
 
@@ -56,6 +56,7 @@ METRICS = st.one_of(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.lists(METRICS, max_size=5), st.integers(0, 255), st.integers(0, 2**63))
 def test_another_library_reads_what_we_write_and_we_read_what_it_writes(
     metrics: list[Metric], seq: int, at_ms: int

@@ -186,7 +186,7 @@ def test_a_part_that_is_triggered_over_mqtt_gets_the_verdict_of_its_own_picture(
             assert somebody.json_on("s/reply")[-1]["ok"]
             somebody.say("s/cmd", json.dumps({"command": "trigger", "part_id": 9}))
             assert until(lambda n=n: len(somebody.on("s/reply")) == 2 * n)  # type: ignore[misc]
-            assert "not ready" in somebody.json_on("s/reply")[-1]["error"]
+            assert "not taken" in somebody.json_on("s/reply")[-1]["error"]
             camera.put(grey(value + n))
             assert until(lambda n=n: len(somebody.on("s/verdict")) == n)  # type: ignore[misc]
         rows = somebody.json_on("s/verdict")
