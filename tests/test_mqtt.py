@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,6 +248,12 @@ def test_what_a_setting_means() -> None:
         True,
         False,
     ]
+
+
+def test_without_the_library_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['paho'] = None\nfrom edge.outputs import output_opener\noutput_opener('mqtt://b/a')"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "pip install -e '.[mqtt]'" in ended.stderr.splitlines()[-1]
 
 
 def test_a_command_that_comes_twice_is_carried_out_once() -> None:
