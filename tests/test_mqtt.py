@@ -253,7 +253,7 @@ def test_what_a_setting_means() -> None:
 def test_without_the_library_the_extra_is_named() -> None:
     code = "import sys; sys.modules['paho'] = None\nfrom edge.outputs import output_opener\noutput_opener('mqtt://b/a')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "pip install -e '.[mqtt]'" in ended.stderr.splitlines()[-1]
+    assert "pip install 'edge-inspect[mqtt]'" in ended.stderr.splitlines()[-1]
 
 
 def test_a_command_that_comes_twice_is_carried_out_once() -> None:
