@@ -55,3 +55,9 @@ class OutputLost(InspectError):
     """The other side of an output (PLC, serial line) is not reachable."""
 
     exit_code = 5
+
+
+class NobodyListens(OutputLost):
+    """The output is open, but nobody is connected to it: what is sent now is lost."""
+
+    exit_code = 5

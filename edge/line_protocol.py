@@ -11,6 +11,7 @@ the star, two hexadecimal digits: always there on RES, on an answer where the co
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import xor
+from typing import Protocol
 
 from edge.commands import Command
 from edge.handshake import Handshake, Mode
@@ -21,12 +22,44 @@ from edge.verdict import Verdict
 PROTOCOL = "edge-inspect,1.0"
 INCOMPLETE_NS = 10_000_000_000  # an unfinished line older than this is dropped
 LONGEST_LINE = 120
-CR, LF, ESC = b"\r"[0], b"\n"[0], 0x1B
+LF, ESC = b"\n"[0], 0x1B
 
 UNKNOWN, BUSY, WRONG_ARGUMENT, WRONG_STATE = "ER,01", "ER,02", "ER,03", "ER,04"
 NO_RECIPE, CAMERA_FAULT, TIME_OUT, BAD_CHECKSUM = "ER,05", "ER,06", "ER,07", "ER,08"
 LATER = ("RCP", "CHL")  # known commands that nobody carries out yet: "wrong state"
 WORDS = {VerdictCode.PASS: "PASS", VerdictCode.FAIL: "FAIL"}
+
+
+class Language(Protocol):
+    """What is said on a line of characters. Pure: bytes and lines, no port."""
+
+    @property
+    def ends(self) -> bytes:
+        """Characters that end a line of the PLC."""
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the PLC says that it has taken a result; if not, a result that is written is taken."""
+
+    def answer(self, line: str, hand: Handshake, now_ns: int) -> bytes:
+        """What the station says to one line; nothing where the language has no answer to it."""
+
+    def result(self, verdict: Verdict, recipe_number: int) -> bytes:
+        """What the station says of one part."""
+
+
+class OwnLanguage:
+    """The protocol of this file; every line gets exactly one answer."""
+
+    ends, acknowledges = b"\r", True
+
+    def answer(self, line: str, hand: Handshake, now_ns: int) -> bytes:
+        """As `answer`."""
+        return answer(line, hand, now_ns)
+
+    def result(self, verdict: Verdict, recipe_number: int) -> bytes:
+        """As `result_line`."""
+        return result_line(verdict, recipe_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +71,14 @@ class Received:
     overrun: bool = False  # longer than any command: swallowed up to its CR
 
 
-def receive(before: Received, data: bytes, now_ns: int) -> tuple[Received, list[str]]:
+def receive(before: Received, data: bytes, now_ns: int, ends: bytes = b"\r") -> tuple[Received, list[str]]:
     """Add what arrived; give the lines that are complete now ("" for one that was too long)."""
     state = before if now_ns - before.since_ns <= INCOMPLETE_NS else Received()
     lines: list[str] = []
     for byte in data:
         if byte == ESC:
             state = Received()
-        elif byte == CR:
+        elif byte in ends:
             lines.append("" if state.overrun else state.data.decode("ascii", "replace"))
             state = Received()
         elif byte != LF:
