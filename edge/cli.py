@@ -259,6 +259,23 @@ def demo(
     raise typer.Exit(code)
 
 
+@app.command("plc-sim")
+def plc_sim(
+    uri: Annotated[str, typer.Argument(help="The station's --plc; serial:pty makes a port for it.")],
+    parts: Annotated[int, typer.Option(help="Stop after so many parts; 0: run on.", min=0)] = 0,
+    rate: Annotated[float, typer.Option(help="Parts a second, at most.", min=0.01)] = 2.0,
+    handshake: Annotated[str, typer.Option(help="bits or ids; default: what the URI says.")] = "",
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the station.", min=0)] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """A PLC for trying a station without one: triggers parts, draws the signals, says what is wrong."""
+    from edge.plcsim.run import SimOptions, run_plc
+
+    with plain_errors():
+        code = run_plc(SimOptions(uri, handshake, parts, rate, wait), as_json, console)
+    raise typer.Exit(code)
+
+
 @app.command()
 def recipe(
     engine: Annotated[Path, typer.Argument(help="Engine file or model folder.")],

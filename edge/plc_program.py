@@ -31,6 +31,11 @@ class PlcProgram:
         """The bits that it writes."""
         return self._control
 
+    @property
+    def open_parts(self) -> tuple[int, ...]:
+        """Triggered, and without a result yet."""
+        return tuple(self._open)
+
     def part_arrives(self, part_id: int) -> None:
         """It will be triggered as soon as the station is READY."""
         self._arrived.append(part_id)
@@ -82,19 +87,20 @@ class PlcProgram:
     def _trigger(self, status: Status) -> None:
         self._waited = self._waited + 1 if self._open else 0
         if self._waited > self._patience:
-            self._give_up()
+            self.give_up()
         elif self._control & Control.TRIGGER:
             if status & Status.TRIGGER_ACK:
                 self._control &= ~Control.TRIGGER
             elif status & Status.MISSED_TRIGGER:
-                self._give_up()
+                self.give_up()
         elif self._arrived and status & Status.READY and not (self._mode is Mode.IDS and self._open):
             self._trigger_id = self._arrived.popleft()
             self._open.append(self._trigger_id)
             if self._mode is Mode.BITS:
                 self._control |= Control.TRIGGER
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """No result will come any more: every part that waits for one is rejected."""
         self.rejected.extend(self._open)
         self._open.clear()
         self._control = self._control & ~Control.TRIGGER | Control.CLEAR_ERROR

@@ -23,6 +23,7 @@ Sample = dict[str, int | bool | str]  # signal -> level, or what stands in a reg
 COLUMNS = {
     Mode.BITS: ("READY", "TRIGGER", "TRIGGER_ACK", "BUSY", "RESULT_VALID", "RESULT_ACK", "PASS", "FAIL"),
     Mode.IDS: ("READY", "TRIGGER_ID", "BUSY", "RESULT_VALID", "RESULT_ACK_ID", "PASS", "FAIL"),
+    Mode.FREE_RUN: ("ONLINE", "RESULT_VALID", "PASS", "FAIL"),
 }
 SHOWN = ("RESULT_ID", "VERDICT", "SEQUENCE")
 
@@ -39,7 +40,8 @@ def sample(mode: Mode, plc: Sequence[int], station: Sequence[int], word_order: W
         else:
             seen[name] = str(int(decode(name, plc, word_order)))
     seen |= {name: str(int(decode(name, station, word_order))) for name in SHOWN}
-    seen["VERDICT"] = VerdictCode(int(seen["VERDICT"])).name
+    verdict = int(seen["VERDICT"])
+    seen["VERDICT"] = VerdictCode(verdict).name if verdict in tuple(VerdictCode) else str(verdict)
     return seen
 
 
@@ -90,5 +92,5 @@ def _judged(request: Request, now_ns: int) -> Verdict:
 
 
 if __name__ == "__main__":
-    for each in COLUMNS:
+    for each in (Mode.BITS, Mode.IDS):
         print(f"{each.value}\n\n{chart(record(each))}\n")

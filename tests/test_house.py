@@ -18,7 +18,7 @@ def name_of(path: Path) -> str:
 
 OWNERS = {
     "pycuda": {"edge/kernels/cuda.py"},
-    "pymodbus": {"edge/outputs/modbus.py"},
+    "pymodbus": {"edge/outputs/modbus.py", "edge/plcsim/modbus.py"},
     "serial": {"edge/outputs/serial_line.py"},
     "snap7": {"edge/outputs/s7.py"},
     "pycomm3": {"edge/outputs/ethernet_ip.py"},

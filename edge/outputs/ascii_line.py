@@ -24,9 +24,9 @@ Lost = Callable[[Exception | str], OutputLost]  # puts it in words for this kind
 
 
 class Stream(Protocol):
-    """A wire. A read waits READ_S at most, a write WRITE_S; both raise OSError when the wire is gone."""
+    """A wire. A write waits WRITE_S at most; it and read raise OSError when the wire is gone."""
 
-    def read(self) -> bytes:
+    def read(self, wait_s: float = READ_S) -> bytes:
         """What has come; nothing when nothing came in time."""
 
     def write(self, data: bytes) -> None:

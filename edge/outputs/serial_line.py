@@ -45,9 +45,10 @@ class SerialStream:
     def __init__(self, port: str, baud: int) -> None:
         self._port = serial.Serial(port, baud, timeout=READ_S, write_timeout=WRITE_S, exclusive=True)
 
-    def read(self) -> bytes:
-        """Waits for the first character, then takes all that are there."""
-        return bytes(self._port.read(1) + self._port.read(self._port.in_waiting))
+    def read(self, wait_s: float = READ_S) -> bytes:
+        """Waits for the first character (READ_S, or 0 not at all), then takes all that are there."""
+        first = self._port.read(1) if wait_s else b""
+        return bytes(first + self._port.read(self._port.in_waiting))
 
     def write(self, data: bytes) -> None:
         """All of it."""

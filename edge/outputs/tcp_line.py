@@ -85,9 +85,9 @@ class TcpStream:
             if hasattr(socket, name):  # not every system has each of them
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
-    def read(self) -> bytes:
+    def read(self, wait_s: float = READ_S) -> bytes:
         """Raises OSError also when the other side has hung up."""
-        if not select.select([self._socket], [], [], READ_S)[0]:
+        if not select.select([self._socket], [], [], wait_s)[0]:
             return b""
         if data := self._socket.recv(CHUNK):
             return data
