@@ -45,16 +45,17 @@ def sample(mode: Mode, plc: Sequence[int], station: Sequence[int], word_order: W
     return seen
 
 
-def chart(samples: Sequence[Sample]) -> str:
-    """One line a signal; time goes to the right, STEP characters a sample."""
+def chart(samples: Sequence[Sample], step: int = STEP) -> str:
+    """One line a signal; time goes to the right, `step` characters a sample."""
     names = list(samples[0])
     width = max(map(len, names)) + 1
-    return "\n".join(f"{name:<{width}} {_row([each[name] for each in samples])}".rstrip() for name in names)
+    rows = {name: _row([each[name] for each in samples], step) for name in names}
+    return "\n".join(f"{name:<{width}} {row}".rstrip() for name, row in rows.items())
 
 
-def _row(values: Sequence[int | bool | str]) -> str:
+def _row(values: Sequence[int | bool | str], step: int) -> str:
     changes = [0, *(at for at in range(1, len(values)) if values[at] != values[at - 1]), len(values)]
-    return "".join(_piece(values[at], (end - at) * STEP, at == 0) for at, end in pairwise(changes))
+    return "".join(_piece(values[at], (end - at) * step, at == 0) for at, end in pairwise(changes))
 
 
 def _piece(value: int | bool | str, width: int, first: bool) -> str:

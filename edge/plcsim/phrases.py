@@ -67,6 +67,7 @@ class OwnPhrases:
     _open: deque[tuple[str, int]] = field(default_factory=deque)  # questions without an answer, and when
     _asked_ns: int = 0
     _beaten_ns: int = 0
+    _stalled_ns: int | None = None  # since when HB is answered "stalled"
 
     def trigger(self, part_id: int, now_ns: int) -> bytes:
         """With the part's number."""
@@ -109,13 +110,22 @@ class OwnPhrases:
             return _result(text)
         if not self._open:
             return _wrong(Mistake.BAD_LINE, f"{text!r}, and nothing was asked")
-        return self._answer(self._open.popleft()[0], text)
+        return self._answer(self._open.popleft()[0], text, now_ns)
 
     def _ask(self, text: str, now_ns: int) -> bytes:
         self._open.append((text, now_ns))
         return f"{text}*{checksum(text)}\r".encode()
 
-    def _answer(self, question: str, text: str) -> Heard:
+    def _hear_stalled(self, now_ns: int) -> Heard:
+        """A station that has just started says so, too; it is a mistake when it lasts."""
+        if self._stalled_ns is None:
+            self._stalled_ns = now_ns
+        if now_ns - self._stalled_ns < UNANSWERED_NS:
+            return Heard()
+        self._stalled_ns = now_ns
+        return _wrong(Mistake.NO_HEARTBEAT, "HB has been answered ER,04 for 3 s: the station has stalled")
+
+    def _answer(self, question: str, text: str, now_ns: int) -> Heard:
         command, _, argument = question.partition(",")
         match command, text.split(","):
             case "TRG", ["OK", given] if given == argument:
@@ -125,10 +135,13 @@ class OwnPhrases:
             case "TRG", ["ER", "04"]:
                 hint = "the station runs free: give it the URI with ?handshake=ids"
                 return _wrong(Mistake.BAD_LINE, f"{question} was answered ER,04; {hint}")
-            case "ACK" | "HB", ["OK"]:
+            case "HB", ["OK"]:
+                self._stalled_ns = None
+                return Heard()
+            case "ACK", ["OK"]:
                 return Heard()
             case "HB", ["ER", "04"]:
-                return _wrong(Mistake.NO_HEARTBEAT, "HB is answered ER,04: the station has stalled")
+                return self._hear_stalled(now_ns)
             case "ST", ["OK", "RUN" | "STOP", ("0" | "1") as ready, ("0" | "1") as busy, _]:
                 self.ready, self.busy = ready == "1", busy == "1"
                 return Heard()

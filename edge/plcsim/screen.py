@@ -8,9 +8,10 @@ from rich.text import Text
 from edge.plcsim import Peer
 from edge.plcsim.tally import Tally
 from edge.registers import VerdictCode
-from edge.timing_chart import STEP, chart
+from edge.timing_chart import chart
 
 LABELS = 16  # characters left of the chart, and of the frame
+STEP = 7  # characters a sample: a part's number has room
 RESULTS, COMPLAINTS = 8, 5
 COLOURS = {VerdictCode.PASS: "green", VerdictCode.FAIL: "bold red"}
 
@@ -24,7 +25,7 @@ class Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         steps = max(2, (options.max_width - LABELS - 4) // STEP)
         samples = list(self._tally.chart)[-steps:]
-        drawn = Text(chart(samples) if samples else "no signals yet", no_wrap=True, overflow="crop")
+        drawn = Text(chart(samples, STEP) if samples else "no signals yet", no_wrap=True, overflow="crop")
         yield Panel(drawn, title=self._title(), title_align="left", border_style="dim")
         yield self._counts()
         yield self._results()

@@ -1,0 +1,132 @@
+"""What plc-sim finds wrong with a station: every mistake once, and nothing with one that is right."""
+
+from collections.abc import Sequence
+
+import pytest
+from linebench import Bench
+
+from edge.handshake import Mode
+from edge.plc_program import PlcProgram
+from edge.plcsim import Complaint, Mistake
+from edge.plcsim.judge import BlockJudge
+from edge.registers import PLC_COUNT, STATION_START, Control, Status, place
+from edge.timing_chart import sample
+from edge.verdict import Outcome
+
+IDLE = [0] * PLC_COUNT
+MS = 1_000_000
+
+
+def shown(**values: int) -> list[int]:
+    """A block of a healthy station, with what is given instead."""
+    block = Bench(Mode.BITS).hand.block()
+    for name, value in values.items():
+        place(block, STATION_START, name, value)
+    return block
+
+
+READY = Status.ONLINE | Status.READY
+GOOD = {"STATUS": READY | Status.RESULT_VALID | Status.PASS, "VERDICT": 1, "RESULT_ID": 7, "SEQUENCE": 1}
+
+
+def judged(
+    *blocks: Sequence[int], mode: Mode = Mode.BITS, plc: Sequence[int] = IDLE, every_ms: int = 10
+) -> list[Mistake]:
+    """What is told of these blocks, one after the other; part 7 waits for a result."""
+    judge, found = BlockJudge(mode), list[Complaint]()
+    for n, block in enumerate(blocks):
+        found += judge.look(block, plc, (7,), n * every_ms * MS)
+    return [each.what for each in found]
+
+
+def with_bits(bits: Control) -> list[int]:
+    return [int(bits), *IDLE[1:]]
+
+
+START, START_1 = shown(STATUS=READY), shown(STATUS=READY, SEQUENCE=1)
+BAD = {"STATUS": READY | Status.RESULT_VALID | Status.FAIL, "VERDICT": 2}
+WRONG = {
+    "another part": (Mistake.OTHER_PART, START, shown(**GOOD | {"RESULT_ID": 6})),
+    "valid, verdict missing": (
+        Mistake.EARLY, START, shown(**GOOD | {"STATUS": READY | Status.RESULT_VALID, "VERDICT": 0}),
+    ),
+    "valid, old sequence": (Mistake.EARLY, START_1, shown(**GOOD)),
+    "verdict turns": (
+        Mistake.CHANGED, START, shown(**GOOD | BAD), shown(**GOOD),
+    ),
+    "a result was missed": (Mistake.SKIPPED, START_1, shown(**GOOD | {"SEQUENCE": 3})),
+    "pass bit of a fail": (Mistake.CONTRADICTION, START, shown(**GOOD | {"VERDICT": 2})),
+    "both bits": (Mistake.CONTRADICTION, START, shown(**GOOD | {"STATUS": GOOD["STATUS"] | Status.FAIL})),
+    "pass bit beside no result": (Mistake.CONTRADICTION, START, shown(STATUS=READY | Status.PASS)),
+    "pass with a fault": (Mistake.CONTRADICTION, START, shown(**GOOD | {"REASON": 11})),
+    "verdict 7": (Mistake.CONTRADICTION, START, shown(STATUS=READY, VERDICT=7)),
+    "ready offline": (Mistake.READY_OFFLINE, START, shown(STATUS=Status.READY)),
+    "bytes swapped": (Mistake.LAYOUT, shown(TEST_U16=0x3412)),
+    "addresses off": (Mistake.LAYOUT, [*START[1:], 0]),
+    "words swapped": (Mistake.LAYOUT, shown(TEST_F32=0)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_told_once(case: str) -> None:
+    what, *blocks = WRONG[case]
+    found = judged(*blocks, blocks[-1], blocks[-1])
+    assert found.count(what) == 1, found
+
+
+def test_the_right_block_is_no_mistake() -> None:
+    assert judged(START, shown(**GOOD), shown(**GOOD), shown(STATUS=READY, SEQUENCE=1)) == []
+    assert judged(IDLE_STATION, IDLE_STATION) == [], "it has not written anything yet"
+
+
+IDLE_STATION = [0] * 50
+
+
+def test_what_must_not_last_is_told_when_it_lasts() -> None:
+    valid = [START, *[shown(**GOOD)] * 150]
+    ack = with_bits(Control.RESULT_ACK)
+    assert judged(*valid, plc=ack) == [Mistake.NOT_CLEARED], "1.5 s after the acknowledge"
+    assert judged(*valid[:90], plc=ack) == []
+    trigger = with_bits(Control.TRIGGER)
+    assert judged(*[START] * 150, plc=trigger) == [Mistake.NO_TRIGGER_ACK]
+    assert judged(*[START] * 290) == []
+    assert judged(*[START] * 900) == [Mistake.NO_HEARTBEAT], "once for each standstill"
+    beats = [shown(STATUS=READY, HEARTBEAT=n // 400) for n in range(900)]
+    assert judged(*beats) == [Mistake.NO_HEARTBEAT] * 2
+
+
+@pytest.mark.parametrize("mode", [Mode.BITS, Mode.IDS])
+def test_a_station_as_it_is_makes_no_mistake(mode: Mode) -> None:
+    """Good, bad and overdue parts, a lost connection, one cycle at a time."""
+    bench, program, judge = Bench(mode), PlcProgram(mode), BlockJudge(mode)
+    found: list[Complaint] = []
+    for part in range(70_001, 70_021):
+        program.part_arrives(part)
+    for cycle in range(1500):
+        block = bench.hand.block()
+        found += judge.look(block, bench_plc(bench), program.open_parts, bench.now_ms * MS)
+        bench.scan(program)
+        if cycle % 7 == 3 and bench.asked and part_of(bench) % 6:
+            bench.judge(Outcome.FAIL if cycle % 2 else Outcome.PASS)
+        if cycle % 50 == 0:
+            bench.beat()
+        bench.wait(10)
+        if not bench.hand.last_trigger:
+            bench.asked.clear()  # it was overdue
+    assert found == []
+    assert len(program.taken) >= 15
+
+
+def part_of(bench: Bench) -> int:
+    return bench.asked[0].part_id or 0
+
+
+def bench_plc(bench: Bench) -> list[int]:
+    block = list(IDLE)
+    place(block, 0, "CONTROL", bench.plc.control)
+    place(block, 0, "RESULT_ACK_ID", bench.plc.result_ack_id)
+    return block
+
+
+def test_a_verdict_nobody_knows_is_drawn_as_its_number() -> None:
+    assert sample(Mode.BITS, IDLE, shown(VERDICT=7))["VERDICT"] == "7"
