@@ -200,7 +200,7 @@ def run(
     engine: EngineOption,
     plc: Annotated[list[str], typer.Option(help="Output; may be given several times: modbus-tcp://PLC:502, "
         "modbus-tcp-server://0.0.0.0:502, s7://PLC?db=100, ethernet-ip://PLC/SLOT, "
-        "serial:///dev/ttyUSB0, jsonl:FILE. "
+        "serial:///dev/ttyUSB0, tcp://PLC:2115, jsonl:FILE. "
         "?handshake=bits or ids: the PLC triggers.")] = [],  # noqa: B006
     backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino, tensorrt")] = "auto",
     policy: Annotated[Policy, typer.Option(help="latest drops old pictures, every judges all of them.")]
@@ -265,7 +265,9 @@ def plc_sim(
     parts: Annotated[int, typer.Option(help="Stop after so many parts; 0: run on.", min=0)] = 0,
     rate: Annotated[float, typer.Option(help="Parts a second, at most.", min=0.01)] = 2.0,
     handshake: Annotated[str, typer.Option(help="bits or ids; default: what the URI says.")] = "",
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the station.", min=0)] = 60.0,
+    wait: Annotated[
+        float, typer.Option(help="Stop after so many seconds in which nothing came of --parts.", min=0)
+    ] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """A PLC for trying a station without one: triggers parts, draws the signals, says what is wrong."""

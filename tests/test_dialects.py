@@ -144,3 +144,19 @@ def test_a_file_with_a_slip_names_it(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(InspectError, match=fault):
             language_of({"dialect": str(file)}, URI)
+
+
+def test_the_docs_table_is_the_code_s() -> None:
+    """What the PLC sends and what comes back, as written there: the answers to part 1, or to tag 17."""
+    text = (Path(__file__).parents[1] / "docs" / "outputs.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `([\w,]+)`.*?\| (.+?) \| (.+?) \|", text, re.M)
+    table = {name: (question, answers, lines) for name, question, answers, lines in rows if name in DIALECTS}
+    assert list(table) == list(DIALECTS)
+    for name, (question, answers, lines) in table.items():
+        dialect, hand = DIALECTS[name], a_station()
+        taken, refused = (bare(dialect, dialect.answer(question, hand, 0)) for _ in range(2))
+        assert [said for said in (taken, refused) if said] == re.findall(r"`([^`]+)`", answers)
+        number = hand.last_trigger.part_id if hand.last_trigger else None
+        judged = [replace(a_verdict(1, outcome), part_id=number) for outcome in (PASS, FAIL)]
+        said = [bare(dialect, dialect.result(verdict, 1)) for verdict in judged]
+        assert said == re.findall(r"`([^`]+)`", lines)

@@ -1,6 +1,8 @@
 """What plc-sim finds wrong with a station: every mistake once, and nothing with one that is right."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from linebench import Bench
@@ -89,6 +91,12 @@ def test_what_must_not_last_is_told_when_it_lasts() -> None:
     assert judged(*valid[:90], plc=ack) == []
     trigger = with_bits(Control.TRIGGER)
     assert judged(*[START] * 150, plc=trigger) == [Mistake.NO_TRIGGER_ACK]
+    ids = list(IDLE)
+    place(ids, 0, "TRIGGER_ID", 7)
+    assert judged(*[START] * 150, plc=ids, mode=Mode.IDS) == [Mistake.NO_TRIGGER_ACK]
+    free = [shown(STATUS=Status.ONLINE, HEARTBEAT=n // 100) for n in range(600)]
+    assert judged(*free, plc=with_bits(Control.ENABLE)) == [Mistake.NOT_READY], "it runs free"
+    assert judged(*free) == []
     assert judged(*[START] * 290) == []
     assert judged(*[START] * 900) == [Mistake.NO_HEARTBEAT], "once for each standstill"
     beats = [shown(STATUS=READY, HEARTBEAT=n // 400) for n in range(900)]
@@ -126,6 +134,12 @@ def bench_plc(bench: Bench) -> list[int]:
     place(block, 0, "CONTROL", bench.plc.control)
     place(block, 0, "RESULT_ACK_ID", bench.plc.result_ack_id)
     return block
+
+
+def test_every_mistake_is_in_the_docs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "plc-sim.md").read_text("utf-8")
+    told = re.findall(r"^\| ([^|-]+?) \| [^|]+ \|$", text.partition("## What it finds wrong")[2], re.M)
+    assert told[1:] == [each.value for each in Mistake]
 
 
 def test_a_verdict_nobody_knows_is_drawn_as_its_number() -> None:

@@ -27,6 +27,7 @@ class Mistake(Enum):
     CONTRADICTION = "PASS, FAIL, VERDICT and REASON do not fit"
     NOT_CLEARED = "result not cleared after the acknowledge"
     NO_TRIGGER_ACK = "trigger not answered"
+    NOT_READY = "ONLINE, but never READY"
     NO_HEARTBEAT = "no heartbeat"
     READY_OFFLINE = "READY without ONLINE"
     LAYOUT = "test registers are wrong"

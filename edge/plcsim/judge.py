@@ -21,8 +21,12 @@ from edge.registers import (
 from edge.station_image import next_sequence
 
 STILL_NS = 3_000_000_000  # a heartbeat that stands still for so long (docs/outputs.md)
-PATIENCE_NS = 1_000_000_000  # for what a station does at once: clear, acknowledge a trigger
+SOON_NS = 1_000_000_000  # for what a station does at once: clear, acknowledge a trigger
+DEAF_NS = 5_000_000_000
 SWAPPED = 0x3412
+SAME = "; is the station's handshake= the same as here?"
+ANSWERS = Status.TRIGGER_ACK | Status.MISSED_TRIGGER
+AT_WORK = Status.READY | Status.BUSY | Status.RESULT_OVERRUN
 
 Read = Callable[[str], int]
 
@@ -37,6 +41,7 @@ class BlockJudge:
     def forget(self) -> None:
         """What is seen next is where it starts from."""
         self._before: Sequence[int] | None = None
+        self._open: Collection[int] = ()  # parts without a result
         self._sequence = 0  # of the last result
         self._beat: tuple[int, int] | None = None  # HEARTBEAT, and since when
         self._since: dict[Mistake, int | None] = {}  # when it began; None: told already
@@ -47,14 +52,14 @@ class BlockJudge:
         self, block: Sequence[int], plc: Sequence[int], open_parts: Collection[int], now_ns: int
     ) -> list[Complaint]:
         """Registers 100..149 as the station shows them, 0..27 as the PLC does; parts without a result yet."""
-        before, self._before = self._before, list(block)
+        before, self._before, self._open = self._before, list(block), open_parts
         if not any(block):  # it has written nothing yet
             return []
         read: Read = lambda name: int(decode(name, block, self._order))  # noqa: E731
         found = [*self._layout(block), *self._heartbeat(read("HEARTBEAT"), now_ns)]
         found += self._standing(Status(block[0]), Control(plc[0]), plc, read, now_ns)
         if before is None or list(before) != list(block):
-            found += self._changes(before, Status(block[0]), read, open_parts)
+            found += self._changes(before, Status(block[0]), read)
         return found
 
     def _layout(self, block: Sequence[int]) -> list[Complaint]:
@@ -83,19 +88,20 @@ class BlockJudge:
         self, status: Status, control: Control, plc: Sequence[int], read: Read, now_ns: int
     ) -> list[Complaint]:
         """What is wrong only when it lasts."""
-        part = read("RESULT_ID")
+        part, asked = read("RESULT_ID"), int(decode("TRIGGER_ID", plc, self._order))
         if self._mode is Mode.BITS:
             acknowledged = bool(control & Control.RESULT_ACK)
+            unanswered = bool(control & Control.TRIGGER) and not status & ANSWERS
         else:
             acknowledged = self._mode is Mode.IDS and int(decode("RESULT_ACK_ID", plc, self._order)) == part
+            unanswered = asked in self._open and status & AT_WORK == Status.READY
         stays = acknowledged and bool(status & Status.RESULT_VALID)
-        unanswered = bool(control & Control.TRIGGER) and not status & (
-            Status.TRIGGER_ACK | Status.MISSED_TRIGGER
-        )
         offline = bool(status & Status.READY) and not status & Status.ONLINE
+        deaf = bool(control & Control.ENABLE) and status & (AT_WORK | Status.ONLINE) == Status.ONLINE
         return [
-            *self._once(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later", PATIENCE_NS, now_ns),
-            *self._once(Mistake.NO_TRIGGER_ACK, unanswered, "no TRIGGER_ACK for 1 s", PATIENCE_NS, now_ns),
+            *self._once(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later", SOON_NS, now_ns),
+            *self._once(Mistake.NO_TRIGGER_ACK, unanswered, f"part {asked}, for 1 s{SAME}", SOON_NS, now_ns),
+            *self._once(Mistake.NOT_READY, deaf, f"for 5 s with ENABLE on{SAME}", DEAF_NS, now_ns),
             *self._once(Mistake.READY_OFFLINE, offline, f"STATUS is {status:#06x}", 0, now_ns),
         ]
 
@@ -111,9 +117,7 @@ class BlockJudge:
         self._since[what] = None
         return [Complaint(what, detail)]
 
-    def _changes(
-        self, before: Sequence[int] | None, status: Status, read: Read, open_parts: Collection[int]
-    ) -> list[Complaint]:
+    def _changes(self, before: Sequence[int] | None, status: Status, read: Read) -> list[Complaint]:
         shown, self._shown = self._shown, (status & RESULT_BITS, read("VERDICT"), read("REASON"))
         found = [] if shown == self._shown else self._contradiction(status, read)
         if before is None:  # what stood there before we came
@@ -122,7 +126,7 @@ class BlockJudge:
         if not status & Status.RESULT_VALID:
             return found
         if not before[0] & Status.RESULT_VALID or self._sequence != read("SEQUENCE"):
-            return found + self._new_result(read, open_parts)
+            return found + self._new_result(read)
         names = ("RESULT_ID", "VERDICT", "REASON")
         old = [int(decode(name, before, self._order)) for name in names]
         new = [read(name) for name in names]
@@ -131,7 +135,7 @@ class BlockJudge:
             found.append(Complaint(Mistake.CHANGED, detail))
         return found
 
-    def _new_result(self, read: Read, open_parts: Collection[int]) -> list[Complaint]:
+    def _new_result(self, read: Read) -> list[Complaint]:
         last, self._sequence = self._sequence, read("SEQUENCE")
         part, sequence = read("RESULT_ID"), self._sequence
         if read("VERDICT") == VerdictCode.NONE:
@@ -139,8 +143,8 @@ class BlockJudge:
         if sequence == last:
             return [Complaint(Mistake.EARLY, f"RESULT_VALID is 1, SEQUENCE (104) still {last}, part {part}")]
         found = []
-        if self._mode is not Mode.FREE_RUN and part not in open_parts:
-            waiting = ", ".join(map(str, open_parts)) or "no part"
+        if self._mode is not Mode.FREE_RUN and part not in self._open:
+            waiting = ", ".join(map(str, self._open)) or "no part"
             found.append(Complaint(Mistake.OTHER_PART, f"RESULT_ID is {part}, {waiting} waits for a result"))
         if last and sequence != next_sequence(last):
             found.append(Complaint(Mistake.SKIPPED, f"from {last} to {sequence}: results were missed"))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import sys
 import time
 from contextlib import closing, nullcontext, suppress
@@ -47,12 +48,13 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
         screen = Live(Screen(peer, tally), console=console, refresh_per_second=10) if live else nullcontext()
         with suppress(KeyboardInterrupt), screen:
             _run(peer, mode, options, tally, None if live or as_json else console)
-    summary = {"station": peer.station, "handshake": mode.value, **tally.summary()}
+    ok = tally.ok and tally.done >= options.parts
+    summary = {"station": peer.station, "handshake": mode.value, **tally.summary(), "ok": ok}
     if as_json:
         print(json.dumps(summary), flush=True)
     else:
         _tell(summary, console)
-    return 0 if tally.ok else 1
+    return 0 if ok else 1
 
 
 def _with_handshake(uri: str, handshake: str) -> str:
@@ -63,8 +65,8 @@ def _with_handshake(uri: str, handshake: str) -> str:
 
 
 def _run(peer: Peer, mode: Mode, options: SimOptions, tally: Tally, lines: Console | None) -> None:
-    begun, due, ids = time.monotonic(), 0.0, itertools.count(FIRST_PART)
-    arrived, ends = 0, float("inf")
+    due, ends, ids, arrived = 0.0, math.inf, itertools.count(FIRST_PART), 0
+    progress, moved = tally.done, time.monotonic()
     while (now := time.monotonic()) < ends:
         if mode is not Mode.FREE_RUN and tally.connected and now >= due and arrived in _wanted(options.parts):
             peer.part_arrives(next(ids))
@@ -72,12 +74,16 @@ def _run(peer: Peer, mode: Mode, options: SimOptions, tally: Tally, lines: Conso
         for line in tally.add(peer.scan(time.monotonic_ns()), time.monotonic_ns()):
             if lines is not None:
                 lines.print(escape(line), highlight=False, soft_wrap=True)
+        if tally.done != progress:
+            progress, moved = tally.done, now
         if options.parts and tally.done >= options.parts:
             ends = min(ends, now if mode is Mode.FREE_RUN else now + SETTLE_S)
-        if not tally.connections and now - begun > options.wait_s:
-            hint = f"Start the station with --plc '{peer.station}'."
-            raise OutputLost(f"no station came within {options.wait_s:g} s", options.uri, hint)
+        if now - moved > options.wait_s and (options.parts or not tally.connections):
+            break
         time.sleep(CYCLE_S)
+    if not tally.connections:
+        hint = f"Start the station with --plc '{peer.station}'."
+        raise OutputLost(f"no station came within {options.wait_s:g} s", options.uri, hint)
 
 
 def _wanted(parts: int) -> range:

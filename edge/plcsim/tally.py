@@ -81,5 +81,4 @@ class Tally:
             "mistakes": {what.value: count for what, count in self.mistakes.items()},
             "connections": self.connections,
             "response_ms": {"median": round(median(times), 1), "max": round(times[-1], 1)} if times else None,
-            "ok": self.ok,
         }
