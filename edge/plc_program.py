@@ -87,20 +87,19 @@ class PlcProgram:
     def _trigger(self, status: Status) -> None:
         self._waited = self._waited + 1 if self._open else 0
         if self._waited > self._patience:
-            self.give_up()
+            self._give_up()
         elif self._control & Control.TRIGGER:
             if status & Status.TRIGGER_ACK:
                 self._control &= ~Control.TRIGGER
             elif status & Status.MISSED_TRIGGER:
-                self.give_up()
+                self._give_up()
         elif self._arrived and status & Status.READY and not (self._mode is Mode.IDS and self._open):
             self._trigger_id = self._arrived.popleft()
             self._open.append(self._trigger_id)
             if self._mode is Mode.BITS:
                 self._control |= Control.TRIGGER
 
-    def give_up(self) -> None:
-        """No result will come any more: every part that waits for one is rejected."""
+    def _give_up(self) -> None:
         self.rejected.extend(self._open)
         self._open.clear()
         self._control = self._control & ~Control.TRIGGER | Control.CLEAR_ERROR

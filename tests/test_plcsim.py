@@ -162,6 +162,8 @@ def by_hand(handshake: str = "ids") -> Iterator[tuple[Watch, TcpPlc]]:
     """A station that is typed by hand, one line after the other."""
     port = free_port()
     with closing(Watch(f"tcp://127.0.0.1:{port}?handshake={handshake}")) as plc, tcp_plc(port) as station:
+        answer(plc, station, "ST")
+        plc.until(lambda tally: tally.connected)
         yield plc, station
 
 

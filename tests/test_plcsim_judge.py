@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from linebench import Bench
 
+from edge.dialects import DIALECTS
 from edge.handshake import Mode
+from edge.line_protocol import OwnLanguage, checksum
 from edge.plc_program import PlcProgram
 from edge.plcsim import Complaint, Mistake
 from edge.plcsim.judge import BlockJudge
+from edge.plcsim.phrases import phrases_of
 from edge.registers import PLC_COUNT, STATION_START, Control, Status, place
 from edge.timing_chart import sample
 from edge.verdict import Outcome
@@ -134,6 +139,26 @@ def bench_plc(bench: Bench) -> list[int]:
     place(block, 0, "CONTROL", bench.plc.control)
     place(block, 0, "RESULT_ACK_ID", bench.plc.result_ack_id)
     return block
+
+
+WORD = st.integers(0, 0xFFFF)
+
+
+@given(blocks=st.lists(st.lists(WORD, min_size=50, max_size=50), max_size=5), mode=st.sampled_from(Mode))
+def test_whatever_stands_in_the_registers_is_judged_and_drawn(blocks: list[list[int]], mode: Mode) -> None:
+    judge, program = BlockJudge(mode), PlcProgram(mode)
+    for now_ns, block in enumerate(blocks):
+        judge.look(block, program.scan(block), program.open_parts, now_ns)
+        assert sample(mode, IDLE, block)
+
+
+@given(lines=st.lists(st.text(max_size=30), max_size=5), name=st.sampled_from([None, *DIALECTS]))
+def test_whatever_a_line_says_is_read(lines: list[str], name: str | None) -> None:
+    phrases = phrases_of(DIALECTS[name] if name else OwnLanguage())
+    phrases.trigger(7, 0)
+    for line in [*lines, *(f"{line}*{checksum(line)}" for line in lines)]:
+        heard = phrases.hear(line, 0)
+        assert heard.complaints or heard.taken or heard.refused or heard.verdict is not None
 
 
 def test_every_mistake_is_in_the_docs() -> None:

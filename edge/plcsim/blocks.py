@@ -65,7 +65,7 @@ class BlockPlc:
             self._wire.show(self._plc)
         except OSError:
             self._judge.forget()
-            self._program.give_up()
+            self._program.abandon()
             return Scan(False, {}, rejected=tuple(self._program.rejected[gone:]))
         triggered = tuple(part for part in self._program.open_parts if part not in open_before)
         rejected = tuple(self._program.rejected[gone:])

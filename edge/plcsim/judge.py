@@ -26,7 +26,7 @@ DEAF_NS = 5_000_000_000
 SWAPPED = 0x3412
 SAME = "; is the station's handshake= the same as here?"
 ANSWERS = Status.TRIGGER_ACK | Status.MISSED_TRIGGER
-AT_WORK = Status.READY | Status.BUSY | Status.RESULT_OVERRUN
+AT_WORK = Status.READY | Status.BUSY | Status.RESULT_OVERRUN | Status.COMMAND_BUSY
 
 Read = Callable[[str], int]
 

@@ -108,7 +108,7 @@ class LinePlc:
         said, more = self._phrases.idle(now_ns)
         self._say(stream, said)
         overdue = self._open is not None and now_ns - self._open_ns > PATIENCE_NS
-        rejected = self._give_up() if overdue or not self._phrases.alive else ()
+        rejected = self._give_up() if overdue else () if self._phrases.alive else self._abandon()
         triggered = self._trigger(stream, now_ns)
         found = (*complaints, *more)
         return Scan(self._phrases.alive, self._sample(), triggered, tuple(taken), rejected, found)
@@ -153,7 +153,13 @@ class LinePlc:
         if stream is not None:
             stream.close()
         self._received, self._phrases = Received(), phrases_of(self._language)
-        return self._give_up()
+        return self._abandon()
+
+    def _abandon(self) -> tuple[int, ...]:
+        """The station is gone: whatever has no result has gone by."""
+        rejected = (*self._give_up(), *self._arrived)
+        self._arrived.clear()
+        return rejected
 
 
 class Listener:
@@ -165,8 +171,8 @@ class Listener:
         except OSError as error:
             hint = "Give an address of this machine and a free port: tcp://127.0.0.1:2115"
             raise OutputLost(f"cannot listen: {error}", settings.uri, hint) from error
-        parts = urlsplit(settings.uri)
-        self.station = parts._replace(netloc=f"{parts.hostname}:{self._socket.getsockname()[1]}").geturl()
+        parts, port = urlsplit(settings.uri), self._socket.getsockname()[1]
+        self.station = parts._replace(netloc=f"{parts.netloc.removesuffix(f':{parts.port}')}:{port}").geturl()
 
     def meet(self) -> Stream | None:
         """Whoever waits; None when nobody does."""

@@ -119,4 +119,4 @@ class ClientWire:
 
 def _with_port(uri: str, port: int) -> str:
     parts = urlsplit(uri)
-    return parts._replace(netloc=f"{parts.hostname}:{port}").geturl()
+    return parts._replace(netloc=f"{parts.netloc.removesuffix(f':{parts.port}')}:{port}").geturl()
