@@ -36,10 +36,11 @@ class Watch:
 
     def __init__(self, uri: str) -> None:
         self.peer: Peer = peer_opener(uri, handshake_of(uri))()
-        self.tally, self.said = Tally(), list[str]()
+        self.tally, self.said = Tally(handshake_of(uri)), list[str]()
+        self.ahead_s = 0.0  # of the clock: seconds that a test need not wait
 
     def scan(self) -> Tally:
-        now_ns = time.monotonic_ns()
+        now_ns = time.monotonic_ns() + int(self.ahead_s * 1e9)
         self.said += self.tally.add(self.peer.scan(now_ns), now_ns)
         return self.tally
 
@@ -214,6 +215,8 @@ def test_a_station_that_falls_silent_is_told_of_and_its_part_rejected() -> None:
     with by_hand() as (plc, station):
         plc.peer.part_arrives(7)
         answer(plc, station, "TRG,7", "OK,7")
+        plc.until(lambda tally: station.line(0.0))
+        plc.ahead_s = 3.1
         plc.until(lambda tally: tally.mistakes[Mistake.NO_HEARTBEAT])
         assert plc.tally.missed == 1 and not plc.tally.connected
 
@@ -272,7 +275,8 @@ def test_the_command_says_what_is_wrong() -> None:
     assert nobody.returncode == 5
     assert f"no station came within 0.1 s (modbus-tcp://127.0.0.1:{port})" in nobody.stderr
     assert f"start the station with --plc 'modbus-tcp://127.0.0.1:{port}?handshake=bits'" in nobody.stderr
-    assert simulate("opc.tcp://127.0.0.1").returncode == 2
+    twice = simulate(f"modbus-tcp://127.0.0.1:{port}?handshake=ids", "--handshake", "bits")
+    assert twice.returncode == 2 and "Say it once" in twice.stderr
 
 
 @pytest.mark.parametrize(

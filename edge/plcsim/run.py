@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import sys
 import time
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
-from edge.errors import OutputLost
+from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
 from edge.outputs import handshake_of
 from edge.plcsim import Peer, peer_opener
@@ -39,7 +38,8 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
     """0 when every part got its result and the station made no mistake, else 1. Raises OutputLost when none
     came, InspectError for a wrong URI."""
     uri = _with_handshake(options.uri, options.handshake)
-    mode, tally = handshake_of(uri), Tally()
+    mode = handshake_of(uri)
+    tally = Tally(mode)
     with closing(peer_opener(uri, mode)()) as peer:
         console.print(
             f"start the station with --plc '{escape(peer.station)}'", highlight=False, soft_wrap=True
@@ -59,36 +59,48 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
 
 def _with_handshake(uri: str, handshake: str) -> str:
     """The option goes into the URI, for the station has to hear it, too."""
-    if not handshake or "handshake=" in uri:
+    if not handshake or f"handshake={handshake}" in uri:
         return uri
+    if "handshake=" in uri:
+        raise InspectError(f"--handshake {handshake} is not what the URI says", uri, "Say it once.")
     return f"{uri}{'&' if '?' in uri else '?'}handshake={handshake}"
 
 
+class Belt:
+    """Parts that come to the camera, so many a second at most."""
+
+    def __init__(self, parts: int, rate: float) -> None:
+        self._ids = iter(range(FIRST_PART, FIRST_PART + parts) if parts else itertools.count(FIRST_PART))
+        self._pause_s, self._due_s = 1 / rate, 0.0
+
+    def next(self, now_s: float) -> int | None:
+        """The part that comes now."""
+        if now_s < self._due_s:
+            return None
+        self._due_s = now_s + self._pause_s
+        return next(self._ids, None)
+
+
 def _run(peer: Peer, mode: Mode, options: SimOptions, tally: Tally, lines: Console | None) -> None:
-    due, ends, ids, arrived = 0.0, math.inf, itertools.count(FIRST_PART), 0
-    progress, moved = tally.done, time.monotonic()
-    while (now := time.monotonic()) < ends:
-        if mode is not Mode.FREE_RUN and tally.connected and now >= due and arrived in _wanted(options.parts):
-            peer.part_arrives(next(ids))
-            arrived, due = arrived + 1, now + 1 / options.rate
+    """Until all parts are done, nothing happens any more, or Ctrl-C."""
+    belt, moved_s, done = Belt(options.parts, options.rate), time.monotonic(), 0
+    ends_s = math.inf
+    while (now_s := time.monotonic()) < ends_s:
+        if tally.connected and mode is not Mode.FREE_RUN and (part := belt.next(now_s)) is not None:
+            peer.part_arrives(part)
         for line in tally.add(peer.scan(time.monotonic_ns()), time.monotonic_ns()):
             if lines is not None:
                 lines.print(escape(line), highlight=False, soft_wrap=True)
-        if tally.done != progress:
-            progress, moved = tally.done, now
-        if options.parts and tally.done >= options.parts:
-            ends = min(ends, now if mode is Mode.FREE_RUN else now + SETTLE_S)
-        if now - moved > options.wait_s and (options.parts or not tally.connections):
+        if tally.done != done:
+            done, moved_s = tally.done, now_s
+        if options.parts and done >= options.parts:
+            ends_s = min(ends_s, now_s if mode is Mode.FREE_RUN else now_s + SETTLE_S)
+        if now_s - moved_s > options.wait_s and (options.parts or not tally.connections):
             break
         time.sleep(CYCLE_S)
     if not tally.connections:
         hint = f"Start the station with --plc '{peer.station}'."
         raise OutputLost(f"no station came within {options.wait_s:g} s", options.uri, hint)
-
-
-def _wanted(parts: int) -> range:
-    """How many may have arrived before the next one does."""
-    return range(parts or sys.maxsize)
 
 
 def _tell(summary: dict[str, object], console: Console) -> None:

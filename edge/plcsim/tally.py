@@ -4,20 +4,23 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from statistics import median
 
+from edge.handshake import Mode
 from edge.plcsim import Complaint, Mistake, Scan, Taken
 from edge.registers import VerdictCode
 from edge.timing_chart import Sample
 
 KEPT = 200  # results, complaints, samples: for the screen
 KEPT_TIMES = 10_000
+TOLD = 3  # of each mistake in lines; the others are counted
 
 
 class Tally:
     """Adds up scans. `chart` has one sample for each change of a signal."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: Mode) -> None:
         self.connected = False
         self.connections = self.triggers = self.missed = 0
+        self._watches, self._paired = mode is Mode.FREE_RUN, 0
         self.verdicts: Counter[VerdictCode] = Counter()
         self.mistakes: Counter[Mistake] = Counter()
         self.results: deque[tuple[Taken, float | None]] = deque(maxlen=KEPT)  # and ms since the trigger
@@ -29,7 +32,7 @@ class Tally:
     @property
     def done(self) -> int:
         """Parts that have a result, or will have none."""
-        return self.verdicts.total() + self.missed
+        return self._paired + self.missed
 
     @property
     def ok(self) -> bool:
@@ -48,7 +51,10 @@ class Tally:
         for complaint in scan.complaints:
             self.mistakes[complaint.what] += 1
             self.complaints.append(complaint)
-            yield f"MISTAKE {complaint.what.value}: {complaint.detail}"
+            count = self.mistakes[complaint.what]
+            if count <= TOLD:
+                more = "; more of these are counted" if count == TOLD else ""
+                yield f"MISTAKE {complaint.what.value}: {complaint.detail}{more}"
         for taken in scan.taken:
             yield self._take(taken, now_ns)
         for part in scan.rejected:
@@ -63,6 +69,7 @@ class Tally:
         ms = None if begun is None else (now_ns - begun) / 1e6
         if ms is not None:
             self._times.append(ms)
+        self._paired += self._watches or begun is not None
         self.verdicts[taken.verdict] += 1
         self.results.append((taken, ms))
         return f"part {taken.part_id}: {taken.verdict.name}" + ("" if ms is None else f" after {ms:.0f} ms")
