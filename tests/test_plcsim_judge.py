@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from linebench import Bench
 
@@ -144,6 +144,7 @@ def bench_plc(bench: Bench) -> list[int]:
 WORD = st.integers(0, 0xFFFF)
 
 
+@settings(max_examples=40, deadline=None)
 @given(blocks=st.lists(st.lists(WORD, min_size=50, max_size=50), max_size=5), mode=st.sampled_from(Mode))
 def test_whatever_stands_in_the_registers_is_judged_and_drawn(blocks: list[list[int]], mode: Mode) -> None:
     judge, program = BlockJudge(mode), PlcProgram(mode)
@@ -152,6 +153,7 @@ def test_whatever_stands_in_the_registers_is_judged_and_drawn(blocks: list[list[
         assert sample(mode, IDLE, block)
 
 
+@settings(max_examples=40, deadline=None)
 @given(lines=st.lists(st.text(max_size=30), max_size=5), name=st.sampled_from([None, *DIALECTS]))
 def test_whatever_a_line_says_is_read(lines: list[str], name: str | None) -> None:
     phrases = phrases_of(DIALECTS[name] if name else OwnLanguage())

@@ -190,6 +190,18 @@ def test_verdicts_without_a_listener_are_counted_and_told() -> None:
     assert (outbox.counters.sent, outbox.counters.losses, outbox.counters.retries) == (1, 0, 0)
 
 
+def test_a_trigger_that_comes_with_the_connection_gets_its_verdict() -> None:
+    """The story: it was judged before the server had noted who is connected, and its verdict was dropped."""
+    with listening() as (output, link):
+        for part in range(1, 51):
+            with tcp_plc(output.port) as plc:
+                plc.say(f"TRG,{part}")
+                judge(output, link, part)
+                assert plc.line() == f"OK,{part}"
+                assert (plc.line() or "").startswith(f"RES,{part},PASS,")
+            assert until(lambda: gone(output))
+
+
 def test_a_dialect_is_spoken_over_tcp() -> None:
     """A T1 sensor's PLC, without any acknowledge: the next trigger is taken as soon as the result is out."""
     with listening("?dialect=t1") as (output, link), tcp_plc(output.port) as plc:

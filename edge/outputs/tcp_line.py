@@ -174,7 +174,8 @@ class TcpServerLine:
     def _check(self) -> Conversation:
         if self._closing.is_set():
             raise OutputLost("it is closed", self.uri, "It is opened again by the outbox.")
-        conversation = self._conversation
+        with self._changing:  # its first trigger may be judged before the greeting is over
+            conversation = self._conversation
         if conversation is None or conversation.broken is not None:
             raise self._nobody()
         return conversation
