@@ -1,5 +1,6 @@
 """What plc-sim finds wrong with a station: every mistake once, and nothing with one that is right."""
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linebench import Bench
+from rich.console import Console
 
 from edge.dialects import DIALECTS
 from edge.handshake import Mode
 from edge.line_protocol import OwnLanguage, checksum
 from edge.plc_program import PlcProgram
-from edge.plcsim import Complaint, Mistake
+from edge.plcsim import Complaint, Mistake, Scan, Taken
 from edge.plcsim.judge import BlockJudge
 from edge.plcsim.phrases import phrases_of
-from edge.registers import PLC_COUNT, STATION_START, Control, Status, place
-from edge.timing_chart import sample
+from edge.plcsim.screen import Screen
+from edge.plcsim.tally import Tally
+from edge.registers import PLC_COUNT, STATION_START, Control, Status, VerdictCode, place
+from edge.timing_chart import record, sample
 from edge.verdict import Outcome
 
+DOCS = (Path(__file__).parents[1] / "docs" / "plc-sim.md").read_text("utf-8")
 IDLE = [0] * PLC_COUNT
 MS = 1_000_000
 
@@ -104,6 +109,7 @@ def test_what_must_not_last_is_told_when_it_lasts() -> None:
     assert judged(*free) == []
     assert judged(*[START] * 290) == []
     assert judged(*[START] * 900) == [Mistake.NO_HEARTBEAT], "once for each standstill"
+    assert judged(*[START] * 9, every_ms=1500) == [], "that was we ourselves who stood still"
     beats = [shown(STATUS=READY, HEARTBEAT=n // 400) for n in range(900)]
     assert judged(*beats) == [Mistake.NO_HEARTBEAT] * 2
 
@@ -164,10 +170,28 @@ def test_whatever_a_line_says_is_read(lines: list[str], name: str | None) -> Non
 
 
 def test_every_mistake_is_in_the_docs() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "plc-sim.md").read_text("utf-8")
-    told = re.findall(r"^\| ([^|-]+?) \| [^|]+ \|$", text.partition("## What it finds wrong")[2], re.M)
+    told = re.findall(r"^\| ([^|-]+?) \| [^|]+ \|$", DOCS.partition("## What it finds wrong")[2], re.M)
     assert told[1:] == [each.value for each in Mistake]
 
 
 def test_a_verdict_nobody_knows_is_drawn_as_its_number() -> None:
     assert sample(Mode.BITS, IDLE, shown(VERDICT=7))["VERDICT"] == "7"
+
+
+class Nobody:
+    """A peer that is only drawn."""
+
+    station = "modbus-tcp://127.0.0.1:5020"
+
+
+def test_the_documented_screen_is_drawn_by_the_code() -> None:
+    tally, program = Tally(Mode.BITS), record(Mode.BITS)
+    for each in program:
+        list(tally.add(Scan(True, each), 0))
+    for part, code in ((7, VerdictCode.PASS), (8, VerdictCode.FAIL)):
+        taken = Taken(part, code, "as in docs/outputs.md")
+        list(tally.add(Scan(True, {}, triggered=(part,), taken=(taken,)), 0))
+    with io.StringIO() as screen:
+        Console(width=90, file=screen).print(Screen(Nobody(), tally))  # type: ignore[arg-type]
+        drawn = "\n".join(line.rstrip() for line in screen.getvalue().splitlines()[:14])
+    assert f"```text\n{drawn}\n```" in DOCS, drawn

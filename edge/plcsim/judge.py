@@ -47,12 +47,16 @@ class BlockJudge:
         self._since: dict[Mistake, int | None] = {}  # when it began; None: told already
         self._shown: tuple[int, int, int] | None = None
         self._layout_told = False
+        self._looked_ns = 0
 
     def look(
         self, block: Sequence[int], plc: Sequence[int], open_parts: Collection[int], now_ns: int
     ) -> list[Complaint]:
         """Registers 100..149 as the station shows them, 0..27 as the PLC does; parts without a result yet."""
         before, self._before, self._open = self._before, list(block), open_parts
+        if now_ns - self._looked_ns > SOON_NS:  # we stood still ourselves: what lasts is timed anew
+            self._beat, self._since = None, {what: at for what, at in self._since.items() if at is None}
+        self._looked_ns = now_ns
         if not any(block):  # it has written nothing yet
             return []
         read: Read = lambda name: int(decode(name, block, self._order))  # noqa: E731

@@ -67,6 +67,7 @@ class OwnPhrases:
     _open: deque[tuple[str, int]] = field(default_factory=deque)  # questions without an answer, and when
     _asked_ns: int = 0
     _beaten_ns: int = 0
+    _idle_ns: int = 0
     _stalled_ns: int | None = None  # since when HB is answered "stalled"
 
     def trigger(self, part_id: int, now_ns: int) -> bytes:
@@ -84,6 +85,9 @@ class OwnPhrases:
     def idle(self, now_ns: int) -> tuple[bytes, list[Complaint]]:
         """HB once a second, ST more often; nothing while a question is open."""
         lost: list[Complaint] = []
+        if now_ns - self._idle_ns > BEAT_NS:  # we stood still ourselves: the station has its time anew
+            self._open = deque((question, now_ns) for question, _ in self._open)
+        self._idle_ns = now_ns
         if self._open:
             question, since = self._open[0]
             if now_ns - since < (UNANSWERED_NS if self.alive else BEAT_NS):
