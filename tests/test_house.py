@@ -20,7 +20,7 @@ OWNERS = {
     "pycuda": {"edge/kernels/cuda.py"},
     "pymodbus": {"edge/outputs/modbus.py", "edge/plcsim/modbus.py"},
     "serial": {"edge/outputs/serial_line.py"},
-    "snap7": {"edge/outputs/s7.py"},
+    "snap7": {"edge/outputs/s7.py", "edge/plcsim/s7.py"},
     "pycomm3": {"edge/outputs/ethernet_ip.py"},
     "onnxruntime": {"edge/backends/ort.py", "build_engines/"},
     "openvino": {"edge/backends/openvino.py"},

@@ -14,7 +14,15 @@ from edge.handshake import Mode
 from edge.registers import VerdictCode
 from edge.timing_chart import Sample
 
-SCHEMES = ("modbus-tcp://", "modbus-tcp-server://", "serial://", "serial:pty", "tcp://", "tcp-server://")
+SCHEMES = (
+    "modbus-tcp://",
+    "modbus-tcp-server://",
+    "s7://",
+    "serial://",
+    "serial:pty",
+    "tcp://",
+    "tcp-server://",
+)
 
 
 class Mistake(Enum):
@@ -88,6 +96,13 @@ def peer_opener(uri: str, mode: Mode) -> Callable[[], Peer]:
             from edge.plcsim.modbus import modbus_plc
 
             return modbus_plc(uri, mode)
+        case "s7":
+            try:
+                from edge.plcsim.s7 import s7_plc
+            except ModuleNotFoundError as error:
+                hint = "Install it: pip install 'edge-inspect[s7]'"
+                raise InspectError("python-snap7 is not installed", uri, hint) from error
+            return s7_plc(uri, mode)
         case "serial" | "tcp" | "tcp-server":
             from edge.plcsim.lines import line_plc
 
