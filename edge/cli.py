@@ -200,7 +200,7 @@ def run(
     engine: EngineOption,
     plc: Annotated[list[str], typer.Option(help="Output; may be given several times: modbus-tcp://PLC:502, "
         "modbus-tcp-server://0.0.0.0:502, s7://PLC?db=100, ethernet-ip://PLC/SLOT, "
-        "serial:///dev/ttyUSB0, mqtt://BROKER/TOPIC, jsonl:FILE. "
+        "serial:///dev/ttyUSB0, tcp://PLC:2115, mqtt://BROKER/TOPIC, jsonl:FILE. "
         "?handshake=bits or ids: the PLC triggers.")] = [],  # noqa: B006
     backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino, tensorrt")] = "auto",
     policy: Annotated[Policy, typer.Option(help="latest drops old pictures, every judges all of them.")]
@@ -256,6 +256,25 @@ def demo(
 
     with plain_errors():
         code = run_demo(out, parts, fps, as_json, console)
+    raise typer.Exit(code)
+
+
+@app.command("plc-sim")
+def plc_sim(
+    uri: Annotated[str, typer.Argument(help="The station's --plc; serial:pty makes a port for it.")],
+    parts: Annotated[int, typer.Option(help="Stop after so many parts; 0: run on.", min=0)] = 0,
+    rate: Annotated[float, typer.Option(help="Parts a second, at most.", min=0.01)] = 2.0,
+    handshake: Annotated[str, typer.Option(help="bits or ids; default: what the URI says.")] = "",
+    wait: Annotated[
+        float, typer.Option(help="Stop after so many seconds in which nothing came of --parts.", min=0)
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """A PLC for trying a station without one: triggers parts, draws the signals, says what is wrong."""
+    from edge.plcsim.run import SimOptions, run_plc
+
+    with plain_errors():
+        code = run_plc(SimOptions(uri, handshake, parts, rate, wait), as_json, console)
     raise typer.Exit(code)
 
 

@@ -1,7 +1,8 @@
 """Errors that speak to a line engineer: what is wrong, where, what to do next.
 
-Exit codes (documented in docs/errors.md): 0 ended as asked, 1 check-data found something or bench
-missed the deadline, 2 wrong use or bad input data, 3 recipe or engine refused, 4 camera, 5 output.
+Exit codes (documented in docs/errors.md): 0 ended as asked, 1 check-data found something, bench missed the
+deadline or plc-sim found the station at fault, 2 wrong use or bad input data, 3 recipe or engine refused,
+4 camera, 5 output.
 """
 
 
@@ -53,5 +54,11 @@ class EndOfStream(Exception):
 
 class OutputLost(InspectError):
     """The other side of an output (PLC, serial line) is not reachable."""
+
+    exit_code = 5
+
+
+class NobodyListens(OutputLost):
+    """The output is open, but nobody is connected to it: what is sent now is lost."""
 
     exit_code = 5

@@ -8,9 +8,11 @@ CR ends a line, LF is ignored, ESC clears what was received so far. `*HH` is the
 the star, two hexadecimal digits: always there on RES, on an answer where the command had one.
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from functools import reduce
 from operator import xor
+from typing import Protocol
 
 from edge.commands import Command
 from edge.handshake import Handshake, Mode
@@ -21,12 +23,44 @@ from edge.verdict import Verdict
 PROTOCOL = "edge-inspect,1.0"
 INCOMPLETE_NS = 10_000_000_000  # an unfinished line older than this is dropped
 LONGEST_LINE = 120
-CR, LF, ESC = b"\r"[0], b"\n"[0], 0x1B
+LF, ESC = b"\n", b"\x1b"
 
 UNKNOWN, BUSY, WRONG_ARGUMENT, WRONG_STATE = "ER,01", "ER,02", "ER,03", "ER,04"
 NO_RECIPE, CAMERA_FAULT, TIME_OUT, BAD_CHECKSUM = "ER,05", "ER,06", "ER,07", "ER,08"
 LATER = ("RCP", "CHL")  # known commands that nobody carries out yet: "wrong state"
 WORDS = {VerdictCode.PASS: "PASS", VerdictCode.FAIL: "FAIL"}
+
+
+class Language(Protocol):
+    """What is said on a line of characters. Pure: bytes and lines, no port."""
+
+    @property
+    def ends(self) -> bytes:
+        """Characters that end a line of the PLC."""
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether the PLC says that it has taken a result; if not, a result that is written is taken."""
+
+    def answer(self, line: str, hand: Handshake, now_ns: int) -> bytes:
+        """What the station says to one line; nothing where the language has no answer to it."""
+
+    def result(self, verdict: Verdict, recipe_number: int) -> bytes:
+        """What the station says of one part."""
+
+
+class OwnLanguage:
+    """The protocol of this file; every line gets exactly one answer."""
+
+    ends, acknowledges = b"\r", True
+
+    def answer(self, line: str, hand: Handshake, now_ns: int) -> bytes:
+        """As `answer`."""
+        return answer(line, hand, now_ns)
+
+    def result(self, verdict: Verdict, recipe_number: int) -> bytes:
+        """As `result_line`."""
+        return result_line(verdict, recipe_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +72,27 @@ class Received:
     overrun: bool = False  # longer than any command: swallowed up to its CR
 
 
-def receive(before: Received, data: bytes, now_ns: int) -> tuple[Received, list[str]]:
+def receive(before: Received, data: bytes, now_ns: int, ends: bytes = b"\r") -> tuple[Received, list[str]]:
     """Add what arrived; give the lines that are complete now ("" for one that was too long)."""
     state = before if now_ns - before.since_ns <= INCOMPLETE_NS else Received()
     lines: list[str] = []
-    for byte in data:
-        if byte == ESC:
-            state = Received()
-        elif byte == CR:
+    at, stop = 0, re.compile(b"[" + re.escape(ends + ESC) + b"]")
+    while found := stop.search(data, at):
+        state = _with(state, data[at : found.start()], now_ns)
+        if found.group() != ESC:
             lines.append("" if state.overrun else state.data.decode("ascii", "replace"))
-            state = Received()
-        elif byte != LF:
-            state = _with(state, byte, now_ns)
-    return state, lines
+        state, at = Received(), found.end()
+    return _with(state, data[at:], now_ns), lines
 
 
-def _with(state: Received, byte: int, now_ns: int) -> Received:
-    if len(state.data) >= LONGEST_LINE:
-        return replace(state, overrun=True)
-    return Received(state.data + bytes([byte]), state.since_ns if state.data else now_ns, state.overrun)
+def _with(state: Received, data: bytes, now_ns: int) -> Received:
+    """A line that goes on; what is too long is not kept."""
+    data = data.replace(LF, b"")
+    if not data:
+        return state
+    room = LONGEST_LINE - len(state.data)
+    since_ns = state.since_ns if state.data else now_ns
+    return Received(state.data + data[:room], since_ns, state.overrun or len(data) > room)
 
 
 def checksum(text: str) -> str:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from edge.backoff import backoff_s
+from edge.errors import NobodyListens
 from edge.outputs import Output
 from edge.verdict import Verdict
 
@@ -26,7 +27,7 @@ class OutboxCounters:
     """Since start. Every verdict that was put ends in one of sent, dropped, expired, or is still waiting."""
 
     sent: int = 0
-    dropped: int = 0  # the buffer was full, or the station ended first
+    dropped: int = 0  # the buffer was full, nobody listened, or the station ended first
     expired: int = 0  # too old when its turn came
     retries: int = 0  # openings tried after a failure
     losses: int = 0  # times an open output was lost
@@ -98,6 +99,8 @@ class Outbox:
         while not self._closing.is_set():
             try:
                 self._step()
+            except NobodyListens as error:
+                self._unheard(error)
             except Exception as error:  # an output that breaks its promise must not end the outbox
                 self._lose(error)
         self._finish()
@@ -153,6 +156,12 @@ class Outbox:
     def _works(self) -> None:
         self.alarm, self.last_error, self._attempt = False, "", 0
 
+    def _unheard(self, error: Exception) -> None:
+        """The output stays open; a verdict that nobody heard is not kept for whoever comes later."""
+        self.alarm, self.last_error = True, str(error)
+        self._pushed_out += self._pending is not None
+        self._pending = None
+
     def _lose(self, error: Exception) -> None:
         self.alarm, self.last_error = True, str(error)
         if self._output is not None:
@@ -170,6 +179,8 @@ class Outbox:
                     break
                 if self._pending is not None:
                     self._deliver(self._output, self._pending)
+        except NobodyListens as error:
+            self._unheard(error)
         except Exception as error:
             self.alarm, self.last_error = True, str(error)
             self._losses += 1

@@ -31,6 +31,11 @@ class PlcProgram:
         """The bits that it writes."""
         return self._control
 
+    @property
+    def open_parts(self) -> tuple[int, ...]:
+        """Triggered, and without a result yet."""
+        return tuple(self._open)
+
     def part_arrives(self, part_id: int) -> None:
         """It will be triggered as soon as the station is READY."""
         self._arrived.append(part_id)

@@ -23,6 +23,7 @@ Sample = dict[str, int | bool | str]  # signal -> level, or what stands in a reg
 COLUMNS = {
     Mode.BITS: ("READY", "TRIGGER", "TRIGGER_ACK", "BUSY", "RESULT_VALID", "RESULT_ACK", "PASS", "FAIL"),
     Mode.IDS: ("READY", "TRIGGER_ID", "BUSY", "RESULT_VALID", "RESULT_ACK_ID", "PASS", "FAIL"),
+    Mode.FREE_RUN: ("ONLINE", "RESULT_VALID", "PASS", "FAIL"),
 }
 SHOWN = ("RESULT_ID", "VERDICT", "SEQUENCE")
 
@@ -39,20 +40,22 @@ def sample(mode: Mode, plc: Sequence[int], station: Sequence[int], word_order: W
         else:
             seen[name] = str(int(decode(name, plc, word_order)))
     seen |= {name: str(int(decode(name, station, word_order))) for name in SHOWN}
-    seen["VERDICT"] = VerdictCode(int(seen["VERDICT"])).name
+    verdict = int(seen["VERDICT"])
+    seen["VERDICT"] = VerdictCode(verdict).name if verdict in tuple(VerdictCode) else str(verdict)
     return seen
 
 
-def chart(samples: Sequence[Sample]) -> str:
-    """One line a signal; time goes to the right, STEP characters a sample."""
+def chart(samples: Sequence[Sample], step: int = STEP) -> str:
+    """One line a signal; time goes to the right, `step` characters a sample."""
     names = list(samples[0])
     width = max(map(len, names)) + 1
-    return "\n".join(f"{name:<{width}} {_row([each[name] for each in samples])}".rstrip() for name in names)
+    rows = {name: _row([each[name] for each in samples], step) for name in names}
+    return "\n".join(f"{name:<{width}} {row}".rstrip() for name, row in rows.items())
 
 
-def _row(values: Sequence[int | bool | str]) -> str:
+def _row(values: Sequence[int | bool | str], step: int) -> str:
     changes = [0, *(at for at in range(1, len(values)) if values[at] != values[at - 1]), len(values)]
-    return "".join(_piece(values[at], (end - at) * STEP, at == 0) for at, end in pairwise(changes))
+    return "".join(_piece(values[at], (end - at) * step, at == 0) for at, end in pairwise(changes))
 
 
 def _piece(value: int | bool | str, width: int, first: bool) -> str:
@@ -90,5 +93,5 @@ def _judged(request: Request, now_ns: int) -> Verdict:
 
 
 if __name__ == "__main__":
-    for each in COLUMNS:
+    for each in (Mode.BITS, Mode.IDS):
         print(f"{each.value}\n\n{chart(record(each))}\n")

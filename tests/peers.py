@@ -73,6 +73,97 @@ def plc_server(port: int) -> Iterator[ModbusServer]:
         assert until(lambda: set(threading.enumerate()) <= before)
 
 
+class TcpPlc:
+    """A PLC that talks lines over TCP, as client (`connect`) or as server (`listen`), with sockets alone."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._received = b""
+
+    def say(self, line: str, end: str = "\r") -> None:
+        self.socket.sendall(f"{line}{end}".encode())
+
+    def line(self, timeout_s: float = 5.0, end: bytes = b"\r") -> str | None:
+        """The next line without its end; None when none comes in time, or the station has hung up."""
+        ends = time.monotonic() + timeout_s
+        while end not in self._received:
+            if not select.select([self.socket], [], [], max(0.0, ends - time.monotonic()))[0]:
+                return None
+            if not (data := self._receive()):
+                return None
+            self._received += data
+        line, _, self._received = self._received.partition(end)
+        return line.decode()
+
+    def ask(self, line: str) -> str | None:
+        self.say(line)
+        return self.line()
+
+    def hung_up(self) -> bool:
+        """True as soon as the station has ended the connection; what it said before is thrown away."""
+        return bool(select.select([self.socket], [], [], 5.0)[0]) and not self._receive()
+
+    def _receive(self) -> bytes:
+        try:
+            return self.socket.recv(4096)
+        except ConnectionError:
+            return b""
+
+
+@contextmanager
+def tcp_plc(port: int) -> Iterator[TcpPlc]:
+    """It connects to a station that listens."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as connection:
+        yield TcpPlc(connection)
+
+
+class LineReader:
+    """A PLC that keeps every line of every connection, as server or as a client that comes back for ever."""
+
+    def __init__(self, port: int | None = None) -> None:
+        self._data = b""
+        self._closing = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0)) if port is None else None
+        self.port = int(self._listener.getsockname()[1] if self._listener else port or 0)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "LineReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join(timeout=5)
+        if self._listener:
+            self._listener.close()
+
+    @property
+    def lines(self) -> list[str]:
+        """All that have come, oldest first."""
+        return self._data.decode().split("\r")[:-1]
+
+    def _run(self) -> None:
+        while not self._closing.wait(0.005):
+            with open_or_closed(), self._meet() as connection:
+                while not self._closing.is_set() and self._take(connection):
+                    pass
+
+    def _take(self, connection: socket.socket) -> bool:
+        """False when the station has hung up."""
+        if not select.select([connection], [], [], 0.02)[0]:
+            return True
+        data = connection.recv(4096)
+        self._data += data
+        return bool(data)
+
+    def _meet(self) -> socket.socket:
+        if self._listener is None:
+            return socket.create_connection(("127.0.0.1", self.port), timeout=5.0)
+        if not select.select([self._listener], [], [], 0.05)[0]:
+            raise TimeoutError
+        return self._listener.accept()[0]
+
+
 @contextmanager
 def silent_peer() -> Iterator[int]:
     """A port that takes connections and never answers."""

@@ -86,14 +86,17 @@ def test_whole_commands_are_understood(page: str, line: str) -> None:
     command.make_context(program, words)
 
 
+OUTPUT = re.compile(
+    r"(?<![\w-])(?:modbus-tcp|modbus-tcp-server|s7|ethernet-ip|serial|tcp|tcp-server|mqtt)://[^\s\"`|)]+"
+)
+
+
 def test_cameras_and_outputs_that_are_written_out_are_known() -> None:
     for page in PAGES:
         text = page.read_text("utf-8")
         for uri in re.findall(r"\bconveyor:\?[^\s\"`|]+", text):
             camera_opener(uri)
-        for uri in re.findall(
-            r"\b(?:modbus-tcp|modbus-tcp-server|s7|ethernet-ip|serial|mqtt)://[^\s\"`|)]+", text
-        ):
+        for uri in OUTPUT.findall(text):
             output_opener(uri)
 
 

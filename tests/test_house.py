@@ -19,9 +19,9 @@ def name_of(path: Path) -> str:
 OWNERS = {
     "pycuda": {"edge/kernels/cuda.py"},
     "paho": {"edge/outputs/mqtt_connection.py"},
-    "pymodbus": {"edge/outputs/modbus.py"},
+    "pymodbus": {"edge/outputs/modbus.py", "edge/plcsim/modbus.py"},
     "serial": {"edge/outputs/serial_line.py"},
-    "snap7": {"edge/outputs/s7.py"},
+    "snap7": {"edge/outputs/s7.py", "edge/plcsim/s7.py"},
     "pycomm3": {"edge/outputs/ethernet_ip.py"},
     "onnxruntime": {"edge/backends/ort.py", "build_engines/"},
     "openvino": {"edge/backends/openvino.py"},

@@ -15,6 +15,8 @@ SCHEMES = (
     "jsonl:-",
     "jsonl:FILE",
     "serial:///dev/ttyUSB0",
+    "tcp://PLC:PORT",
+    "tcp-server://0.0.0.0:PORT",
     "modbus-tcp://PLC",
     "modbus-tcp-server://0.0.0.0",
     "s7://PLC",
@@ -22,6 +24,7 @@ SCHEMES = (
     "mqtt://BROKER/TOPIC",
     "mqtts://BROKER/TOPIC",
 )
+NO_BITS = ("serial:", "tcp:", "tcp-server:", "mqtt:", "mqtts:")  # they say a part's number, and have no bits
 
 
 class Output(Protocol):
@@ -59,10 +62,20 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
 
             return lambda: JsonLines(uri)
         case "serial":
-            from edge.outputs.serial_line import SerialLine, port_settings
+            from edge.outputs.serial_line import open_serial, port_settings
 
             port = port_settings(uri)
-            return lambda: SerialLine(port, link)
+            return lambda: open_serial(port, link)
+        case "tcp":
+            from edge.outputs import tcp_line
+
+            line = tcp_line.client_settings(uri)
+            return lambda: tcp_line.open_client(line, link)
+        case "tcp-server":
+            from edge.outputs import tcp_line
+
+            own_line = tcp_line.server_settings(uri)
+            return lambda: tcp_line.TcpServerLine(own_line, link)
         case "modbus-tcp":
             from edge.outputs.modbus import ModbusClient
             from edge.outputs.modbus_settings import client_settings
@@ -114,8 +127,8 @@ def handshake_of(uri: str) -> Mode:
     wanted = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True)).get(
         "handshake", Mode.FREE_RUN.value
     )
-    no_bits = uri.startswith(("serial:", "mqtt:", "mqtts:"))
-    known = [mode.value for mode in Mode if not (no_bits and mode is Mode.BITS)]
+    has_bits = not uri.startswith(NO_BITS)
+    known = [mode.value for mode in Mode if has_bits or mode is not Mode.BITS]
     if wanted not in known:
         raise InspectError(f"handshake={wanted} is not usable", uri, f"Give one of: {', '.join(known)}.")
     return Mode(wanted)

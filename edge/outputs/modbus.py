@@ -27,7 +27,7 @@ from edge.errors import OutputLost
 from edge.outputs.block_client import BlockClient, Step
 from edge.outputs.modbus_settings import Settings
 from edge.plc_link import PlcLink
-from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
+from edge.registers import PLC_COUNT, PLC_START, STATION_START
 from edge.verdict import Verdict
 
 SERVED = 200  # registers 0..199 can be read, so that an address that is off by one shows its neighbour
@@ -125,9 +125,9 @@ class ModbusServer:
 class RegisterServer:
     """Serve registers 0..199 from a thread of its own; port 0 takes a free one. Raises OSError.
 
-    `on_read` gives the station's block for each read, `on_write` hears what stands in registers 0..199 after
-    each write; both are called in the server's thread, before the answer goes out. Bits are coils too: bit b
-    of register r is coil 16 * r + b.
+    `on_read` gives the block that begins at `shown_at` for each read, `on_write` hears what stands in
+    registers 0..199 after each write; both are called in the server's thread, before the answer goes out.
+    Bits are coils too: bit b of register r is coil 16 * r + b.
     """
 
     def __init__(
@@ -137,8 +137,9 @@ class RegisterServer:
         writable: range,
         on_read: Callable[[], list[int]] | None,
         on_write: Callable[[list[int]], None],
+        shown_at: int = STATION_START,
     ) -> None:
-        self._on_read, self._on_write = on_read, on_write
+        self._on_read, self._on_write, self._shown_at = on_read, on_write, shown_at
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family).close()  # pymodbus hides why it cannot listen
         self._device = SimDevice(0, _layout(writable), use_bit_addressing=True, action=self._access)
@@ -190,7 +191,8 @@ class RegisterServer:
         if values is not None:
             self._on_write(_after(registers, function, address, values))
         elif self._on_read is not None:
-            registers[STATION_START : STATION_START + STATION_COUNT] = self._on_read()
+            shown = self._on_read()
+            registers[self._shown_at : self._shown_at + len(shown)] = shown
         return None
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from mqtt_broker import Broker, Listener
-from peers import a_verdict, free_port, null_modem, plc_client, until
+from peers import LineReader, a_verdict, free_port, null_modem, plc_client, until
 from plc_peers import PlcProcess
 from pysparkplug import DData
 from serial import Serial
 
-from edge.errors import OutputLost
+from edge.errors import NobodyListens, OutputLost
 from edge.outputs import Output, open_output
 from edge.outputs.plc_sim import SimulatedPlc
 from edge.registers import decode
@@ -90,9 +90,22 @@ def _mqtt(path: str) -> Callable[[ExitStack, Path], tuple[str, Ids]]:
     return peer
 
 
+def _line_client(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    plc = stack.enter_context(LineReader())
+    return f"tcp://127.0.0.1:{plc.port}", lambda: [int(line.split(",")[1]) for line in plc.lines]
+
+
+def _line_server(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    plc = stack.enter_context(LineReader(free_port()))
+    uri = f"tcp-server://127.0.0.1:{plc.port}"
+    return uri, lambda: [int(line.split(",")[1]) for line in plc.lines]
+
+
 KINDS = {
     "jsonl": _json_lines,
     "serial": _serial,
+    "tcp": _line_client,
+    "tcp-server": _line_server,
     "modbus-tcp": _modbus_client,
     "modbus-tcp-server": _modbus_server,
     "s7": partial(_plc_memory, "s7"),
@@ -108,9 +121,24 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
         yield request.param(stack, tmp_path)
 
 
+def meet(uri: str) -> Output:
+    """Open it; where it waits for the other side to connect, until that is there."""
+    output = open_output(uri)
+
+    def heard() -> bool:
+        try:
+            output.beat(0, healthy=False)
+        except NobodyListens:
+            return False
+        return True
+
+    assert until(heard)
+    return output
+
+
 def test_every_verdict_arrives_in_order(peer: tuple[str, Ids]) -> None:
     uri, received = peer
-    output: Output = open_output(uri)
+    output: Output = meet(uri)
     assert output.uri == uri
     for number in range(1, 6):
         output.send(a_verdict(number))
@@ -120,7 +148,7 @@ def test_every_verdict_arrives_in_order(peer: tuple[str, Ids]) -> None:
 
 
 def test_every_kind_of_verdict_can_be_sent(peer: tuple[str, Ids]) -> None:
-    output = open_output(peer[0])
+    output = meet(peer[0])
     output.send(a_verdict(1, Outcome.REVIEW))
     for number, reason in enumerate(Reason):
         output.send(a_verdict(number, Outcome.FAIL, reason))
@@ -128,7 +156,7 @@ def test_every_kind_of_verdict_can_be_sent(peer: tuple[str, Ids]) -> None:
 
 
 def test_beating_before_between_and_after(peer: tuple[str, Ids]) -> None:
-    output = open_output(peer[0])
+    output = meet(peer[0])
     output.beat(0, healthy=False)
     output.beat(1, healthy=True)
     output.send(a_verdict(1))
@@ -139,7 +167,7 @@ def test_beating_before_between_and_after(peer: tuple[str, Ids]) -> None:
 
 def test_a_closed_output_says_so_and_leaves_no_thread(peer: tuple[str, Ids]) -> None:
     before = threading.active_count()
-    output = open_output(peer[0])
+    output = meet(peer[0])
     output.close()
     output.close()
     with pytest.raises(OutputLost):
@@ -150,7 +178,7 @@ def test_a_closed_output_says_so_and_leaves_no_thread(peer: tuple[str, Ids]) -> 
 def test_it_can_be_opened_again(peer: tuple[str, Ids]) -> None:
     uri, received = peer
     for number in (1, 2):
-        output = open_output(uri)
+        output = meet(uri)
         output.send(a_verdict(number))
         assert until(lambda n=number: received()[-1:] == [n])  # type: ignore[misc]
         output.close()

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from peers import Wire, a_verdict, plc_client, serial_pair, until
+from peers import LineReader, Wire, a_verdict, plc_client, serial_pair, until
 
+from edge.line_protocol import checksum
 from edge.outbox import Outbox
 from edge.outputs import output_opener
 from edge.outputs.modbus import ModbusServer
@@ -59,6 +60,37 @@ def test_tcp_cut_at_any_byte_of_a_verdict(count: int) -> None:
         outbox.close()
         assert outbox.counters.losses == 1
     plc.close()
+
+
+RES = len("RES,1,PASS,0.1234,1,38*HH\r")
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 12, RES - 4, RES - 1, RES])
+def test_a_line_over_tcp_that_is_cut_at_any_byte(count: int) -> None:
+    """The torn line and the first one of the next connection run together: no checksum fits, so no pass."""
+    with LineReader() as plc, Wire(plc.port) as wire:
+        outbox = Outbox(output_opener(f"tcp://127.0.0.1:{wire.port}"), beat_s=0.05, max_age_s=60.0)
+        outbox.put(a_verdict(1))
+        assert until(lambda: len(plc.lines) == 1)
+        wire.cut_after(count)
+        outbox.put(a_verdict(2, Outcome.FAIL))
+        assert until(lambda: outbox.counters.losses == 1)
+        numbers = iter(range(3, 100))
+
+        def arrived() -> bool:
+            outbox.put(a_verdict(next(numbers), Outcome.FAIL))
+            return len(whole(plc.lines)) >= 3
+
+        assert until(arrived)
+        outbox.close()
+        words = {line.split(",")[1]: line.split(",")[2] for line in whole(plc.lines)}
+        assert words.pop("1") == "PASS" and set(words.values()) == {"FAIL"}
+
+
+def whole(lines: list[str]) -> list[str]:
+    """Those with the right checksum."""
+    parts = [line.rpartition("*") for line in lines]
+    return [text for text, _, given in parts if checksum(text) == given]
 
 
 STRANGE = [b"", b"\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x01\x00\x00\x00\x06\x01", b"\xff" * 500]

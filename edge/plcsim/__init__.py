@@ -1,0 +1,110 @@
+"""A PLC for trying a station without one: `edge-inspect plc-sim URI`, the other side of the station's --plc.
+
+To add a protocol: a file here with a Peer, one `case` below, one line in tests/test_plcsim.py. Where the
+protocol carries the two register blocks, only a Wire has to be written (blocks.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from edge.errors import InspectError
+from edge.handshake import Mode
+from edge.registers import VerdictCode
+from edge.timing_chart import Sample
+
+SCHEMES = (
+    "modbus-tcp://",
+    "modbus-tcp-server://",
+    "s7://",
+    "serial://",
+    "serial:pty",
+    "tcp://",
+    "tcp-server://",
+)
+
+
+class Mistake(Enum):
+    """What a station must not do, in the words of docs/plc-sim.md."""
+
+    OTHER_PART = "verdict for another part"
+    EARLY = "RESULT_VALID before the data"
+    CHANGED = "result changed while it was valid"
+    SKIPPED = "SEQUENCE jumped"
+    CONTRADICTION = "PASS, FAIL, VERDICT and REASON do not fit"
+    NOT_CLEARED = "result not cleared after the acknowledge"
+    NO_TRIGGER_ACK = "trigger not answered"
+    NOT_READY = "ONLINE, but never READY"
+    NO_HEARTBEAT = "no heartbeat"
+    READY_OFFLINE = "READY without ONLINE"
+    LAYOUT = "test registers are wrong"
+    CHECKSUM = "wrong checksum"
+    BAD_LINE = "line that fits nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One mistake, once, with the values."""
+
+    what: Mistake
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A result that the PLC has taken."""
+
+    part_id: int
+    verdict: VerdictCode
+    detail: str = ""  # reason, sequence, the line: what this protocol says beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One cycle of the PLC: what stands on the signals now, and what happened since the last one."""
+
+    connected: bool
+    sample: Sample
+    triggered: tuple[int, ...] = ()
+    taken: tuple[Taken, ...] = ()
+    rejected: tuple[int, ...] = ()  # parts without a result
+    complaints: tuple[Complaint, ...] = ()
+
+
+class Peer(Protocol):
+    """The PLC's end of one protocol. Used from one thread."""
+
+    @property
+    def station(self) -> str:
+        """What the station has to be given as --plc."""
+
+    def part_arrives(self, part_id: int) -> None:
+        """Trigger it as soon as the station can take it."""
+
+    def scan(self, now_ns: int) -> Scan:
+        """One cycle; returns soon, station or not. Whatever a station does is no error here."""
+
+    def close(self) -> None:
+        """Hang up, free everything."""
+
+
+def peer_opener(uri: str, mode: Mode) -> Callable[[], Peer]:
+    """Check the URI, which is the station's; listen or open when called. Raises InspectError, OutputLost."""
+    match uri.partition(":")[0]:
+        case "modbus-tcp" | "modbus-tcp-server":
+            from edge.plcsim.modbus import modbus_plc
+
+            return modbus_plc(uri, mode)
+        case "s7":
+            try:
+                from edge.plcsim.s7 import s7_plc
+            except ModuleNotFoundError as error:
+                hint = "Install it: pip install 'edge-inspect[s7]'"
+                raise InspectError("python-snap7 is not installed", uri, hint) from error
+            return s7_plc(uri, mode)
+        case "serial" | "tcp" | "tcp-server":
+            from edge.plcsim.lines import line_plc
+
+            return line_plc(uri, mode)
+    raise InspectError(f"plc-sim does not speak {uri!r}", "plc-sim", f"Known are: {', '.join(SCHEMES)}")

@@ -1,0 +1,105 @@
+"""A PLC behind any protocol that carries the two register blocks: the station's 100..149, its own 0..27."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from edge.handshake import Mode
+from edge.plc_program import PlcProgram
+from edge.plcsim import Scan, Taken
+from edge.plcsim.judge import BlockJudge
+from edge.registers import PLC_COUNT, STATION_COUNT, Status, VerdictCode, WordOrder, decode
+from edge.timing_chart import Sample, sample
+from edge.verdict import Reason
+
+CYCLE_S = 0.01  # of a PLC: 2 to 10 ms
+PATIENCE = 1000  # cycles that a part waits for its result
+
+
+class Wire(Protocol):
+    """Carries both blocks. Raises OSError while no station is there."""
+
+    station: str  # what the station has to be given as --plc
+
+    def read(self) -> list[list[int]]:
+        """Every block of 50 that the station has shown since the last time, oldest first; at least one."""
+
+    def show(self, plc: list[int]) -> None:
+        """The PLC's block of 28, from now on."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class BlockPlc:
+    """The program of edge/plc_program.py on a wire, with a judge beside it. A Peer."""
+
+    def __init__(self, wire: Wire, mode: Mode, word_order: WordOrder = "big") -> None:
+        self._wire, self._mode, self._order = wire, mode, word_order
+        self._program = PlcProgram(mode, word_order, PATIENCE)
+        self._judge = BlockJudge(mode, word_order)
+        self._plc = [0] * PLC_COUNT
+        self._sequence = 0  # of the last result in free run
+
+    @property
+    def station(self) -> str:
+        """What the station has to be given as --plc."""
+        return self._wire.station
+
+    def part_arrives(self, part_id: int) -> None:
+        """Trigger it as soon as the station is READY."""
+        self._program.part_arrives(part_id)
+
+    def scan(self, now_ns: int) -> Scan:
+        """Read, judge, let the program do its cycle, write."""
+        open_before = set(self._program.open_parts)
+        gone = len(self._program.rejected)
+        try:
+            blocks = self._wire.read()
+            complaints = [
+                each
+                for block in blocks
+                for each in self._judge.look(block, self._plc, self._program.open_parts, now_ns)
+            ]
+            taken = self._take(blocks)
+            self._wire.show(self._plc)
+        except OSError:
+            self._judge.forget()
+            self._program.abandon()
+            return Scan(False, {}, rejected=tuple(self._program.rejected[gone:]))
+        triggered = tuple(part for part in self._program.open_parts if part not in open_before)
+        rejected = tuple(self._program.rejected[gone:])
+        return Scan(True, self._sample(blocks[-1]), triggered, taken, rejected, tuple(complaints))
+
+    def close(self) -> None:
+        """A PLC that stops: its block is cleared."""
+        with suppress(OSError):
+            self._wire.show([0] * PLC_COUNT)
+        self._wire.close()
+
+    def _take(self, blocks: Sequence[Sequence[int]]) -> tuple[Taken, ...]:
+        if self._mode is Mode.FREE_RUN:
+            return tuple(self._result(block) for block in blocks if self._is_new(block))
+        count = len(self._program.taken)
+        self._plc = self._program.scan(blocks[-1])
+        return tuple(self._result(blocks[-1]) for _ in self._program.taken[count:])
+
+    def _is_new(self, block: Sequence[int]) -> bool:
+        """In free run every step of SEQUENCE is a result."""
+        before, sequence = self._sequence, int(decode("SEQUENCE", block, self._order))
+        if not block[0] & Status.RESULT_VALID:
+            return False
+        self._sequence = sequence
+        return sequence != before
+
+    def _result(self, block: Sequence[int]) -> Taken:
+        part, verdict, sequence, reason = (
+            int(decode(name, block, self._order)) for name in ("RESULT_ID", "VERDICT", "SEQUENCE", "REASON")
+        )
+        code = VerdictCode(verdict) if verdict in tuple(VerdictCode) else VerdictCode.NONE
+        why = Reason(reason).name if reason in tuple(Reason) else f"REASON {reason}"
+        return Taken(part, code, f"{why}, SEQUENCE {sequence}")
+
+    def _sample(self, block: Sequence[int]) -> Sample:
+        assert len(block) == STATION_COUNT
+        return sample(self._mode, self._plc, block, self._order)

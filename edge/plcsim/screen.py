@@ -1,0 +1,64 @@
+"""What the integrator sees: signals over time as in a logic analyser, last results, mistakes in red."""
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from edge.plcsim import Peer
+from edge.plcsim.tally import Tally
+from edge.registers import VerdictCode
+from edge.timing_chart import chart
+
+LABELS = 16  # characters left of the chart, and of the frame
+STEP = 7  # characters a sample: a part's number has room
+RESULTS, COMPLAINTS = 8, 5
+COLOURS = {VerdictCode.PASS: "green", VerdictCode.FAIL: "bold red"}
+
+
+class Screen:
+    """Drawn from a tally by rich, as wide as the terminal."""
+
+    def __init__(self, peer: Peer, tally: Tally) -> None:
+        self._peer, self._tally = peer, tally
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        steps = max(2, (options.max_width - LABELS - 4) // STEP)
+        samples = list(self._tally.chart)[-steps:]
+        drawn = Text(chart(samples, STEP) if samples else "no signals yet", no_wrap=True, overflow="crop")
+        yield Panel(drawn, title=self._title(), title_align="left", border_style="dim")
+        yield self._counts()
+        yield self._results()
+        if self._tally.mistakes:
+            yield self._mistakes()
+
+    def _title(self) -> Text:
+        if self._tally.connected:
+            return Text("PLC, one step a change", style="bold")
+        return Text(f"no station yet; start it with --plc '{self._peer.station}'", style="bold yellow")
+
+    def _counts(self) -> Text:
+        tally = self._tally
+        text = Text(f"{tally.triggers} triggers   ")
+        for code, count in sorted(tally.verdicts.items()):
+            text.append(f"{count} {code.name}   ", style=COLOURS.get(code, "yellow"))
+        return text.append(f"{tally.missed} without a result", style="bold red" if tally.missed else "dim")
+
+    def _results(self) -> RenderableType:
+        table = Table(border_style="dim")
+        for name in ("part", "verdict", "ms", "as the station said it"):
+            table.add_column(name)
+        for taken, ms in list(self._tally.results)[-RESULTS:]:
+            verdict = Text(taken.verdict.name, style=COLOURS.get(taken.verdict, "yellow"))
+            time = "" if ms is None else f"{ms:.0f}"
+            table.add_row(str(taken.part_id), verdict, time, Text(taken.detail, no_wrap=True))
+        return table
+
+    def _mistakes(self) -> RenderableType:
+        lines = [
+            Text(f"{count} x {what.value}", style="bold") for what, count in self._tally.mistakes.items()
+        ]
+        last = [
+            Text(f"{each.what.value}: {each.detail}") for each in list(self._tally.complaints)[-COMPLAINTS:]
+        ]
+        return Panel(Group(*lines, Text(""), *last), title="the station's mistakes", border_style="red")
