@@ -22,7 +22,7 @@ class DetectorConfig:
     """What the network looks like; everything here is our reading unless docs/method.md says otherwise."""
 
     teacher: str = "efficientnet-lite0"
-    input_size: tuple[int, int] = (256, 256)  # height, width; multiples of 32
+    input_size: tuple[int, int] = (384, 384)  # height, width; multiples of 32
     local_student: str = "forward"
     measure: str = "squared"
     width: int = 256  # channels at stride 32 of fusion and decoder

@@ -110,7 +110,7 @@ def train(
         "wide_resnet50_2")]
     = "efficientnet-lite0",
     teacher_weights: Annotated[Path | None, typer.Option(help="The teacher's published state dict.")] = None,
-    size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 256,
+    size: Annotated[int, typer.Option(help="Model input, pixels a side; a multiple of 32.")] = 384,
     roi: RoiOption = "",
     mask: MaskOption = None,
     align: AlignOption = "",

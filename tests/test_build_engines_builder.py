@@ -70,8 +70,8 @@ def test_pixels_go_in_and_map_and_score_come_out(builder: EngineBuilder, fp16: o
     edges = [network.get_input(0), network.get_output(0), network.get_output(1)]
     described = [(t.name, t.dtype.name, tuple(t.shape)) for t in edges]
     assert described == [
-        ("pixels", "UINT8", (-1, 256, 256, 3)),
-        ("anomaly_map", "FLOAT", (-1, 256, 256)),
+        ("pixels", "UINT8", (-1, 384, 384, 3)),
+        ("anomaly_map", "FLOAT", (-1, 384, 384)),
         ("score", "FLOAT", (-1,)),
     ]
 
