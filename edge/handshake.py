@@ -64,6 +64,11 @@ class Handshake:
         return QUEUE - len(self._results) - (self.shown is not None) - (self._waits is not None)
 
     @property
+    def waiting(self) -> int:
+        """Results that wait behind the one that is shown."""
+        return len(self._results)
+
+    @property
     def ready(self) -> bool:
         """A trigger would be taken."""
         return self._can_take() and not self.trigger_stands
@@ -121,6 +126,12 @@ class Handshake:
         self._waits = Request(self._number, self._number if part_id is None else part_id, now_ns, encoder)
         self._tell(Happened.TRIGGERED, now_ns, self._waits)
         return True
+
+    def abort(self, now_ns: int) -> None:
+        """The PLC gives up the part that waits: its verdict, if it still comes, is not shown."""
+        if self._waits is not None:
+            self._tell(Happened.WITHDRAWN, now_ns, self._waits)
+            self._waits, self.trigger_taken = None, False
 
     def acknowledge(self, part_id: int, now_ns: int) -> bool:
         """The PLC has taken this part's result. False when another one, or none, is shown."""

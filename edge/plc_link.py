@@ -39,6 +39,7 @@ class PlcLink:
     ) -> None:
         self.mode, self.recipe_number = mode, recipe_number
         self.archive: Callable[[Verdict], None] = _nowhere  # for verdicts that the handshake makes itself
+        self.recipe = ""  # "name@digest" that the last verdict was judged by, or that is loaded
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._hand = Handshake(StationImage(recipe_number), mode, budget_ns)
         self._watch = PlcWatch(self._hand)
@@ -57,6 +58,7 @@ class PlcLink:
 
     def publish(self, verdict: Verdict) -> None:
         """The station has decided."""
+        self.recipe = verdict.recipe or self.recipe
         self.act(lambda hand, now_ns: hand.publish(verdict, now_ns))
 
     def beat(self, counter: int, healthy: bool) -> None:
