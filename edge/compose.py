@@ -17,7 +17,7 @@ from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.handshake import Mode
 from edge.outbox import Outbox
-from edge.outputs import Output, handshake_of, is_information, kept_verdicts, output_opener
+from edge.outputs import Output, caution_of, handshake_of, is_information, kept_verdicts, output_opener
 from edge.paths import check_folder
 from edge.plc_link import PlcLink
 from edge.rebuild import Replacement, Say, Start, begin
@@ -88,11 +88,15 @@ def station_of(
     openers = {safe_uri(uri): output_opener(uri, link=links[safe_uri(uri)]) for uri in options.outputs}
     if len(openers) < len(options.outputs):
         raise InspectError("the same output is given twice", ", ".join(openers), "Give each output once.")
+    for caution in filter(None, map(caution_of, options.outputs)):
+        say(caution)
     trigger = _trigger(links)
     if options.save is not None:
         check_folder(options.save, "--save")
     start = _start(options, say)
     opened = start.opened
+    for link in links.values():
+        link.recipe = opened.recipe.identity
     with ExitStack() as stack:
         worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
         stack.callback(worker.close)
@@ -234,7 +238,8 @@ def _first_picture(source: Camera) -> Pixels:
 def _output_check(uri: str) -> Callable[[], str]:
     def check() -> str:
         output_opener(uri)().close()
-        return "answers"
+        caution = caution_of(uri)
+        return f"answers. Note: {caution}" if caution else "answers"
 
     return check
 

@@ -17,6 +17,8 @@ def name_of(path: Path) -> str:
 
 
 OWNERS = {
+    "asyncua": {"edge/outputs/opcua/"},
+    "cryptography": {"edge/outputs/opcua/"},
     "pycuda": {"edge/kernels/cuda.py"},
     "paho": {"edge/outputs/mqtt_connection.py"},
     "pymodbus": {"edge/outputs/modbus.py", "edge/plcsim/modbus.py"},

@@ -23,8 +23,9 @@ SCHEMES = (
     "ethernet-ip://PLC/SLOT",
     "mqtt://BROKER/TOPIC",
     "mqtts://BROKER/TOPIC",
+    "opc-ua://0.0.0.0",
 )
-NO_BITS = ("serial:", "tcp:", "tcp-server:", "mqtt:", "mqtts:")  # they say a part's number, and have no bits
+NO_BITS = ("serial:", "tcp:", "tcp-server:", "mqtt:", "mqtts:", "opc-ua:")  # they say a part's number alone
 
 
 class Output(Protocol):
@@ -113,7 +114,25 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
 
             dialect, desk = broker.dialect(), Desk()
             return lambda: Mqtt(broker, link, dialect, desk)
+        case "opc-ua":
+            from edge.outputs.opcua_settings import opcua_settings
+            from edge.vision import VisionLine
+
+            opcua, vision = opcua_settings(uri), VisionLine()
+            with _extra("opcua", uri):
+                from edge.outputs.opcua import OpcUaServer
+
+            return lambda: OpcUaServer(opcua, link, vision)
     raise InspectError(f"unknown output {uri!r}", "output", f"Known are: {', '.join(SCHEMES)}")
+
+
+def caution_of(uri: str) -> str:
+    """What a person should know before this output is opened; "" where there is nothing."""
+    if uri.startswith("opc-ua:") and dict(parse_qsl(urlsplit(uri).query)).get("security") == "none":
+        return (
+            "opc-ua with security=none: whoever reaches this port can read all and trigger, without password"
+        )
+    return ""
 
 
 def handshake_of(uri: str) -> Mode:
