@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mqtt_broker import Broker, Listener
+from opcua_peer import OpcUaPeer, PeerError, opcua_peer
 from peers import LineReader, a_verdict, free_port, null_modem, plc_client, until
 from plc_peers import PlcProcess
 from pysparkplug import DData
@@ -101,6 +102,27 @@ def _line_server(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
     return uri, lambda: [int(line.split(",")[1]) for line in plc.lines]
 
 
+def _opcua(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    port = free_port()
+    peers: list[OpcUaPeer] = []
+    received: list[int] = []
+
+    def ids() -> list[int]:
+        if not peers:
+            peers.append(stack.enter_context(opcua_peer("asyncua")))
+        [peer] = peers
+        try:
+            verdict, number = peer.read("Station.VERDICT", "Station.RESULT_ID")
+        except PeerError:  # not connected yet, or the server was opened again
+            peer.ask("connect", url=f"opc.tcp://127.0.0.1:{port}", secure=False, user="", password="")
+            verdict, number = peer.read("Station.VERDICT", "Station.RESULT_ID")
+        if verdict and number not in received:
+            received.append(number)
+        return received
+
+    return f"opc-ua://127.0.0.1:{port}?security=none", ids
+
+
 KINDS = {
     "jsonl": _json_lines,
     "serial": _serial,
@@ -112,6 +134,7 @@ KINDS = {
     "ethernet-ip": partial(_plc_memory, "ethernet-ip"),
     "mqtt": _mqtt("plant/line3?timeout_ms=20000"),
     "mqtt, Sparkplug": _mqtt("plant/line3/cam?format=sparkplug&timeout_ms=20000"),
+    "opc-ua": _opcua,
 }
 
 
