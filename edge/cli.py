@@ -211,19 +211,27 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines, then the summary.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild-if-needed", help="Build a plan that does not fit this "
         "machine again; until it is there, inspect with the .onnx beside it.")] = False,
+    in_process: Annotated[bool, typer.Option("--in-process", help="The engine in the station's own process, "
+        "which cannot start it again when it hangs or crashes.")] = False,
+    engine_memory: Annotated[int, typer.Option(help="MiB that the engine's process may take; 0: three "
+        "quarters of the machine's.", min=0)] = 0,
     dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
 ) -> None:  # fmt: skip
     """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
     from edge.choice import choose
     from edge.compose import RunOptions
+    from edge.engine import Housing
+    from edge.paths import cache_folder
+    from edge.selftest import GoldenMemory
 
     with plain_errors():
         choice = choose(engine, backend)
         if choice.note:
             show_note(choice.note)
         options = RunOptions(
-            camera, choice.engine, plc, choice.backend, policy, save, save_all, count, rebuild
-        )
+            camera, choice.engine, plc, choice.backend, policy, save, save_all, count, rebuild,
+            Housing(not in_process, engine_memory, GoldenMemory(cache_folder() / "golden")),
+        )  # fmt: skip
         code = show_dry_run(options, as_json) if dry else run_station(options, as_json)
     raise typer.Exit(code)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.archive import Archive
 from edge.cameras import Camera, camera_opener, safe_uri
 from edge.capture import Capture, Policy
-from edge.engine import open_engine, pace
+from edge.engine import Housing, open_engine, pace
 from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
@@ -28,6 +28,7 @@ from edge.view import view_of
 from edge.worker import InferenceWorker
 
 SENDING_S = 0.5  # after the deadline, for the way to the PLC; a verdict that takes longer is taken back
+ISOLATED = Housing(isolated=True)
 FIRST_PICTURE_S = 10.0  # a GigE or RTSP camera may take seconds to give its first picture
 
 
@@ -44,6 +45,7 @@ class RunOptions:
     save_all: bool = False
     count: int = 0
     rebuild: bool = False  # a plan that does not fit this machine
+    housing: Housing = ISOLATED
 
 
 @dataclass
@@ -126,8 +128,9 @@ def _start(options: RunOptions, say: Say) -> Start:
     if options.rebuild and not is_plan(options.engine):
         say(f"--rebuild-if-needed is for plans; {options.engine.name} needs no rebuilding")
     if not (options.rebuild and is_plan(options.engine)):
-        return Start(open_engine(options.engine, options.backend))
-    start = begin(options.engine, say, "openvino" if options.backend == "openvino" else "onnxruntime")
+        return Start(open_engine(options.engine, options.backend, options.housing))
+    onnx_with = "openvino" if options.backend == "openvino" else "onnxruntime"
+    start = begin(options.engine, say, onnx_with, options.housing)
     if start.note:
         say(start.note)
     return start

@@ -11,7 +11,9 @@ import numpy as np
 from edge.backends import Backend, open_backend
 from edge.errors import DataError
 from edge.frame import Pixels
+from edge.isolation import IsolatedBackend, can_isolate
 from edge.recipe import Artefact, Recipe, load_pair
+from edge.selftest import GoldenMemory
 from edge.view import View, view_of
 
 
@@ -26,10 +28,35 @@ class Opened:
     picture_ms: float  # what one picture takes here, from the camera's pixels to the score
 
 
-def open_engine(path: Path, backend: str = "auto") -> Opened:
-    """Load, check, open, time. Raises InspectError, and then has closed what it opened."""
+@dataclass(frozen=True)
+class Housing:
+    """Where an engine lives."""
+
+    isolated: bool = False  # in a process of its own, where the system can
+    memory_mib: int = 0  # that this process may take; 0: most of the machine's
+    golden: GoldenMemory | None = None  # what every engine said at its first start here
+
+    def open(self, engine: Path, recipe: Recipe, backend: str) -> Backend:
+        """As `open_backend`."""
+        if self.isolated and can_isolate():
+            return IsolatedBackend(engine, recipe, backend, memory_mib=self.memory_mib)
+        return open_backend(engine, recipe, backend)
+
+
+IN_PROCESS = Housing()
+
+
+def open_engine(path: Path, backend: str = "auto", housing: Housing = IN_PROCESS) -> Opened:
+    """Load, check, open, test, time. Raises InspectError, and then has closed what it opened."""
     engine, recipe, artefact = load_pair(path)
-    return timed(engine, open_backend(engine, recipe, backend), recipe, artefact)
+    opened = timed(engine, housing.open(engine, recipe, backend), recipe, artefact)
+    try:
+        if housing.golden is not None:
+            housing.golden.check(opened.backend, recipe, artefact)
+    except BaseException:
+        opened.backend.close()
+        raise
+    return opened
 
 
 def timed(engine: Path, backend: Backend, recipe: Recipe, artefact: Artefact) -> Opened:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.choice import BY_HAND
-from edge.engine import Opened, open_engine, pace
+from edge.engine import IN_PROCESS, Housing, Opened, open_engine, pace
 from edge.errors import BackendFault, RecipeError
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, own_sm
@@ -58,8 +58,8 @@ class Start:
     note: str = ""
 
 
-def begin(plan: Path, say: Say, backend: str = "onnxruntime") -> Start:
-    """What to inspect with where `plan` was asked for; `backend` runs the ONNX meanwhile.
+def begin(plan: Path, say: Say, backend: str = "onnxruntime", housing: Housing = IN_PROCESS) -> Start:
+    """What to inspect with where `plan` was asked for; `backend` runs the ONNX meanwhile, both in `housing`.
 
     Raises InspectError where there is no ONNX either, or a recipe that cannot be read.
     """
@@ -69,11 +69,11 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime") -> Start:
     fault, opens = unfit(asked), True
     if not fault:
         try:
-            return Start(open_engine(asked))
+            return Start(open_engine(asked, housing=housing))
         except BackendFault as error:  # the GPU's memory is taken, pycuda is missing
             fault, opens = str(error), False
     recipe = load_recipe(recipe_path(asked)) if asked.is_file() else None
-    stand_in = open_engine(model_of(asked, recipe.made_with if recipe else {}), backend)
+    stand_in = open_engine(model_of(asked, recipe.made_with if recipe else {}), backend, housing)
     if sm is None or not opens:
         note = f"{plan.name} cannot run here: {fault}. Inspecting with {_named(stand_in)}"
         return Start(stand_in, None, note)
@@ -83,7 +83,7 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime") -> Start:
         note = f"{fault}. Its settings were made by hand, so it is not built again with nobody there: "
         return Start(stand_in, None, f"{note}{as_typed(words)}. Inspecting with {_named(stand_in)}")
     words = [word for word in words if word != "--force"]  # a person's word for one result
-    return rebuilding(PlanBuild(wanted, words, say), stand_in, fault)
+    return rebuilding(PlanBuild(wanted, words, say, housing), stand_in, fault)
 
 
 def unfit(plan: Path) -> str:
@@ -144,8 +144,8 @@ class NoEngine:
 class PlanBuild:
     """build-engines as a process of its own, with the arguments `words`, until `plan` is there."""
 
-    def __init__(self, plan: Path, words: Sequence[str], say: Say) -> None:
-        self._plan, self._words, self._say = plan, words, say
+    def __init__(self, plan: Path, words: Sequence[str], say: Say, housing: Housing = IN_PROCESS) -> None:
+        self._plan, self._words, self._say, self._housing = plan, words, say, housing
         self._process: subprocess.Popen[str] | None = None
         self._cancelled = False
 
@@ -157,7 +157,7 @@ class PlanBuild:
         if code:
             what = f"the build failed: {error or f'it ended with code {code}'}"
             raise BackendFault(what, self._plan.name, f"Try it by hand: {command}")
-        return open_engine(self._plan)
+        return open_engine(self._plan, housing=self._housing)
 
     def cancel(self) -> None:
         """See `Maker`; an interrupted build leaves nothing half-made."""

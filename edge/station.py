@@ -113,14 +113,18 @@ class Station:
         self._take_over()
         self.worker.close()
 
-    def is_healthy(self, now_ns: int) -> bool:
-        """False when loop or camera stand still: the outputs then take their heartbeat back.
+    def turns(self, now_ns: int) -> bool:
+        """False when the loop stands still or the camera's driver hangs: what only a new process mends."""
+        return now_ns - self._turned_ns < STALLED_AFTER_NS and not self.capture.hangs(now_ns)
 
-        A PLC that asks for pictures must not be told READY while there is no camera; in free run a lost
-        camera is told by a verdict every second.
+    def is_healthy(self, now_ns: int) -> bool:
+        """False when loop, camera or engine stand still: the outputs then take their heartbeat back.
+
+        A PLC that asks for pictures must not be told READY while there is no camera or no engine; in free run
+        a lost camera is told by a verdict every second, a lost engine by each part's.
         """
-        blind = not isinstance(self.trigger, FreeRun) and not self.capture.connected
-        return now_ns - self._turned_ns < STALLED_AFTER_NS and not blind and not self.capture.hangs(now_ns)
+        able = isinstance(self.trigger, FreeRun) or (self.capture.connected and self.worker.ready)
+        return able and self.turns(now_ns)
 
     def archive(self, verdict: Verdict) -> None:
         """A verdict that was not made here: the handshake's own, for a part that got none in time."""

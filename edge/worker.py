@@ -4,7 +4,8 @@
 
 The deadline is kept by the one who waits. While a worker is still at an old frame, every new one is answered
 at once: DEADLINE_MISSED, for the engine is slow; after HANG_S BACKEND_FAULT, for it hangs. What the old one
-says in the end is thrown away and counted.
+says in the end is thrown away and counted. An engine in a process of its own is killed when it hangs and
+started again (`edge.isolation`); one in this process can only be waited for.
 """
 
 import queue
@@ -14,6 +15,7 @@ import time
 from edge.backends import Backend
 from edge.errors import BackendFault, DataError, InspectError, PartNotFound
 from edge.frame import Frame, Inspection
+from edge.isolation import IsolatedBackend
 from edge.recipe import Recipe
 from edge.verdict import Reason
 from edge.view import view_of
@@ -64,6 +66,11 @@ class InferenceWorker:
         if isinstance(answer, Inspection):
             self.last_error = ""
         return answer
+
+    @property
+    def ready(self) -> bool:
+        """False while the engine's process is being started again: no part could be judged."""
+        return not isinstance(self._backend, IsolatedBackend) or self._backend.ready
 
     @property
     def engine(self) -> str:

@@ -1,6 +1,7 @@
 """Tiny real engines for tests of everything around the model: the score is the mean grey value over 100.
 
-`kind` "slow" does needless work on the way, "random" adds noise, so that no two libraries ever agree on it.
+`kind` "slow" does needless work on the way, "random" adds noise, so that no two libraries ever agree on it,
+"touchy" fails on a picture with a white pixel (grey 250 and above).
 """
 
 from dataclasses import replace
@@ -36,6 +37,12 @@ def _detour(kind: str) -> list[onnx.NodeProto]:
             node("RandomUniformLike", ["grey"], ["noise"], high=5000.0),
             node("Add", ["grey", "noise"], ["seen"]),
         ]
+    if kind == "touchy":
+        return [
+            node("Cast", ["grey"], ["index"], to=TensorProto.INT64),
+            node("Gather", ["table", "index"], ["nothing"]),
+            node("Add", ["grey", "nothing"], ["seen"]),
+        ]
     return [node("Identity", ["grey"], ["seen"])]
 
 
@@ -58,6 +65,7 @@ def _model(kind: str) -> onnx.ModelProto:
         [
             helper.make_tensor("channels", TensorProto.INT64, [1], [3]),
             helper.make_tensor("places", TensorProto.INT64, [2], [1, 2]),
+            helper.make_tensor("table", TensorProto.FLOAT, [250], [0.0] * 250),
             helper.make_tensor("hundred", TensorProto.FLOAT, [], [100.0]),
             helper.make_tensor("zeros", TensorProto.FLOAT, [SIDE, SIDE], [0.0] * SIDE**2),
         ],

@@ -16,18 +16,22 @@ from edge.backends.trt import TensorRtBackend
 from edge.errors import BackendFault
 from edge.frame import Pixels
 from edge.gpu import own_sm
+from edge.isolation import IsolatedBackend
 from edge.preprocess import resize
 from edge.recipe import Artefact, load_pair, sha256_of
 
-BACKENDS = ["onnxruntime", "openvino", "tensorrt", "tensorrt on the host"]
+BACKENDS = ["onnxruntime", "openvino", "tensorrt", "tensorrt on the host", "a process of its own"]
+OPENERS = {
+    "tensorrt": lambda engine, name: on_the_gpu(engine, name),
+    "tensorrt on the host": lambda engine, name: on_the_host(engine, name),
+    "a process of its own": lambda engine, name: IsolatedBackend(*load_pair(engine)[:2]),
+}
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     engine = toy_pair(tmp_path)
-    opened = {"tensorrt": on_the_gpu, "tensorrt on the host": on_the_host}.get(request.param, on_the_cpu)(
-        engine, request.param
-    )
+    opened = OPENERS.get(request.param, on_the_cpu)(engine, request.param)
     yield opened
     opened.close()
     opened.close()

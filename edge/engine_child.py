@@ -1,0 +1,141 @@
+"""The station's end of an engine's own process: started, asked, killed. Other end: `edge.engine_process`."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge import errors
+from edge.engine_process import LARGEST
+from edge.errors import BackendFault, InspectError
+from edge.frame import AnomalyMap, Pixels
+from edge.preprocess import Size
+from edge.slate import Slate, new_memory
+
+OPENING_S = 180.0  # to load, compile and warm up; a GPU's kernels are compiled at the first start
+END_S = 5.0  # a killed process that a driver holds longer is left behind
+RESTARTS = "It is started again by itself; if this comes often, try another --backend."
+
+Scores = npt.NDArray[np.float64]
+
+
+class EngineChild:
+    """One process with one engine, from its start to its end. `kill` may come from any thread."""
+
+    def __init__(self, job: str) -> None:
+        self.answers, self.engine_ns, self._closed = 0, 0, False  # engine_ns: what the last answer took there
+        self._asking = threading.Lock()
+        with ExitStack() as owned:
+            self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            owned.callback(self._wire.close)
+            memory = new_memory()
+            owned.callback(os.close, memory)
+            self._slate = Slate(memory)
+            with theirs:
+                self._process = _started((theirs.fileno(), memory))
+            self._owned = owned.pop_all()
+        self.pid = self._process.pid
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as stdin:  # it ended at once: hello() says it
+            stdin.write(job.encode())
+
+    def hello(self) -> dict[str, Any]:
+        """What the engine is. Raises the InspectError that opening raised there."""
+        return self._hear(OPENING_S)
+
+    def ask(self, pictures: Pixels, size: Size, batch: bool, patience_s: float) -> tuple[AnomalyMap, Scores]:
+        """uint8 (N, H, W, 3) -> maps float32 (N, *size), scores float64 (N,), copied. Raises BackendFault."""
+        with self._asking:
+            if self._closed:
+                raise self.end()
+            shape = (len(pictures), pictures.shape[1], pictures.shape[2])
+            laid = self._slate.lay(shape, size)
+            np.copyto(laid.pictures, pictures)
+            try:
+                self._wire.send(json.dumps({"pictures": shape, "batch": batch}).encode())
+            except OSError as error:
+                raise self.end() from error
+            self.engine_ns = int(self._hear(patience_s)["ns"])
+            self.answers += 1
+            return laid.maps.copy(), laid.scores.copy()
+
+    def ends(self, within_s: float) -> bool:
+        """True when its end of the socket is closed, as the kernel does when it dies; waits no longer."""
+        waiting = select.poll()
+        waiting.register(self._wire, 0)
+        return bool(waiting.poll(within_s * 1e3))
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds; 0 where the system does not tell."""
+        with suppress(OSError, IndexError, ValueError):
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return 0
+
+    def kill(self) -> None:
+        """End it now, whatever it does."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Kill, wait END_S at most, let go of socket and memory."""
+        self.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        with self._asking:  # who asked has been told by now
+            self._closed = True
+            self._owned.close()
+
+    def end(self) -> BackendFault:
+        """How it ended, in words; it has."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        return BackendFault(
+            f"the engine's process ended ({_how(self._process.returncode)})", f"process {self.pid}", RESTARTS
+        )
+
+    def _hear(self, patience_s: float) -> dict[str, Any]:
+        self._wire.settimeout(patience_s)
+        try:
+            heard = self._wire.recv(LARGEST)
+        except TimeoutError as error:
+            what = f"the engine hangs: no answer for {patience_s:g} s"
+            raise BackendFault(what, f"process {self.pid}", RESTARTS) from error
+        except OSError as error:
+            raise self.end() from error
+        if not heard:
+            raise self.end()
+        answer: dict[str, Any] = json.loads(heard)
+        if "fault" in answer:
+            kind, what, where, hint = answer["fault"]
+            raise _KINDS.get(kind, BackendFault)(what, where, hint)
+        return answer
+
+
+_KINDS = {name: kind for name, kind in vars(errors).items()
+          if isinstance(kind, type) and issubclass(kind, InspectError)}  # fmt: skip
+
+
+def _started(passed: tuple[int, int]) -> "subprocess.Popen[bytes]":
+    """A session of its own: a Ctrl-C is for the station alone. What libraries print goes to the log."""
+    words = [str(number) for number in (os.getpid(), *passed)]
+    return subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-m", "edge.engine_process", *words],
+        stdin=subprocess.PIPE, stdout=2, pass_fds=passed, start_new_session=True,
+    )  # fmt: skip
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return "it cannot be ended"
+    if code == -signal.SIGKILL:
+        return "SIGKILL: out of memory?"
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
