@@ -253,6 +253,28 @@ def bench(
 
 
 @app.command()
+def doctor(
+    engine: Annotated[Path | None, typer.Option(help="Engine file or model folder.")] = None,
+    camera: Annotated[str, typer.Option(help="As for run.")] = "",
+    plc: Annotated[list[str], typer.Option(help="As for run; nothing is written to it.")] = [],  # noqa: B006
+    backend: Annotated[str, typer.Option(help="As for run.")] = "auto",
+    save: Annotated[Path | None, typer.Option(help="As for run: the folder's disk.")] = None,
+    interface: Annotated[str, typer.Option(help="Network card of a GigE camera, e.g. enp3s0.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+) -> None:  # fmt: skip
+    """Is this machine fit to be a station? What is wrong, what to do. Exit code 1 when something fails."""
+    from edge.doctor import Patient, examine, exit_code, show
+
+    with plain_errors():
+        findings = list(examine(Patient(engine, backend, camera, plc, save, interface)))
+        if as_json:
+            print(json.dumps([finding.to_json() for finding in findings]))
+        else:
+            show(findings, console)
+    raise typer.Exit(exit_code(findings))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the heat maps go.")] = Path("demo-run"),
     parts: Annotated[int, typer.Option(help="How many parts.", min=1)] = 120,
@@ -334,6 +356,7 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
     """Run to the end and print the summary; the exit code says whether camera and outputs ever worked."""
     from edge.live import summary, summary_table, watched
     from edge.recipe import find_engine, stale_note
+    from edge.systemd import told
 
     if not options.rebuild and (note := stale_note(find_engine(options.engine))):
         show_note(note)
@@ -341,7 +364,10 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
         show_note("no --plc: the verdicts are shown here and go nowhere else")
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])
-    with watched(options, console, quiet=as_json) as running:
+    with (
+        watched(options, console, quiet=as_json) as running,
+        told(running.station.turns, running.recipe.identity),
+    ):
         running.station.run(options.count)
     if as_json:
         print(json.dumps({"summary": summary(running)}), flush=True)

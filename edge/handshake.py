@@ -187,7 +187,7 @@ class Handshake:
         self._decided(verdict, now_ns)
 
     def beat(self, counter: int, healthy: bool, now_ns: int) -> None:
-        """About once a second. A station that has stalled takes back everything: it vouches for nothing."""
+        """Four times a second. A station that has stalled takes back everything: it vouches for nothing."""
         if not healthy:
             self._withdraw_all(now_ns)
         self.image.beat(counter, healthy)

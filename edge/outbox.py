@@ -19,6 +19,7 @@ from edge.errors import NobodyListens
 from edge.outputs import Output
 from edge.verdict import Verdict
 
+BEAT_S = 0.25  # a PLC that allows three beats to be lost sees within a second that the station has gone
 JOIN_S = 1.0  # more than close() was given: one blocking call of the output may just have begun
 
 
@@ -55,7 +56,7 @@ class Outbox:
         capacity: int = 100,
         *,
         max_age_s: float = 2.0,
-        beat_s: float = 1.0,
+        beat_s: float = BEAT_S,
         is_healthy: Callable[[int], bool] = _always_healthy,
     ) -> None:
         self.alarm, self.last_error = False, ""

@@ -62,7 +62,7 @@ class PlcLink:
         self.act(lambda hand, now_ns: hand.publish(verdict, now_ns))
 
     def beat(self, counter: int, healthy: bool) -> None:
-        """About once a second."""
+        """Four times a second."""
         self.act(lambda hand, now_ns: hand.beat(counter, healthy, now_ns))
 
     def withdraw(self) -> None:

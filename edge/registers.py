@@ -113,7 +113,7 @@ STATION_REGISTERS = (
     Register(113, "QUEUE_FREE", "u16", "free places in the result queue"),
     Register(114, "MODEL_CHECKSUM16", "u16", "changes when model or settings change"),
     Register(115, "STATE", "u16", "state number as in OPC 40100", False),
-    Register(116, "HEARTBEAT", "u16", "counts up about once a second while the station inspects"),
+    Register(116, "HEARTBEAT", "u16", "counts up about four times a second while the station inspects"),
     Register(117, "API_VERSION", "u16", "version of this map: 1"),
     Register(118, "TEST_U16", "u16", "always 0x1234 (4660): addressing and byte order are right"),
     Register(120, "COUNT_TOTAL", "u32", "results published since start"),

@@ -39,7 +39,7 @@ class Output(Protocol):
         """Publish one verdict. Raises OutputLost."""
 
     def beat(self, counter: int, healthy: bool) -> None:
-        """Show life, about once a second; `healthy` False means: the loop is stalled. Raises OutputLost."""
+        """Show life, four times a second; `healthy` False means: the loop is stalled. Raises OutputLost."""
 
     def close(self) -> None:
         """Withdraw the verdict and let go; may be called twice."""
