@@ -1,10 +1,12 @@
 """The station's end of an engine's own process: started, asked, killed. Other end: `edge.engine_process`."""
 
 import json
+import math
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import errors
-from edge.engine_process import LARGEST
+from edge.engine_process import ANSWER, ASK, FAULT, LARGEST
 from edge.errors import BackendFault, InspectError
 from edge.frame import AnomalyMap, Pixels
 from edge.preprocess import Size
@@ -34,6 +36,7 @@ class EngineChild:
 
     def __init__(self, job: str) -> None:
         self.answers, self.engine_ns, self._closed = 0, 0, False  # engine_ns: what the last answer took there
+        self._patience_s = math.inf
         self._asking = threading.Lock()
         with ExitStack() as owned:
             self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -51,7 +54,8 @@ class EngineChild:
 
     def hello(self) -> dict[str, Any]:
         """What the engine is. Raises the InspectError that opening raised there."""
-        return self._hear(OPENING_S)
+        hello: dict[str, Any] = json.loads(self._hear(OPENING_S))
+        return hello
 
     def ask(self, pictures: Pixels, size: Size, batch: bool, patience_s: float) -> tuple[AnomalyMap, Scores]:
         """uint8 (N, H, W, 3) -> maps float32 (N, *size), scores float64 (N,), copied. Raises BackendFault."""
@@ -62,10 +66,10 @@ class EngineChild:
             laid = self._slate.lay(shape, size)
             np.copyto(laid.pictures, pictures)
             try:
-                self._wire.send(json.dumps({"pictures": shape, "batch": batch}).encode())
+                self._wire.send(ASK.pack(*shape, batch))
             except OSError as error:
                 raise self.end() from error
-            self.engine_ns = int(self._hear(patience_s)["ns"])
+            (self.engine_ns,) = ANSWER.unpack(self._hear(patience_s))
             self.answers += 1
             return laid.maps.copy(), laid.scores.copy()
 
@@ -102,22 +106,24 @@ class EngineChild:
             f"the engine's process ended ({_how(self._process.returncode)})", f"process {self.pid}", RESTARTS
         )
 
-    def _hear(self, patience_s: float) -> dict[str, Any]:
-        self._wire.settimeout(patience_s)
+    def _hear(self, patience_s: float) -> bytes:
+        """A message that is no fault; a fault is raised."""
         try:
+            if patience_s != self._patience_s:  # of the kernel: a socket with Python's own asks it twice
+                self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(patience_s))
+                self._patience_s = patience_s
             heard = self._wire.recv(LARGEST)
-        except TimeoutError as error:
+        except BlockingIOError as error:
             what = f"the engine hangs: no answer for {patience_s:g} s"
             raise BackendFault(what, f"process {self.pid}", RESTARTS) from error
         except OSError as error:
             raise self.end() from error
         if not heard:
             raise self.end()
-        answer: dict[str, Any] = json.loads(heard)
-        if "fault" in answer:
-            kind, what, where, hint = answer["fault"]
+        if heard.startswith(FAULT):
+            kind, what, where, hint = json.loads(heard.removeprefix(FAULT))
             raise _KINDS.get(kind, BackendFault)(what, where, hint)
-        return answer
+        return heard
 
 
 _KINDS = {name: kind for name, kind in vars(errors).items()
@@ -131,6 +137,11 @@ def _started(passed: tuple[int, int]) -> "subprocess.Popen[bytes]":
         [sys.executable, "-X", "faulthandler", "-m", "edge.engine_process", *words],
         stdin=subprocess.PIPE, stdout=2, pass_fds=passed, start_new_session=True,
     )  # fmt: skip
+
+
+def _timeval(seconds: float) -> bytes:
+    """C's struct timeval."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def _how(code: int | None) -> str:

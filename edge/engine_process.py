@@ -1,7 +1,7 @@
 """The engine's own process: `python -m edge.engine_process`, started by `edge.isolation` and by nobody else.
 
     standard input   the job, JSON: engine, recipe, backend
-    socket           JSON: hello; then {"pictures": [n, H, W], "batch": false} -> {"ns": time}; or a fault
+    socket           what the engine is (JSON); then ASK -> ANSWER, one at a time; or FAULT and why (JSON)
     memory           pictures and maps, see `edge.slate`
 
 It ends with its parent, however that ends, and is what the kernel kills first where memory runs out: the
@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from contextlib import closing, suppress
@@ -21,6 +22,9 @@ from typing import Any
 
 from edge.errors import InspectError
 
+ASK = struct.Struct("=3q?")  # pictures, height, width; whether they are a batch
+ANSWER = struct.Struct("=q")  # nanoseconds that the engine took
+FAULT = b"fault "
 LARGEST = 1 << 16  # bytes of a message
 LONGEST = 4000  # characters of an error's text
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -59,37 +63,35 @@ def _serve(wire: socket.socket, job: dict[str, Any], memory: int) -> None:
         check_artefact(recipe, engine)  # it may have been replaced since the station started
         backend = open_backend(engine, recipe, job["backend"])
     except Exception as error:  # whatever a library throws: the station says it
-        _send(wire, {"fault": _words(error)})
+        wire.send(_words(error))
         return
     with closing(backend):
         size = (int(backend.input_size[0]), int(backend.input_size[1]))
-        _send(wire, {"name": backend.name, "input_size": size, "resizes": backend.resizes})
+        hello = {"name": backend.name, "input_size": size, "resizes": backend.resizes}
+        wire.send(json.dumps(hello).encode())
         slate = Slate(memory)
         while message := wire.recv(LARGEST):
-            asked = json.loads(message)
-            laid = slate.lay(tuple(asked["pictures"]), size)
-            begun = time.monotonic_ns()
+            count, height, width, batch = ASK.unpack(message)
+            laid = slate.lay((count, height, width), size)
             try:
-                if asked["batch"]:
-                    laid.maps[:], laid.scores[:] = backend.infer_batch(laid.pictures)
-                else:
-                    laid.maps[0], laid.scores[0] = backend.infer(laid.pictures[0])
-                _send(wire, {"ns": time.monotonic_ns() - begun})
+                begun = time.monotonic_ns()
+                judge = backend.infer_batch if batch else backend.infer
+                maps, scores = judge(laid.pictures if batch else laid.pictures[0])
+                took_ns = time.monotonic_ns() - begun
+                laid.maps[:], laid.scores[:] = maps, scores
+                wire.send(ANSWER.pack(took_ns))
             except Exception as error:
-                _send(wire, {"fault": _words(error)})
+                wire.send(_words(error))
 
 
-def _send(wire: socket.socket, message: dict[str, Any]) -> None:
-    wire.send(json.dumps(message).encode())
-
-
-def _words(error: Exception) -> tuple[str, str, str, str]:
-    """(kind, what, where, what to do next)."""
+def _words(error: Exception) -> bytes:
+    """FAULT, then kind, what, where, what to do next."""
     if isinstance(error, InspectError):
         kind, what, where, hint = type(error).__name__, error.what, error.where, error.next_step
     else:
         kind, what, where, hint = "BackendFault", repr(error), "engine", "See the log."
-    return kind, what[:LONGEST], where[:LONGEST], hint[:LONGEST]
+    words = (kind, what[:LONGEST], where[:LONGEST], hint[:LONGEST])
+    return FAULT + json.dumps(words).encode()
 
 
 if __name__ == "__main__":

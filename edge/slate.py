@@ -36,9 +36,17 @@ class Slate:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._memory = mmap.mmap(-1, GAP)  # nothing is shared before the first picture
+        self._laid: tuple[object, Laid | None] = (None, None)  # a line has one size of pictures
 
     def lay(self, pictures: tuple[int, int, int], size: Size) -> Laid:
         """Room for `pictures` (n, H, W) and as many maps of `size` (h, w), the same on both sides."""
+        wanted, laid = self._laid
+        if laid is None or wanted != (pictures, size):
+            laid = self._arrays(pictures, size)
+            self._laid = ((pictures, size), laid)
+        return laid
+
+    def _arrays(self, pictures: tuple[int, int, int], size: Size) -> Laid:
         count, height, width = pictures
         scores_at = _up(math.prod(pictures) * 3)
         maps_at = scores_at + _up(count * 8)

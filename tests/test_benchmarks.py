@@ -24,3 +24,22 @@ def test_the_station_benchmark_writes_what_it_measured_and_where(tmp_path: Path)
     for figures in result["sizes"].values():
         assert {"ratio_median", "ratio_p99", "noise_median", "noise_p99"} <= figures.keys()
         assert figures["frame_to_verdict_ms"].keys() == {"median", "p99", "max"}
+
+
+def test_the_isolation_benchmark_compares_both_in_one_run(tmp_path: Path) -> None:
+    scripts = tmp_path / "benchmarks"
+    shutil.copytree(BENCHMARKS, scripts, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    command = [sys.executable, str(scripts / "isolation.py"), str(toy_pair(tmp_path)), "--frames", "4"]
+    done = subprocess.run([*command, "--sizes", "96x64"], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((scripts / "results" / "isolation.json").read_text())
+    (figures,) = result["sizes"].values()
+    assert {
+        "here_ms",
+        "own_process_ms",
+        "way_alone_ms",
+        "whole_ms",
+        "ratio_median",
+        "ratio_p99",
+    } <= figures.keys()
+    assert {"added_ms_median", "added_ms_p99", "noise_ms_median", "added_ms_quiet"} <= figures.keys()
