@@ -1,10 +1,14 @@
-"""SIGKILL: the station can say nothing any more, and the PLC still knows within a second."""
+"""SIGKILL, of the station and of its engine's process: what a PLC and a reader of verdicts see of it."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from peers import free_port, plc_client, plc_server, until
 from toy import toy_pair
@@ -53,3 +57,55 @@ def test_a_plc_sees_the_heartbeat_stop_within_a_second(tmp_path: Path) -> None:
         assert not until(lambda: beat() != last, PLC_WAITS_S), "somebody still writes"
         assert reader.read_holding_registers(HEARTBEAT, 1) is None
         assert until(lambda: not any(map(lives, children)), SOON_S)
+
+
+@contextmanager
+def running(folder: Path) -> "Iterator[subprocess.Popen[str]]":
+    """A whole station in a process group of its own, its verdicts on the standard output."""
+    command = [
+        sys.executable, "-c", "from edge.cli import main; main()", "run", "--camera", "conveyor:?fps=20",
+        "--engine", str(toy_pair(folder)), "--backend", "onnxruntime", "--json",
+    ]  # fmt: skip
+    environ = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=True
+    ) as station:
+        try:
+            yield station
+        finally:
+            station.kill()
+
+
+def next_where(station: "subprocess.Popen[str]", key: str, *values: str) -> dict[str, Any]:
+    """The next verdict with one of those values; that no part passes unjudged is looked at on the way."""
+    assert station.stdout is not None
+    while True:
+        verdict: dict[str, Any] = json.loads(station.stdout.readline())
+        assert verdict["outcome"] != "pass" or verdict["score"] is not None
+        if verdict[key] in values:
+            return verdict
+
+
+def test_a_station_lives_on_when_its_engine_s_process_is_killed(tmp_path: Path) -> None:
+    judged = ("WITHIN_LIMITS", "ANOMALY", "BORDERLINE")
+    with running(tmp_path) as station:
+        before = next_where(station, "reason", *judged)
+        (engine,) = children_of(station.pid)
+        os.kill(engine, signal.SIGKILL)
+        fault = next_where(station, "reason", "BACKEND_FAULT")
+        assert fault["outcome"] == "fail" and fault["score"] is None
+        after = next_where(station, "reason", *judged)
+        assert before["frame_id"] < fault["frame_id"] < after["frame_id"]
+        station.terminate()
+        assert station.communicate(timeout=SOON_S)[0].splitlines()
+        assert station.returncode == 0
+
+
+def test_ctrl_c_is_for_the_station_and_not_for_the_engine(tmp_path: Path) -> None:
+    """A terminal sends it to all; an engine that ended first would cost the last part its verdict."""
+    with running(tmp_path) as station:
+        next_where(station, "outcome", "pass", "review", "fail")
+        os.killpg(station.pid, signal.SIGINT)
+        summary = json.loads(station.communicate(timeout=SOON_S)[0].splitlines()[-1])["summary"]
+        assert station.returncode == 0
+        assert "BACKEND_FAULT" not in summary["reasons"]
