@@ -134,9 +134,8 @@ class IsolatedBackend:
                 self._watch(process)
                 process.close()
                 tries = 0 if process.answers > 1 else tries  # one that dies of its first part is not hurried
-            self._closing.wait(backoff_s(tries))
-            tries += 1
-            self.restarts += 1
+            ends = self._closing.wait(backoff_s(tries))
+            tries, self.restarts = tries + 1, self.restarts + (not ends)
 
     def _start(self) -> EngineChild:
         """A process that has passed its self-test, now in use. Raises InspectError, and then has ended it."""

@@ -211,6 +211,7 @@ def summary(running: Running) -> dict[str, object]:
         "reasons": dict(counters.reasons),
         "blind": counters.blind,
         "late_answers": running.station.worker.late,
+        "engine_restarts": running.station.worker.restarts,
         "total_ms": _quantiles(counters.total_ms),
         "infer_ms": _quantiles(counters.infer_ms),
         "camera": {name: getattr(capture, name) for name in capture.__slots__},

@@ -73,6 +73,11 @@ class InferenceWorker:
         return not isinstance(self._backend, IsolatedBackend) or self._backend.ready
 
     @property
+    def restarts(self) -> int:
+        """How often the engine's process was started again."""
+        return self._backend.restarts if isinstance(self._backend, IsolatedBackend) else 0
+
+    @property
     def engine(self) -> str:
         """For people: what the backend is called."""
         return self._backend.name
