@@ -1,6 +1,6 @@
 """What a station says on which MQTT topic, in plain JSON; and what any such language has to have. Pure.
 
-PREFIX/status    {"online": true, ...}   retained, about once a second; the last will says offline
+PREFIX/status    {"online": true, ...}   retained, about four times a second; the last will says offline
 PREFIX/verdict   one JSON object per part; never retained: whoever comes later must not take it for news
 PREFIX/cmd       what others want        PREFIX/reply   what became of it
 """
@@ -55,7 +55,7 @@ class Dialect(Protocol):
         """The first words of a connection, and those of a rebirth."""
 
     def beat(self, life: Life, at_ms: int) -> list[Message]:
-        """About once a second."""
+        """About four times a second."""
 
     def verdict(self, verdict: Verdict, late: bool, decided_ms: int, life: Life, at_ms: int) -> list[Message]:
         """One part; `late` says that it has long gone by."""
