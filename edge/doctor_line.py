@@ -23,7 +23,10 @@ from edge.paths import check_folder
 LOOK_S = 2.0  # at a camera: enough to tell 30 pictures a second from 25
 FIRST_S = 10.0  # a network camera may take seconds to give its first one
 KNOCK_S = 2.0
-PORTS = {"modbus-tcp": 502, "modbus-tcp-server": 502}  # where the address may leave it out
+# Where the address may leave the port out.
+PORTS = {
+    "modbus-tcp": 502, "modbus-tcp-server": 502, "s7": 102, "ethernet-ip": 44818, "mqtt": 1883, "mqtts": 8883
+}  # fmt: skip
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Errors that speak to a line engineer: what is wrong, where, what to do next.
 
-Exit codes (documented in docs/errors.md): 0 ended as asked, 1 check-data or doctor found something, bench missed
-the deadline or plc-sim found the station at fault, 2 wrong use or bad input data, 3 recipe or engine refused,
-4 camera, 5 output.
+Exit codes (documented in docs/errors.md): 0 ended as asked, 1 check-data or doctor found something, bench
+missed the deadline or plc-sim found the station at fault, 2 wrong use or bad input data, 3 recipe or engine
+refused, 4 camera, 5 output.
 """
 
 

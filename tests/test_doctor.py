@@ -170,6 +170,7 @@ def test_what_is_typed_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(InspectError, match="unknown output"):
         output("profinet://plc")
     assert output(f"jsonl:{tmp_path}/verdicts.jsonl").state is State.OK
+    assert output("ethernet-ip://127.0.0.1/0").detail == "refuses the connection"  # at its usual port
     assert "whether anybody listens" in output("serial:///dev/ttyUSB97").detail
 
 
