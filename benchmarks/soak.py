@@ -4,10 +4,10 @@
 
 A real station in a process of its own (engine, camera thread, archive, Modbus server) is driven by a PLC
 of another Modbus library. Every part is good or bad at random, its number and goodness lie in its
-picture; faults come about every 150 parts: at the camera, the engine, the PLC, the disk, the clock, the
-process. Counted are passes for bad or unseen parts, verdicts paired with the wrong part, verdicts that
-the PLC took and the archive lost; memory and handles; the time from fault to safe state. Exit code 1
-where one of the first three is not 0.
+picture; faults come about every 150 parts: at the camera, the engine, the PLC, the broker, the disk, the
+clock, the process. Counted are passes for bad or unseen parts, verdicts paired with the wrong part,
+verdicts that the PLC took and the archive lost; memory and handles; the time from fault to safe state.
+Exit code 1 where one of the first three is not 0.
 
 With --work a run that was stopped goes on where it was. --save writes results/soak.json.
 """
@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from soak_faults import Fault, plan
 from soak_judge import Counts, Sample
-from soak_line import Line
+from soak_line import BrokerProcess, Line
 
 KEPT_EVERY = 1000  # parts
 SAMPLED_EVERY = 250
@@ -68,6 +68,14 @@ def soak(parts: int, seed: int, work: Path, console: Console, kinds: tuple[Fault
     return counts.summary(samples)
 
 
+def at_hand(console: Console) -> tuple[Fault, ...]:
+    """All faults; without those of a broker where there is none."""
+    if BrokerProcess.program:
+        return tuple(Fault)
+    console.print("mosquitto is not installed: the broker's faults are left out")
+    return tuple(fault for fault in Fault if fault not in (Fault.BROKER_GONE, Fault.BROKER_FROZEN))
+
+
 def _load(kept: Path) -> tuple[Counts, list[Sample]]:
     if not kept.exists():
         return Counts(), []
@@ -106,8 +114,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the counts as JSON on the standard output")
     parser.add_argument("--save", action="store_true", help="write results/soak.json")
     arguments = parser.parse_args()
-    kinds = tuple(Fault[name] for name in arguments.faults.split(",") if name) or tuple(Fault)
     console = Console(stderr=True)
+    kinds = tuple(Fault[name] for name in arguments.faults.split(",") if name) or at_hand(console)
     with tempfile.TemporaryDirectory() as scratch:
         work = arguments.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,8 @@ class Fault(Enum):
     PLC_HALF_FRAME = "half a frame", 4
     PLC_TRIGGERS_TWICE = "trigger twice", 6
     PLC_TRIGGERS_WHILE_BUSY = "trigger while busy", 6
+    BROKER_GONE = "broker gone", 3
+    BROKER_FROZEN = "broker frozen", 2
     DISK_FULL = "disk full", 4
     CLOCK_STEP = "clock steps", 4
     STATION_STALLS = "station stalls", 2

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -44,13 +45,42 @@ class StationDied(Exception):
     """The station's process ended though nobody killed it, or did not come back."""
 
 
+class BrokerProcess:
+    """A real MQTT broker, where there is one; for information, so its faults may cost no part anything."""
+
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        if self.program:
+            command = [self.program, "-p", str(self.port)]
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def hit(self, number: signal.Signals) -> None:
+        """SIGKILL, SIGSTOP, SIGCONT. Raises StationDied where there is no broker to hit."""
+        if self._process is None:
+            raise StationDied("no broker: install mosquitto, or leave BROKER_GONE and BROKER_FROZEN out")
+        self._process.send_signal(number)
+        if number is signal.SIGKILL:
+            self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 class StationProcess:
     """The station as the operating system sees it."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, broker: BrokerProcess) -> None:
         self.archive, self.port, self.lives = folder / "verdicts.jsonl", port, 0
         self._log = folder / "station.log"
         uris = [f"modbus-tcp-server://127.0.0.1:{port}?handshake=ids", f"jsonl:{self.archive}"]
+        uris += [f"mqtt://127.0.0.1:{broker.port}/soak"] if broker.program else []
         script = str(Path(__file__).with_name("soak_station.py"))
         self._command = [sys.executable, script, str(folder / "stage"), str(make_engine(folder)), *uris]
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +138,8 @@ class Line:
         folder.mkdir(parents=True, exist_ok=True)
         self.counts, self.samples = counts, list[Sample]()
         self._stage = Stage(folder / "stage")
-        self._station = StationProcess(folder, _free_port())
+        self._broker = BrokerProcess()
+        self._station = StationProcess(folder, _free_port(), self._broker)
         self._client = self._connection()
         self._program = PlcProgram(Mode.IDS, patience=10**9)
         self._read_to, self._rows = 0, dict[int, list[dict[str, Any]]]()
@@ -125,6 +156,7 @@ class Line:
         """With a station that is READY."""
         self._stage.camera, self._stage.clock_step_s = CameraState.WORKS, 0.0
         self._station.archive.unlink(missing_ok=True)
+        self._broker.start()
         self._station.start()
         try:
             self._until_ready()
@@ -133,6 +165,7 @@ class Line:
         finally:
             self._client.close()
             self._station.stop()
+            self._broker.stop()
 
     def bring(self, number: int, plan: Plan) -> None:
         """One part: it arrives, is inspected or not, and goes."""
@@ -264,6 +297,12 @@ class Line:
             case Fault.PLC_TRIGGERS_WHILE_BUSY:
                 self._scan(number)
                 self._trigger_id(number | STRANGER)
+            case Fault.BROKER_GONE:
+                self._broker.hit(signal.SIGKILL)
+                self._undo = self._broker.start
+            case Fault.BROKER_FROZEN:
+                self._broker.hit(signal.SIGSTOP)
+                self._undo = lambda: self._broker.hit(signal.SIGCONT)
             case Fault.DISK_FULL:
                 self._station.disk(full=True)
             case Fault.CLOCK_STEP:
