@@ -1,6 +1,7 @@
 """The capture thread: it always reads, so that no picture grows old in a driver's queue.
 
-latest   one picture waits; a newer one takes its place and the old one is counted as dropped
+latest   one picture waits (`keep` of them, where a part has several); a newer one takes the oldest one's
+         place, which is counted as dropped
 every    up to `depth` pictures wait. A live camera cannot be stopped: the picture that finds the queue
          full is dropped and counted, and its turn is answered with STATION_OVERLOADED, so that its
          part gets a fail-safe verdict. A camera that waits for us (folder, file) is made to wait,
@@ -77,9 +78,11 @@ class Capture:
         policy: Policy = Policy.LATEST,
         depth: int = 8,
         read_timeout_s: float = 1.0,
+        keep: int = 1,
     ) -> None:
         self.source, self.policy = source, policy
         self._open_source, self._depth, self._read_timeout_s = open_source, depth, read_timeout_s
+        self._keep = keep
         self._changed = threading.Condition()  # guards everything below
         self._queue: deque[_Taken | Reason] = deque()
         self._before: Pixels | None = None  # the last picture that was read
@@ -239,8 +242,9 @@ class Capture:
                 self._wait_for_room()
                 self._queue.append(taken)
             elif self.policy is Policy.LATEST:
-                self._counters.dropped += len(self._queue)
-                self._queue.clear()
+                while len(self._queue) >= self._keep:
+                    self._queue.popleft()
+                    self._counters.dropped += 1
                 self._queue.append(taken)
             elif self._is_full():
                 self._counters.dropped += 1

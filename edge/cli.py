@@ -196,8 +196,10 @@ def evaluate(
 
 @app.command()
 def run(
-    camera: CameraOption,
-    engine: EngineOption,
+    cameras: Annotated[list[str], typer.Option("--camera", help="0, /dev/v4l/by-id/NAME, FOLDER, VIDEO.mp4, "
+        "rtsp://HOST/PATH, conveyor:; several look at one part, where a trigger starts it.")],
+    engines: Annotated[list[Path], typer.Option("--engine", help="Model folder; or loco.onnx, with "
+        "loco.recipe.json beside it. For several cameras one, or one for each.")],
     plc: Annotated[list[str], typer.Option(help="Output; may be given several times: modbus-tcp://PLC:502, "
         "modbus-tcp-server://0.0.0.0:502, s7://PLC?db=100, ethernet-ip://PLC/SLOT, "
         "serial:///dev/ttyUSB0, tcp://PLC:2115, mqtt://BROKER/TOPIC, jsonl:FILE. "
@@ -215,22 +217,32 @@ def run(
         "which cannot start it again when it hangs or crashes.")] = False,
     engine_memory: Annotated[int, typer.Option(help="MiB that the engine's process may take; 0: three "
         "quarters of the machine's.", min=0)] = 0,
+    trigger: Annotated[str, typer.Option(help="What starts a part where no PLC does: camera, presence:, "
+        "http://127.0.0.1:8000")] = "",
+    shots: Annotated[int, typer.Option(help="Pictures of one part.", min=1, max=8)] = 1,
+    gate: Annotated[str, typer.Option(help="Reject gate: distance=1200ms,tolerance=40ms; or counts.")] = "",
+    recipes: Annotated[list[str], typer.Option("--recipe", help="Another engine that the PLC may load, "
+        "2=lid/; may be given several times. 1 is --engine.")] = [],  # noqa: B006
     dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
 ) -> None:  # fmt: skip
     """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
     from edge.choice import choose
     from edge.compose import RunOptions
     from edge.engine import Housing
+    from edge.line import LineOptions, parse_recipes, view_choices
     from edge.paths import cache_folder
     from edge.selftest import GoldenMemory
 
     with plain_errors():
-        choice = choose(engine, backend)
-        if choice.note:
-            show_note(choice.note)
+        first, *views = view_choices(cameras, [choose(engine, backend) for engine in engines])
+        camera, choice = first
+        for each in dict.fromkeys(view.note for _, view in (first, *views) if view.note):
+            show_note(each)
+        others = {number: choose(path, backend) for number, path in parse_recipes(recipes).items()}
+        line = LineOptions(trigger, shots, gate, others, tuple(views))
         options = RunOptions(
             camera, choice.engine, plc, choice.backend, policy, save, save_all, count, rebuild,
-            Housing(not in_process, engine_memory, GoldenMemory(cache_folder() / "golden")),
+            Housing(not in_process, engine_memory, GoldenMemory(cache_folder() / "golden")), line,
         )  # fmt: skip
         code = show_dry_run(options, as_json) if dry else run_station(options, as_json)
     raise typer.Exit(code)
@@ -360,7 +372,7 @@ def run_station(options: "RunOptions", as_json: bool) -> int:
 
     if not options.rebuild and (note := stale_note(find_engine(options.engine))):
         show_note(note)
-    if not options.outputs and not as_json:
+    if not options.outputs and not as_json and options.line.kind != "http":
         show_note("no --plc: the verdicts are shown here and go nowhere else")
     if as_json:
         options = replace(options, outputs=[*options.outputs, "jsonl:-"])

@@ -1,33 +1,34 @@
 """Putting a station together from what the user typed, running it, and checking it beforehand."""
 
-import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from edge.archive import Archive
 from edge.cameras import Camera, camera_opener, safe_uri
-from edge.capture import Capture, Policy
+from edge.capture import Policy
 from edge.engine import Housing, open_engine, pace
 from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.handshake import Mode
+from edge.line import LineOptions
 from edge.outbox import Outbox
-from edge.outputs import Output, caution_of, handshake_of, is_information, kept_verdicts, output_opener
+from edge.outputs import Output, caution_of, handshake_of, kept_verdicts, output_opener
 from edge.paths import check_folder
 from edge.plc_link import PlcLink
 from edge.rebuild import Replacement, Say, Start, begin
 from edge.recipe import Recipe, size_note, stale_note
 from edge.remake import is_plan
-from edge.station import BLIND_VERDICT_EVERY_S, Observer, Station
+from edge.station import Observer, Station
 from edge.view import view_of
+from edge.wiring import capture_of, map_limit, outbox_age_s, recipes_of, wire
 from edge.worker import InferenceWorker
 
-SENDING_S = 0.5  # after the deadline, for the way to the PLC; a verdict that takes longer is taken back
 ISOLATED = Housing(isolated=True)
 FIRST_PICTURE_S = 10.0  # a GigE or RTSP camera may take seconds to give its first picture
 
@@ -46,6 +47,7 @@ class RunOptions:
     count: int = 0
     rebuild: bool = False  # a plan that does not fit this machine
     housing: Housing = ISOLATED
+    line: LineOptions = field(default_factory=LineOptions)
 
 
 @dataclass
@@ -93,6 +95,7 @@ def station_of(
     for caution in filter(None, map(caution_of, options.outputs)):
         say(caution)
     trigger = _trigger(links)
+    options.line.check(trigger is not None, options.outputs)
     if options.save is not None:
         check_folder(options.save, "--save")
     start = _start(options, say)
@@ -105,22 +108,22 @@ def station_of(
         evidence = _evidence(options, opened.recipe)
         if evidence is not None:
             stack.callback(evidence.close)
-        policy = Policy.LATEST if trigger else options.policy  # a trigger wants the picture of its part alone
-        capture = stack.enter_context(Capture(open_source, safe_uri(options.camera), policy))
+        capture = stack.enter_context(capture_of(options, open_source, asked=trigger is not None))
         station = Station(capture, worker, opened.recipe, [*observers, *([evidence] if evidence else [])])
         stack.callback(station.close)
         if trigger is not None:
             station.trigger = trigger
-            trigger.allow(_budget_ns(opened.recipe))
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
         station.outboxes = sorted(outboxes.values(), key=lambda box: not isinstance(box, Archive))
         for link in links.values():
             link.archive = station.archive
-        for outbox in station.outboxes:
+        for outbox in outboxes.values():
             stack.callback(outbox.close)
+        running = Running(station, opened.picture_ms, outboxes, evidence)
+        wire(options, running, links, trigger, partial(_start, say=say), say, stack)
         if start.maker is not None:
             stack.callback(Replacement(start.maker, station, opened, say).close)
-        yield Running(station, opened.picture_ms, outboxes, evidence)
+        yield running
 
 
 def _start(options: RunOptions, say: Say) -> Start:
@@ -139,13 +142,7 @@ def _start(options: RunOptions, say: Say) -> Start:
 def _evidence(options: RunOptions, recipe: Recipe) -> EvidenceWriter | None:
     if options.save is None:
         return None
-    limit = float(recipe.normalisation.get("map_limit", 1.0))
-    return EvidenceWriter(options.save, recipe, limit, options.save_all)
-
-
-def _budget_ns(recipe: Recipe) -> int:
-    """A verdict may take the time of a picture, of the deadline and of the way through the outbox."""
-    return int((BLIND_VERDICT_EVERY_S + recipe.deadline_ms / 1e3 + SENDING_S) * 1e9)
+    return EvidenceWriter(options.save, recipe, map_limit(recipe), options.save_all)
 
 
 def _trigger(links: dict[str, PlcLink]) -> PlcLink | None:
@@ -168,7 +165,7 @@ def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox 
     """A PLC must not get late answers; a file or a broker may get them late."""
     if _is_archive(uri):
         return Archive(opener)
-    max_age_s = math.inf if is_information(uri) else station.recipe.deadline_ms / 1e3 + SENDING_S
+    max_age_s = outbox_age_s(uri, station.recipe.deadline_ms, pictures=1)
     return Outbox(opener, kept_verdicts(uri), max_age_s=max_age_s, is_healthy=station.is_healthy)
 
 
@@ -224,8 +221,37 @@ def dry_run(options: RunOptions) -> list[Check]:
         note = size_note(recipe[0], pixels.shape) if recipe else ""
         return f"{text}. Note: {note}" if note else text
 
-    checks = [_check("engine", engine), _check(f"camera {safe_uri(options.camera)}", camera)]
+    checks = [_check("engine", engine), *_line_checks(options)]
+    checks += [_check(f"camera {safe_uri(options.camera)}", camera)]
     return checks + [_check(f"output {safe_uri(uri)}", _output_check(uri)) for uri in options.outputs]
+
+
+def _line_checks(options: RunOptions) -> list[Check]:
+    """What the PLC may load, and whether trigger, gate and outputs go together."""
+
+    def line() -> str:
+        asking = _trigger({safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs})
+        options.line.check(asking is not None, options.outputs)
+        return "can be used"
+
+    def opens(number: int) -> str:
+        opened = recipes_of(options, partial(_start, say=_nobody)).open(number)
+        opened.backend.close()
+        return f"{opened.recipe.identity}, {opened.backend.name}"
+
+    def sees(camera: str) -> str:
+        source = camera_opener(camera)()
+        try:
+            pixels = _first_picture(source)
+        finally:
+            source.close()
+        return f"gives {pixels.shape[1]}x{pixels.shape[0]}"
+
+    checks = [_check("line", line)] if options.line != LineOptions() else []
+    checks += [
+        _check(f"camera {safe_uri(camera)}", partial(sees, camera)) for camera, _ in options.line.views
+    ]
+    return checks + [_check(f"recipe {n}", partial(opens, n)) for n in options.line.recipes]
 
 
 def _first_picture(source: Camera) -> Pixels:

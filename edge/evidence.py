@@ -14,7 +14,7 @@ from edge.frame import Frame, Inspection
 from edge.overlay import heatmap_overlay
 from edge.recipe import Recipe, write_atomically
 from edge.verdict import Outcome, Reason, Verdict
-from edge.view import view_of
+from edge.view import View, view_of
 
 WAITING = 32  # pictures that may wait for the disk; more are dropped and counted
 KEPT = 1000  # files; the oldest go first, so that a disk never fills up
@@ -22,6 +22,11 @@ JOIN_S = 5.0
 OURS = re.compile(
     r"\d{8}-\d{6}-\d{6,}-(pass|review|fail)-[A-Z_]+-[-\w.]+\.jpg"
 )  # nothing else is ever deleted
+
+Scale = tuple[
+    View, float
+]  # how an anomaly map lies in the picture, and which value of it gets the warning colour
+Item = tuple[Frame, Inspection | None, Verdict, Scale]
 
 
 class EvidenceWriter:
@@ -39,18 +44,24 @@ class EvidenceWriter:
             hint = "Give another folder with --save."
             raise InspectError(f"the folder cannot be made: {error}", str(folder), hint) from error
         self.folder, self.saved, self.dropped, self.last_error = folder, 0, 0, ""
-        self._view, self._map_limit, self._everything = view_of(recipe), map_limit, everything
+        self._everything = everything
+        self.use(recipe, map_limit)
         self._files = sorted(p for p in folder.iterdir() if OURS.fullmatch(p.name))
-        self._queue: queue.Queue[tuple[Frame, Inspection | None, Verdict] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[Item | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="evidence", daemon=True)
         self._thread.start()
+
+    def use(self, recipe: Recipe, map_limit: float) -> None:
+        """The recipe of the verdicts that come from now on."""
+        self._scale = view_of(recipe), map_limit
 
     def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
         """Take one verdict; returns at once."""
         if not frame.pixels.size or (verdict.outcome is Outcome.PASS and not self._everything):
             return
         try:
-            self._queue.put_nowait((frame, answer if isinstance(answer, Inspection) else None, verdict))
+            inspection = answer if isinstance(answer, Inspection) else None
+            self._queue.put_nowait((frame, inspection, verdict, self._scale))
         except queue.Full:
             self.dropped += 1
 
@@ -68,7 +79,7 @@ class EvidenceWriter:
             except Exception as error:  # a full disk: inspection goes on, the summary says so
                 self.dropped, self.last_error = self.dropped + 1, str(error)
 
-    def _write(self, frame: Frame, inspection: Inspection | None, verdict: Verdict) -> None:
+    def _write(self, frame: Frame, inspection: Inspection | None, verdict: Verdict, scale: Scale) -> None:
         score = "none" if verdict.score is None else f"{verdict.score:.3f}"
         now = time.strftime(
             "%Y%m%d-%H%M%S"
@@ -76,8 +87,8 @@ class EvidenceWriter:
         name = f"{now}-{verdict.frame_id:06d}-{verdict.outcome.value}-{verdict.reason.name}-{score}.jpg"
         picture = frame.pixels
         if inspection is not None:
-            straight = self._view.aligned(picture)
-            picture = heatmap_overlay(straight, inspection.anomaly_map, self._map_limit, self._view.roi)
+            view, map_limit = scale
+            picture = heatmap_overlay(view.aligned(picture), inspection.anomaly_map, map_limit, view.roi)
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
         if done:
             write_atomically(self.folder / name, data.tobytes())

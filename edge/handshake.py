@@ -12,6 +12,7 @@ Pure: no thread, no clock, no socket; `now_ns` is monotonic. The rules it keeps:
 """
 
 from collections import deque
+from dataclasses import replace
 from enum import Enum
 
 from edge.commands import Command, CommandState, Order
@@ -48,6 +49,8 @@ class Handshake:
         self.missed = self.overrun = 0
         self.plc_lost = False
         self.budget_ns = budget_ns  # from trigger to verdict
+        self.stopped: Reason | None = None  # the line must not go on before a person has looked
+        self.warned: Reason | None = None
         self._missed_stands = False
         self._number = 0
         self._taken_id: int | None = None  # the part whose result the PLC took last
@@ -76,19 +79,20 @@ class Handshake:
     @property
     def line(self) -> LineState:
         """The handshake's part of the block."""
+        warned = Reason.OUTPUT_LOST if self.plc_lost else self.warned
+        standing = Status.ERROR * (self.stopped is not None) | Status.WARNING * (warned is not None)
+        warning, fault = int(warned or 0), int(self.stopped or 0)
         if self.mode is Mode.FREE_RUN:
-            return FREE_RUN
+            return replace(FREE_RUN, bits=int(standing), warning=warning, fault=fault)
         bits = {
             Status.READY: self.ready,
             Status.TRIGGER_ACK: self.trigger_taken,
             Status.BUSY: self._waits is not None,
             Status.MISSED_TRIGGER: self._missed_stands,
             Status.RESULT_OVERRUN: self._is_full(),
-            Status.WARNING: self.plc_lost,
         }
-        shown = Status(sum(bit for bit, on in bits.items() if on)) | self.commands.bits
-        warning = int(Reason.OUTPUT_LOST) if self.plc_lost else 0
-        return LineState(shown, self.queue_free, self.missed, self.overrun, warning)
+        shown = Status(sum(bit for bit, on in bits.items() if on)) | self.commands.bits | standing
+        return LineState(shown, self.queue_free, self.missed, self.overrun, warning, fault)
 
     def block(self, word_order: WordOrder = "big") -> list[int]:
         """Registers 100..149, one snapshot: verdict, part id, sequence and reason belong together."""
@@ -152,9 +156,27 @@ class Handshake:
             self.plc_lost = False
             self._tell(Happened.PLC_BACK, now_ns)
 
-    def clear_error(self) -> None:
-        """The PLC has seen MISSED_TRIGGER; the count stays."""
-        self._missed_stands = False
+    def clear_error(self, now_ns: int) -> None:
+        """The PLC has seen MISSED_TRIGGER, a person what stopped or warned; the counts stay."""
+        self._missed_stands, self.stopped, self.warned = False, None, None
+        self._tell(Happened.CLEARED, now_ns)
+
+    def warn(self, reason: Reason) -> None:
+        """WARNING and its code, until the PLC sets CLEAR_ERROR."""
+        self.warned = reason
+
+    def stop(self, reason: Reason) -> None:
+        """ERROR and its code, and no trigger is taken, until the PLC sets CLEAR_ERROR."""
+        self.stopped = reason
+
+    def proven(self) -> None:
+        """The challenge that failed before has been passed."""
+        self.stopped = None if self.stopped is Reason.CHALLENGE_FAILED else self.stopped
+        self.warned = None if self.warned is Reason.CHALLENGE_FAILED else self.warned
+
+    def reject_confirmed(self, now_ns: int) -> None:
+        """The sensor at the gate has seen a part leave the line."""
+        self._tell(Happened.REJECT_CONFIRMED, now_ns)
 
     def command(self, code: int, argument: int, now_ns: int) -> Order | None:
         """Take an order, which whoever carries it out ends with `end_command`; None: refused."""
@@ -204,7 +226,7 @@ class Handshake:
         """Let time pass: a verdict that is overdue becomes "no decision", a silent PLC is given up."""
         if self._waits is not None and now_ns - self._waits.at_ns > self.budget_ns:
             self._tell(Happened.TIMED_OUT, now_ns, self._waits)
-            self._decided(no_decision(self._waits, now_ns), now_ns)
+            self._decided(no_decision(self._waits, now_ns, self.image.recipe_number), now_ns)
         silent = self._plc_beat_ns is not None and now_ns - self._plc_beat_ns > PLC_SILENT_NS
         if silent and not self.plc_lost:
             self.plc_lost, self.enabled = True, False
@@ -228,7 +250,8 @@ class Handshake:
 
     def _can_take(self) -> bool:
         free = self._waits is None and self.queue_free > 0 and not self.commands.locks
-        return self.mode is not Mode.FREE_RUN and self.enabled and self.image.online and free
+        allowed = self.enabled and self.image.online and self.stopped is None
+        return self.mode is not Mode.FREE_RUN and allowed and free
 
     def _knows(self, part_id: int | None) -> bool:
         results = (*([self.shown] if self.shown else []), *self._results)
@@ -262,9 +285,9 @@ class Handshake:
         self._events.append(Event(what, at_ns, request, verdict, order))
 
 
-def no_decision(request: Request, now_ns: int) -> Verdict:
+def no_decision(request: Request, now_ns: int, recipe_number: int = 0) -> Verdict:
     """What a part gets whose verdict did not come in time; its frame is unknown: no frame has this number."""
     return Verdict(
         -(request.number or 0), request.part_id, Outcome.FAIL, Reason.DEADLINE_MISSED, None, 0.0, "",
-        request.at_ns, now_ns, request=request.number,
+        request.at_ns, now_ns, request=request.number, recipe_number=recipe_number,
     )  # fmt: skip

@@ -21,6 +21,8 @@ class Happened(Enum):
     QUEUE_FULL = "result queue full"
     PLC_LOST = "PLC heartbeat lost"
     PLC_BACK = "PLC heartbeat back"
+    CLEARED = "errors taken back by the PLC"
+    REJECT_CONFIRMED = "the reject sensor has seen a part"
     ORDERED = "command"
     ORDER_ENDED = "command ended"
 

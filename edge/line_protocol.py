@@ -27,7 +27,8 @@ LF, ESC = b"\n", b"\x1b"
 
 UNKNOWN, BUSY, WRONG_ARGUMENT, WRONG_STATE = "ER,01", "ER,02", "ER,03", "ER,04"
 NO_RECIPE, CAMERA_FAULT, TIME_OUT, BAD_CHECKSUM = "ER,05", "ER,06", "ER,07", "ER,08"
-LATER = ("RCP", "CHL")  # known commands that nobody carries out yet: "wrong state"
+ORDERS = {"RCP": Command.LOAD_RECIPE, "LOT": Command.SET_LOT}
+ENDED = {Status.COMMAND_BUSY: "BUSY", Status.COMMAND_DONE: "DONE", Status.COMMAND_FAILED: "FAILED"}
 WORDS = {VerdictCode.PASS: "PASS", VerdictCode.FAIL: "FAIL"}
 
 
@@ -104,7 +105,8 @@ def result_line(verdict: Verdict, recipe_number: int) -> bytes:
     """`RES,<id>,<PASS|FAIL|NODEC>,<score>,<recipe>,<ms>*HH\\r`; the score is `-` where there is none."""
     word = WORDS.get(verdict_code(verdict), "NODEC")
     score = "-" if verdict.score is None else f"{verdict.score:.4f}"
-    return _line(f"RES,{result_id(verdict)},{word},{score},{recipe_number},{verdict.total_ms:.0f}", True)
+    number = verdict.recipe_number or recipe_number
+    return _line(f"RES,{result_id(verdict)},{word},{score},{number},{verdict.total_ms:.0f}", True)
 
 
 def answer(line: str, hand: Handshake, now_ns: int) -> bytes:
@@ -141,9 +143,17 @@ def _answer(text: str, hand: Handshake, now_ns: int) -> str:
             return _trigger(number, hand, now_ns)
         case "RST", []:
             return "OK" if hand.command(Command.RESET_COUNTERS, 0, now_ns) else BUSY
-        case (("VER" | "ST" | "HB" | "CNT" | "ACK" | "TRG" | "RST"), _):
+        case "RCP", []:
+            return f"OK,{image.recipe_number}"
+        case "CMD", []:
+            return f"OK,{ENDED.get(hand.commands.bits, '-')}"
+        case (("RCP" | "LOT") as order, [text]) if (number := _u32(text)) is not None:
+            return "OK" if hand.command(ORDERS[order], number, now_ns) else BUSY
+        case "CHL", []:
+            return "OK" if hand.command(Command.CHALLENGE, 0, now_ns) else BUSY
+        case (("VER" | "ST" | "HB" | "CNT" | "ACK" | "TRG" | "RST" | "RCP" | "LOT" | "CHL" | "CMD"), _):
             return WRONG_ARGUMENT
-    return WRONG_STATE if command.upper() in LATER else UNKNOWN
+    return UNKNOWN
 
 
 def _state(hand: Handshake) -> str:

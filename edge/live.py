@@ -143,10 +143,11 @@ def _tell(lines: PlainLines, text: str) -> None:
 
 def _faults(running: Running) -> list[str]:
     """Everything that does not work now, in its own words."""
-    camera = running.station.capture.error
+    stations = [running.station, *running.station.views]
+    cameras = [str(station.capture.error or "") for station in stations]
+    engines = [station.worker.last_error for station in stations]
     outputs = [f"{box.last_error} {TRIES_AGAIN}" for box in running.outboxes.values() if box.alarm]
-    faults = [str(camera) if camera else "", *outputs, running.station.worker.last_error]
-    return [fault for fault in faults if fault]
+    return [fault for fault in (*cameras, *outputs, *engines) if fault]
 
 
 def _line(verdict: Verdict) -> str:

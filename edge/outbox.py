@@ -88,6 +88,10 @@ class Outbox:
                 self._pushed_out += 1
         self._queue.put(verdict)
 
+    def allow(self, max_age_s: float) -> None:
+        """How old a picture may be whose verdict is still published, from now on."""
+        self._max_age_s = max_age_s
+
     def close(self, timeout_s: float = 2.0) -> None:
         """Publish what waits, for `timeout_s` at most, withdraw the verdict, end. May be called twice."""
         if not self._closing.is_set():

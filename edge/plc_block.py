@@ -53,6 +53,8 @@ class PlcWatch:
             hand.trigger_stands = bool(plc.control & Control.TRIGGER)
             hand.ack_stands = bool(plc.control & Control.RESULT_ACK)
         hand.tick(now_ns)
+        if before is not None:
+            self._hear(plc.control & ~before.control, now_ns)
         was_enabled, hand.enabled = hand.enabled, bool(plc.control & Control.ENABLE) and not hand.plc_lost
         if before is not None and hand.mode is not Mode.FREE_RUN:
             self._act(before, plc, now_ns, starts=hand.enabled and not was_enabled)
@@ -65,12 +67,17 @@ class PlcWatch:
         if hand.mode is Mode.BITS and not hand.trigger_stands:
             hand.trigger_taken = False
         self._acknowledge(before, plc, now_ns)
-        if rises & Control.CLEAR_ERROR:
-            hand.clear_error()
         if rises & Control.EXEC_COMMAND:
             hand.command(plc.command, plc.command_arg, now_ns)
         if falls & Control.EXEC_COMMAND:
             hand.commands.taken_back()
+
+    def _hear(self, rises: Control, now_ns: int) -> None:
+        """Of what concerns the line, not one part; also in free run."""
+        if rises & Control.CLEAR_ERROR:
+            self._handshake.clear_error(now_ns)
+        if rises & Control.REJECT_CONFIRMED:
+            self._handshake.reject_confirmed(now_ns)
 
     def _triggers(self, before: PlcBlock, plc: PlcBlock) -> bool:
         if self._handshake.mode is Mode.BITS:

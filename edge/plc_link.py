@@ -18,10 +18,10 @@ from edge.commands import Order
 from edge.handshake import Handshake, Mode
 from edge.line_events import Event, Happened
 from edge.plc_block import PlcBlock, PlcWatch
-from edge.registers import WordOrder
+from edge.registers import GateBits, WordOrder
 from edge.station_image import StationImage
 from edge.trigger import Request
-from edge.verdict import Verdict
+from edge.verdict import Reason, Verdict
 
 KEPT_EVENTS = 1000  # the newest, for whoever archives them
 Answer = TypeVar("Answer")
@@ -37,13 +37,15 @@ class PlcLink:
         budget_ns: int = 2_000_000_000,
         carry_out: Callable[[Order], None] | None = None,
     ) -> None:
-        self.mode, self.recipe_number = mode, recipe_number
+        self.mode = mode
         self.archive: Callable[[Verdict], None] = _nowhere  # for verdicts that the handshake makes itself
         self.recipe = ""  # "name@digest" that the last verdict was judged by, or that is loaded
+        self.encoder: int | None = None  # counts of the belt, as the PLC wrote last; None: it has not yet
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._hand = Handshake(StationImage(recipe_number), mode, budget_ns)
         self._watch = PlcWatch(self._hand)
         self._carry_out = carry_out
+        self._listeners: list[Callable[[Event], None]] = []
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._shown: deque[Verdict] = deque(maxlen=KEPT_EVENTS)
         self._lock = threading.RLock()
@@ -70,6 +72,7 @@ class PlcLink:
         with self._lock:
             self._watch.forget()
             self._shown.clear()
+            self.encoder = None
             self.act(lambda hand, now_ns: hand.withdraw(now_ns))
 
     def block(self, word_order: WordOrder = "big") -> list[int]:
@@ -84,6 +87,7 @@ class PlcLink:
     def plc_wrote(self, registers: Sequence[int], word_order: WordOrder = "big") -> None:
         """What stands in registers 0..27 now."""
         plc = PlcBlock.decode(registers, word_order)
+        self.encoder = plc.encoder
         self.act(lambda hand, now_ns: self._watch.look(plc, now_ns))
 
     def take_shown(self) -> list[Verdict]:
@@ -106,12 +110,49 @@ class PlcLink:
         with self._lock:
             self._hand.budget_ns = budget_ns
 
+    @property
+    def recipe_number(self) -> int:
+        """Of the recipe that judges the next part."""
+        return self._hand.image.recipe_number
+
+    def judges_by(self, recipe_number: int, budget_ns: int) -> None:
+        """Another recipe from now on."""
+        with self._lock:
+            self._hand.image.recipe_number, self._hand.budget_ns = recipe_number, budget_ns
+
+    def obey(self, carry_out: Callable[[Order], None]) -> None:
+        """Who gets the PLC's orders; it is called with the link locked, and returns at once."""
+        self._carry_out = carry_out
+
     def end(self, order: Order, ok: bool) -> None:
         """The order is carried out, or could not be."""
         self.act(lambda hand, now_ns: hand.end_command(order, ok, now_ns))
 
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Hear all events, with the link locked, in whatever thread: return at once, ask nothing here."""
+        self._listeners.append(listener)
+
+    def warn(self, reason: Reason) -> None:
+        """As `Handshake.warn`."""
+        self.act(lambda hand, now_ns: hand.warn(reason))
+
+    def stop(self, reason: Reason) -> None:
+        """As `Handshake.stop`."""
+        self.act(lambda hand, now_ns: hand.stop(reason))
+
+    def proven(self) -> None:
+        """As `Handshake.proven`."""
+        self.act(lambda hand, now_ns: hand.proven())
+
+    def show_gate(self, bits: GateBits) -> None:
+        """Register GATE."""
+        with self._lock:
+            self._hand.image.gate = bits
+
     def _hear(self, event: Event) -> None:
         self.events.append(event)
+        for listener in self._listeners:
+            listener(event)
         match event.what:
             case Happened.TRIGGERED if event.request is not None:
                 self._asked.put(event.request)

@@ -68,7 +68,15 @@ class Status(IntFlag):
 
 
 RESULT_BITS = Status.RESULT_VALID | Status.PASS | Status.FAIL
-KEPT_CONTROL = Control.BUFFER_RESULTS | Control.REJECT_CONFIRMED  # bits that nobody looks at yet
+KEPT_CONTROL = Control.BUFFER_RESULTS  # bits that nobody looks at yet
+
+
+class GateBits(IntFlag):
+    """Register GATE. REJECT and LET_THROUGH are never both 1; both 0: no part is at the gate."""
+
+    REJECT = 1 << 0
+    LET_THROUGH = 1 << 1
+    LINE_STOP = 1 << 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ PLC_REGISTERS = (
     Register(3, "COMMAND", "u16", "1 load recipe, 2 challenge, 3 reset counters, 4 set lot, 5 teach"),
     Register(4, "COMMAND_ARG", "u32", "argument of the command"),
     Register(6, "PLC_HEARTBEAT", "u16", "counts up while the PLC lives"),
-    Register(7, "ENCODER", "u32", "encoder count at the trigger", False),
+    Register(7, "ENCODER", "u32", "encoder count of the belt"),
     Register(10, "PART_SERIAL", "ascii", "serial number of the part, 32 characters", False),
     Register(26, "RESULT_ACK_ID", "u32", "id of the result that the PLC has taken"),
 )
@@ -124,6 +132,7 @@ STATION_REGISTERS = (
     Register(130, "COUNT_OVERRUN", "u32", "times the result queue was full"),
     Register(132, "SCORE_F32", "f32", "score; 3.4e38 where there is none"),
     Register(134, "TEST_F32", "f32", "always 1.0: word order is right"),
+    Register(136, "GATE", "bits", "what the reject gate has to do now"),
     Register(140, "BOX_X", "u16", "defect box, left edge", False),
     Register(141, "BOX_Y", "u16", "defect box, upper edge", False),
     Register(142, "BOX_W", "u16", "defect box, width", False),

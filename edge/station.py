@@ -1,61 +1,51 @@
 """The loop: request -> shot -> frame -> inspection -> verdict -> outboxes. It waits for those two only."""
 
+import queue
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from edge.archive import Archive
 from edge.capture import Capture
 from edge.errors import EndOfStream
-from edge.frame import Frame, Inspection, no_frame
+from edge.finder import EveryPicture, Finder
+from edge.frame import Frame, Inspection, Pixels, Shot, make_frame, no_frame
 from edge.health import age_fault, image_fault
-from edge.outbox import Outbox
+from edge.multishot import combine
 from edge.recipe import Recipe
+from edge.station_counters import StationCounters
 from edge.trigger import FreeRun, Request, Trigger
 from edge.verdict import Reason, Verdict, decide
 from edge.worker import InferenceWorker
 
 BLIND_VERDICT_EVERY_S = 1.0  # so often a blind station says that it is blind
 STALLED_AFTER_NS = 3_000_000_000  # a loop that has not turned for so long is stalled: no more heartbeat
-KEPT_TIMINGS = 2_000  # the summary speaks of the last ones; a station runs for months
-KEPT_LABELS = 100  # kinds that a source may name; a folder names every file, and those are not counted
+TRIGGER_LOOK_S = 0.1  # what is to be done between two parts waits no longer, even if no part comes
+NO_PICTURE = (Reason.CAMERA_LOST, Reason.CAMERA_TIMEOUT)
+FIRST_RECIPE = 1  # the number of the recipe that a station begins with
 
 Observer = Callable[[Frame, Inspection | Reason, Verdict], None]
 
 
-@dataclass(slots=True)
-class StationCounters:
-    """Since start. `blind` verdicts answered no picture, all others one."""
+class Taker(Protocol):
+    """Who gets every part's verdict: an outbox, the gate, whoever asked for it."""
 
-    total: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    by_label: Counter[tuple[str, str]] = field(
-        default_factory=Counter
-    )  # judged parts: (what the source said, outcome)
-    blind: int = 0
-    observer_faults: int = 0
-    total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
-    infer_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
+    def put(self, verdict: Verdict) -> None:
+        """Take it; returns at once."""
 
-    def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Count one verdict."""
-        self.total += 1
-        self.outcomes[verdict.outcome.value] += 1
-        self.reasons[verdict.reason.name] += 1
-        key = (frame.label or "", verdict.outcome.value)
-        if (
-            frame.label
-            and not verdict.reason.is_fault
-            and (key in self.by_label or len(self.by_label) < KEPT_LABELS)
-        ):
-            self.by_label[key] += 1
-        if not frame.pixels.size:
-            self.blind += 1
-        elif not verdict.reason.is_fault:
-            self.total_ms.append(verdict.total_ms)
-            self.infer_ms.append(verdict.infer_ms)
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """An engine that is ready, and what comes with it."""
+
+    worker: InferenceWorker
+    recipe: Recipe
+    number: int
+    taken: Callable[[], None] | None = (
+        None  # None: the engine of this recipe made anew, not a change of recipe
+    )
 
 
 class Station:
@@ -63,7 +53,8 @@ class Station:
 
     `observers` see every verdict after it was sent (live table, heat maps); one that raises is counted and
     never costs a part. `recipe` says what the thresholds, the deadline and the fail-safe outcome are.
-    With a `trigger` each request gets one picture, taken after it, and one verdict; without, it is free run.
+    With a `trigger` each request gets `shots` pictures, taken after it, and one verdict; without, it is free
+    run, and the `finder` says which pictures are parts. `listeners` hear of another recipe.
     """
 
     def __init__(
@@ -72,9 +63,16 @@ class Station:
         self.capture, self.worker, self.recipe = capture, worker, recipe
         self.counters = StationCounters()
         self.trigger: Trigger = FreeRun()
-        self.outboxes: list[Outbox | Archive] = []  # set by the composition root, archives first
+        self.finder: Finder = EveryPicture()
+        self.shots = 1
+        self.views: list[Station] = []  # further cameras on the same part; they are not run, only asked
+        self.recipe_number = FIRST_RECIPE
+        self.lot: int | None = None
+        self.outboxes: list[Taker] = []  # set by the composition root, archives first
+        self.listeners: list[Callable[[int, Recipe], None]] = []
         self._observers = observers
-        self._successor: tuple[InferenceWorker, Recipe] | None = None
+        self._successors: queue.SimpleQueue[Successor] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._turned_ns = time.monotonic_ns()
         self._stopping = False
 
@@ -84,7 +82,8 @@ class Station:
         Raises DataError when the source cannot be used at all.
         """
         while not self._stopping and not (count and self.counters.total >= count):
-            request = self.trigger.wait(BLIND_VERDICT_EVERY_S)
+            self._between_parts()
+            request = self.trigger.wait(TRIGGER_LOOK_S)
             self._turned_ns = time.monotonic_ns()
             if request is None:
                 continue
@@ -95,18 +94,34 @@ class Station:
             if item is Reason.CAMERA_TIMEOUT and request.number is None and not self.capture.live:
                 self._turned_ns = time.monotonic_ns()  # a slow folder: no part, no fault
             elif not self._stopping:
-                self._turn(item, request)
+                self._look(item, request)
 
     def stop(self) -> None:
         """End after the verdict that is being made; safe to call from a signal handler."""
         self._stopping = True
 
     def replace_engine(self, worker: InferenceWorker, recipe: Recipe) -> None:
-        """Another engine, ready, with the recipe that holds for it, from the next part on; from any thread.
+        """The engine that the station began with, made anew, from the next part on; from any thread.
 
-        The station owns it from now on and frees the one before it.
+        It comes with the recipe that holds for it. The station owns it from now on and frees the one before
+        it, or this one where it judges by another recipe meanwhile.
         """
-        self._successor = (worker, recipe)
+        self._successors.put(Successor(worker, recipe, FIRST_RECIPE))
+
+    def change_recipe(self, successor: Successor) -> None:
+        """The same for another recipe; `taken` is called, in the loop's thread, when it judges."""
+        self._successors.put(successor)
+
+    def between_parts(self, errand: Callable[[], None]) -> None:
+        """Have something done in the loop's thread while no part is judged; from any thread."""
+        self._errands.put(errand)
+
+    def try_out(self, view: "Station", pixels: Pixels, number: int) -> Verdict:
+        """Have a picture that is no part judged by this station or one of its views: neither counted nor
+        published. Only in an errand."""
+        self._turned_ns = time.monotonic_ns()
+        frame = make_frame(Shot(pixels), -number, "challenge", self._turned_ns)
+        return view._decide(frame, view._inspect_safely(frame))
 
     def close(self) -> None:
         """Free the engine, and one that has not come to its first part; may be called twice."""
@@ -115,7 +130,9 @@ class Station:
 
     def turns(self, now_ns: int) -> bool:
         """False when the loop stands still or the camera's driver hangs: what only a new process mends."""
-        return now_ns - self._turned_ns < STALLED_AFTER_NS and not self.capture.hangs(now_ns)
+        captures = [self.capture, *(view.capture for view in self.views)]
+        hangs = any(each.hangs(now_ns) for each in captures)
+        return now_ns - self._turned_ns < STALLED_AFTER_NS and not hangs
 
     def is_healthy(self, now_ns: int) -> bool:
         """False when loop, camera or engine stand still: the outputs then take their heartbeat back.
@@ -123,38 +140,94 @@ class Station:
         A PLC that asks for pictures must not be told READY while there is no camera or no engine; in free run
         a lost camera is told by a verdict every second, a lost engine by each part's.
         """
-        able = isinstance(self.trigger, FreeRun) or (self.capture.connected and self.worker.ready)
-        return able and self.turns(now_ns)
+        eyes = (self, *self.views)
+        able = all(each.capture.connected and each.worker.ready for each in eyes)
+        return (isinstance(self.trigger, FreeRun) or able) and self.turns(now_ns)
+
+    def _look(self, item: Frame | Reason, request: Request) -> None:
+        """A picture, or the reason why there is none: is it a part?"""
+        if request.number is None:
+            self._between_parts()  # what came while we waited for the picture; a trigger keeps its engine
+            found = self.finder.find(item)
+            if found is None:
+                self._turned_ns = time.monotonic_ns()
+                return
+            item, request = found
+        self._turn(item, request)
 
     def archive(self, verdict: Verdict) -> None:
         """A verdict that was not made here: the handshake's own, for a part that got none in time."""
         for outbox in self.outboxes:
             if isinstance(outbox, Archive):
-                outbox.put(verdict)
+                outbox.put(replace(verdict, lot=self.lot))
 
     def _turn(self, item: Frame | Reason, request: Request) -> None:
+        judged = self._judge_views(item, request)
+        for _ in range(self.shots - 1):
+            if any(verdict.reason in NO_PICTURE for *_, verdict in judged):
+                break
+            judged += self._judge_views(self._next_shot(request), request)
+        combined = combine([verdict for *_, verdict in judged])
+        verdict = replace(combined, recipe_number=self.recipe_number, lot=self.lot)
+        for outbox in self.outboxes:
+            outbox.put(verdict)
+        self.counters.add(judged[-1][1], verdict)
+        for station, frame, answer, its_own in judged:
+            station._show(frame, answer, its_own)
+
+    def _judge_views(self, item: Frame | Reason, request: Request) -> "list[Judged]":
+        """One picture of each camera: all are taken before the first one is judged."""
+        items = [item, *(view._next_shot(request) for view in self.views)]
+        return [each._judge(item, request) for each, item in zip((self, *self.views), items, strict=True)]
+
+    def _next_shot(self, request: Request) -> Frame | Reason:
+        try:
+            return self.capture.next(BLIND_VERDICT_EVERY_S, request)
+        except EndOfStream:
+            return Reason.CAMERA_TIMEOUT
+
+    def _judge(self, item: Frame | Reason, request: Request) -> "Judged":
         self._turned_ns = time.monotonic_ns()
-        self._take_over()
         answer: Inspection | Reason
         if isinstance(item, Reason):
             frame_id = self.capture.new_id()
             frame, answer = no_frame(frame_id, self.capture.source, self._turned_ns, request), item
         else:
             frame, answer = item, self._inspect_safely(item)
+        return self, frame, answer, self._decide(frame, answer)
+
+    def _decide(self, frame: Frame, answer: Inspection | Reason) -> Verdict:
         verdict = decide(frame, answer, self.recipe, time.monotonic_ns())
-        for outbox in self.outboxes:
-            outbox.put(verdict)
-        self.counters.add(frame, verdict)
-        self._show(frame, answer, verdict)
+        return replace(verdict, recipe_number=self.recipe_number, lot=self.lot)
+
+    def _between_parts(self) -> None:
+        self._take_over()
+        with suppress(queue.Empty):
+            while True:
+                errand = self._errands.get_nowait()
+                try:
+                    errand()
+                except Exception:  # whoever sent it has to say what went wrong; the next part waits
+                    self.counters.observer_faults += 1
 
     def _take_over(self) -> None:
-        """Between two parts: engine, limits and what is said of them change together."""
-        if self._successor is None:
+        """Engine, limits and what is said of them change together."""
+        with suppress(queue.Empty):
+            while True:
+                self._follow(self._successors.get_nowait())
+
+    def _follow(self, successor: Successor) -> None:
+        if successor.taken is None and successor.number != self.recipe_number:
+            successor.worker.retire()
             return
         before = self.worker
-        (self.worker, self.recipe), self._successor = self._successor, None
+        self.worker, self.recipe, self.recipe_number = successor.worker, successor.recipe, successor.number
         self.worker.late += before.late
         before.retire()  # one that hangs costs no part its time
+        for listener in self.listeners:
+            listener(self.recipe_number, self.recipe)
+        if successor.taken is not None:
+            successor.taken()
 
     def _inspect_safely(self, frame: Frame) -> Inspection | Reason:
         try:
@@ -178,3 +251,6 @@ class Station:
                 observer(frame, answer, verdict)
             except Exception:  # a full disk or a closed terminal is no reason to stop the line
                 self.counters.observer_faults += 1
+
+
+Judged = tuple[Station, Frame, Inspection | Reason, Verdict]  # one picture, and whose

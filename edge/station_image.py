@@ -16,6 +16,7 @@ from edge.registers import (
     TEST_U16,
     U16_MAX,
     U32_MASK,
+    GateBits,
     Status,
     VerdictCode,
     WordOrder,
@@ -53,6 +54,7 @@ class LineState:
     missed: int = 0
     overrun: int = 0
     warning: int = 0  # reason code
+    fault: int = 0  # reason code of what stops the line
 
 
 FREE_RUN = LineState()
@@ -106,6 +108,7 @@ def result_block(
     fault: int = 0,
     line: LineState = FREE_RUN,
     recipe_number: int = 1,
+    gate: int = 0,
     word_order: WordOrder = "big",
 ) -> list[int]:
     """Registers 100..149 (50 values). Without a verdict every register of the result but SEQUENCE is 0."""
@@ -114,7 +117,7 @@ def result_block(
         "VERDICT": verdict_code(verdict),
         "SEQUENCE": sequence,
         "RECIPE_ACTIVE": recipe_number,
-        "ERROR_CODE": fault,
+        "ERROR_CODE": fault or line.fault,
         "WARNING_CODE": line.warning,
         "QUEUE_FREE": line.queue_free,
         "HEARTBEAT": heartbeat & U16_MAX,
@@ -127,9 +130,10 @@ def result_block(
         "COUNT_NO_DECISION": counters.no_decision,
         "COUNT_MISSED": line.missed,
         "COUNT_OVERRUN": line.overrun,
+        "GATE": gate,
     }
     if verdict is not None:
-        values |= _result_values(verdict, fault, line.warning, recipe_number)
+        values |= _result_values(verdict, fault or line.fault, line.warning, recipe_number)
     return encode(values, word_order)
 
 
@@ -142,7 +146,7 @@ def _result_values(verdict: Verdict, fault: int, warning: int, recipe_number: in
         "SCORE": score * 10_000,
         "THRESHOLD": verdict.threshold * 10_000,
         "CYCLE_MS": verdict.total_ms,
-        "RECIPE_NUMBER": recipe_number,
+        "RECIPE_NUMBER": verdict.recipe_number or recipe_number,
         "ERROR_CODE": fault or own_fault,
         "WARNING_CODE": warning or (verdict.reason if verdict.reason is Reason.BORDERLINE else 0),
         "MODEL_CHECKSUM16": checksum16(verdict.recipe),
@@ -162,7 +166,8 @@ class StationImage:
     """The verdict that is valid now, or none; the counters; whether the station is alive."""
 
     def __init__(self, recipe_number: int = 1) -> None:
-        self.recipe_number = recipe_number
+        self.recipe_number = recipe_number  # the one that judges the next part
+        self.gate = GateBits(0)
         self.verdict: Verdict | None = None
         self.counters = Counters()
         self.sequence = 0
@@ -206,5 +211,5 @@ class StationImage:
         return result_block(
             self.verdict, self.counters, self.sequence, self.heartbeat,
             online=self.online, toggle=self.toggle, fault=self.fault,
-            line=line, recipe_number=self.recipe_number, word_order=word_order,
+            line=line, recipe_number=self.recipe_number, gate=self.gate, word_order=word_order,
         )  # fmt: skip

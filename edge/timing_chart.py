@@ -6,6 +6,7 @@ python -m edge.timing_chart      prints the charts of docs/outputs.md
 from collections.abc import Sequence
 from itertools import pairwise
 
+from edge.commands import Command, Order
 from edge.handshake import Handshake, Mode
 from edge.line_events import Happened
 from edge.plc_block import PlcBlock, PlcWatch
@@ -26,22 +27,31 @@ COLUMNS = {
     Mode.FREE_RUN: ("ONLINE", "RESULT_VALID", "PASS", "FAIL"),
 }
 SHOWN = ("RESULT_ID", "VERDICT", "SEQUENCE")
+ORDERED = ("READY", "EXEC_COMMAND", "COMMAND", "COMMAND_ARG", "COMMAND_BUSY", "COMMAND_DONE")
 
 
 def sample(mode: Mode, plc: Sequence[int], station: Sequence[int], word_order: WordOrder = "big") -> Sample:
     """What stands in both blocks (28 and 50 registers) at one moment."""
+    seen = _signals(COLUMNS[mode], plc, station, word_order)
+    seen |= {name: str(int(decode(name, station, word_order))) for name in SHOWN}
+    verdict = int(seen["VERDICT"])
+    seen["VERDICT"] = VerdictCode(verdict).name if verdict in tuple(VerdictCode) else str(verdict)
+    return seen
+
+
+def _signals(
+    names: Sequence[str], plc: Sequence[int], station: Sequence[int], word_order: WordOrder = "big"
+) -> Sample:
+    """Bits of STATUS and CONTROL as levels, registers of the PLC as numbers."""
     control, status = Control(plc[0]), Status(station[0])
     seen: Sample = {}
-    for name in COLUMNS[mode]:
+    for name in names:
         if name in Status.__members__:
             seen[name] = bool(status & Status[name])
         elif name in Control.__members__:
             seen[name] = bool(control & Control[name])
         else:
             seen[name] = str(int(decode(name, plc, word_order)))
-    seen |= {name: str(int(decode(name, station, word_order))) for name in SHOWN}
-    verdict = int(seen["VERDICT"])
-    seen["VERDICT"] = VerdictCode(verdict).name if verdict in tuple(VerdictCode) else str(verdict)
     return seen
 
 
@@ -84,6 +94,28 @@ def record(mode: Mode) -> list[Sample]:
     return samples
 
 
+def record_command() -> list[Sample]:
+    """Recipe 2 is loaded, which takes the station a while; parts could be triggered meanwhile."""
+    image = StationImage()
+    hand, program = Handshake(image, Mode.BITS), PlcProgram(Mode.BITS)
+    watch, orders, samples = PlcWatch(hand), list[Order](), list[Sample]()
+    hand.beat(1, True, 0)
+    for step in range(STEPS):
+        if step == 2:
+            program.order(Command.LOAD_RECIPE, 2)
+        plc = program.scan(hand.block())
+        watch.look(PlcBlock.decode(plc), step)
+        orders += [
+            event.order for event in hand.take_events() if event.what is Happened.ORDERED and event.order
+        ]
+        if step == 7:
+            image.recipe_number = 2
+            hand.end_command(orders.pop(), True, step)
+        active = str(int(decode("RECIPE_ACTIVE", hand.block())))
+        samples.append({**_signals(ORDERED, plc, hand.block()), "RECIPE_ACTIVE": active})
+    return samples
+
+
 def _judged(request: Request, now_ns: int) -> Verdict:
     good = request.part_id == 7
     outcome, reason = (Outcome.PASS, Reason.WITHIN_LIMITS) if good else (Outcome.FAIL, Reason.ANOMALY)
@@ -95,3 +127,4 @@ def _judged(request: Request, now_ns: int) -> Verdict:
 if __name__ == "__main__":
     for each in (Mode.BITS, Mode.IDS):
         print(f"{each.value}\n\n{chart(record(each))}\n")
+    print(f"command\n\n{chart(record_command())}\n")

@@ -25,13 +25,14 @@ class Alarm(Enum):
     NOT_CONFIRMED = "a reject was not confirmed: a bad part may have passed"
     UNEXPECTED_REJECT = "the reject sensor saw a part that was not rejected"
     PASSED_UNSEEN = "a part to reject went by while nobody looked"
+    POSITION_LOST = "the encoder has jumped: nobody knows where the parts are"
     LOST_PARTS = "part ids are missing"
     EXTRA_PART = "a part id came twice, or too late"
     REJECTS_IN_A_ROW = "too many rejects in a row"
 
 
-# A bad part is through, or all are bad.
-STOPS = {Alarm.NOT_CONFIRMED, Alarm.PASSED_UNSEEN, Alarm.REJECTS_IN_A_ROW}
+# A bad part is through, or may be, or all are bad.
+STOPS = {Alarm.NOT_CONFIRMED, Alarm.PASSED_UNSEEN, Alarm.POSITION_LOST, Alarm.REJECTS_IN_A_ROW}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,13 @@ class GateEvent:
     """An alarm with the part it is about."""
 
     alarm: Alarm
-    part_id: int
-    count: int = 1  # parts that are missing
+    part_id: int | None
+    count: int = 1  # parts that it is about
 
 
 @dataclass(slots=True)
 class _Part:
-    part_id: int
+    part_id: int | None
     middle: int  # position at which it is in the middle of the gate
     passed: bool | None = None
     rejected: bool = False  # the gate was told
@@ -64,10 +65,11 @@ class _Part:
 
 
 class PartTracker:
-    """Several parts between camera and gate. `rejecting` is what the gate has to do, `stopped` the line."""
+    """Several parts between camera and gate. `rejecting` and `letting` (through) are what the gate has to do
+    and never both true, `stopped` the line."""
 
     def __init__(self, gate: Gate) -> None:
-        self.rejecting, self.stopped = False, False
+        self.rejecting, self.letting, self.stopped = False, False, False
         self._gate = gate
         self._parts: deque[_Part] = deque()
         self._last_id: int | None = None
@@ -75,8 +77,15 @@ class PartTracker:
         self._in_a_row = 0
         self._events: list[GateEvent] = []
 
-    def triggered(self, part_id: int, position: int) -> None:
-        """A part is at the camera. Ids rise by one (u32); a gap or a repeat is an alarm."""
+    def triggered(self, part_id: int | None, position: int) -> None:
+        """A part is at the camera. Ids rise by one (u32); a gap or a repeat is an alarm.
+
+        None: nobody has numbered it, so no verdict can be its own.
+        """
+        middle = (position + self._gate.distance) % self._gate.modulus
+        if part_id is None:
+            self._parts.append(_Part(None, middle, False))
+            return
         step = 1 if self._last_id is None else _ahead(part_id, self._last_id, 2**32)
         if step <= 0:
             self._tell(Alarm.EXTRA_PART, part_id)
@@ -84,7 +93,6 @@ class PartTracker:
             self._last_id = part_id
         if step > 1:
             self._tell(Alarm.LOST_PARTS, part_id, step - 1)
-        middle = (position + self._gate.distance) % self._gate.modulus
         passed = None if step > 0 else False  # one too many is no good part
         self._parts.append(_Part(part_id, middle, passed))
 
@@ -102,17 +110,17 @@ class PartTracker:
             if part.rejected and not part.confirmed:
                 part.confirmed = True
                 return
-        self._tell(Alarm.UNEXPECTED_REJECT, self._parts[0].part_id if self._parts else 0)
+        self._tell(Alarm.UNEXPECTED_REJECT, self._parts[0].part_id if self._parts else None)
 
     def advance(self, position: int) -> list[GateEvent]:
-        """The belt has moved. Sets `rejecting` and `stopped`; gives what happened since the last call."""
-        if self._position is None or _ahead(position, self._position, self._gate.modulus) > 0:
-            self._position = position  # a belt that swings back moves nothing
+        """The belt has moved. Sets `rejecting`, `letting` and `stopped`; gives what happened since the last
+        call."""
+        self._move(position)
         for part in self._parts:
             self._at_gate(part)
-        self.rejecting = any(
-            part.rejected and self._past(part) <= self._gate.tolerance for part in self._parts
-        )
+        here = [part for part in self._parts if abs(self._past(part)) <= self._gate.tolerance]
+        self.rejecting = any(part.rejected for part in here)
+        self.letting = bool(here) and not self.rejecting
         while self._parts and self._past(self._parts[0]) > self._gate.tolerance + self._gate.confirm_within:
             self._leave(self._parts.popleft())
         events, self._events = self._events, []
@@ -121,6 +129,17 @@ class PartTracker:
     def restart(self) -> None:
         """A person has looked: the line may run again."""
         self.stopped, self._in_a_row = False, 0
+
+    def _move(self, position: int) -> None:
+        """A belt that swings back a little moves nothing; a count that falls further is another count."""
+        step = 1 if self._position is None else _ahead(position, self._position, self._gate.modulus)
+        if step > 0:
+            self._position = position
+        elif step < -self._gate.tolerance:
+            if self._parts:
+                self._tell(Alarm.POSITION_LOST, self._parts[0].part_id, len(self._parts))
+            self._parts.clear()
+            self._position = position
 
     def _past(self, part: _Part) -> int:
         """How far a part is past the middle of the gate; below 0 it has not reached it."""
@@ -144,7 +163,7 @@ class PartTracker:
         if self._in_a_row >= self._gate.most_rejects:
             self._tell(Alarm.REJECTS_IN_A_ROW, part.part_id, self._in_a_row)
 
-    def _tell(self, alarm: Alarm, part_id: int, count: int = 1) -> None:
+    def _tell(self, alarm: Alarm, part_id: int | None, count: int = 1) -> None:
         self.stopped = self.stopped or alarm in STOPS
         self._events.append(GateEvent(alarm, part_id, count))
 

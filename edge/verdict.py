@@ -37,8 +37,18 @@ class Reason(IntEnum):
     FRAME_STALE = 31
     STATION_OVERLOADED = 32
     RECIPE_MISMATCH = 40
+    RECIPE_NOT_LOADED = 41
+    CHALLENGE_FAILED = 42
     OUTPUT_LOST = 50
     STATION_FAULT = 60
+    GATE_NO_VERDICT = 70
+    GATE_NOT_CONFIRMED = 71
+    GATE_UNEXPECTED = 72
+    GATE_PASSED_UNSEEN = 73
+    GATE_POSITION_LOST = 74
+    PARTS_LOST = 75
+    PART_EXTRA = 76
+    REJECTS_IN_A_ROW = 77
 
     @property
     def is_fault(self) -> bool:
@@ -67,6 +77,8 @@ class Verdict:
     infer_ms: float = 0.0
     label: str | None = None
     request: int | None = None  # the station's own number of the trigger that asked; None in free run
+    recipe_number: int = 0  # as the PLC calls the recipe that judged it; 0: the only one there is
+    lot: int | None = None  # the PLC's number of the lot
 
     def __post_init__(self) -> None:
         if self.outcome is not Outcome.PASS:

@@ -21,6 +21,8 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "score": _finite(verdict.score),
         "threshold": _finite(verdict.threshold),
         "recipe": verdict.recipe,
+        "recipe_number": verdict.recipe_number,
+        "lot": verdict.lot,
         "total_ms": round(verdict.total_ms, 3),
         "preprocess_ms": round(verdict.preprocess_ms, 3),
         "infer_ms": round(verdict.infer_ms, 3),

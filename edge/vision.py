@@ -136,6 +136,8 @@ class VisionLine:
             return VisionState.HALTED
         if not hand.image.online:
             return VisionState.ERROR if hand.image.fault else VisionState.PREOPERATIONAL
+        if hand.stopped is not None:
+            return VisionState.ERROR
         if hand.mode is Mode.FREE_RUN or self.continues:
             return VisionState.CONTINUOUS_EXECUTION
         if hand.last_trigger is not None:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from peers import a_verdict, until
@@ -103,4 +102,4 @@ def test_the_handshakes_own_verdict_is_archived_too() -> None:
     assert link.act(lambda hand, now_ns: hand.trigger(7, now_ns))
     assert until(lambda: bool(link.block()[1]))
     assert [v.part_id for v in told] == [7]
-    assert told[0] == replace(no_decision(Request(1, 7, told[0].captured_ns), told[0].decided_ns))
+    assert told[0] == no_decision(Request(1, 7, told[0].captured_ns), told[0].decided_ns, recipe_number=1)

@@ -37,7 +37,8 @@ def test_a_verdict_as_an_object() -> None:
     )
     assert verdict_json(verdict) == {
         "frame_id": 7, "part_id": 99, "outcome": "fail", "reason": "ANOMALY", "reason_code": 1, "score": 1.5,
-        "threshold": 0.5, "recipe": "widget@abcd12345678", "total_ms": 38.0, "preprocess_ms": 2.0,
+        "threshold": 0.5, "recipe": "widget@abcd12345678", "recipe_number": 0, "lot": None,
+        "total_ms": 38.0, "preprocess_ms": 2.0,
         "infer_ms": 30.0, "captured_ns": 0, "decided_ns": 38_000_000, "label": "scratch",
     }  # fmt: skip
 

@@ -44,11 +44,23 @@ def test_result_lines(outcome: Outcome, reason: Reason | None, text: str) -> Non
         ("VER", "OK,edge-inspect,1.0"), ("ver", "OK,edge-inspect,1.0"), ("ST", "OK,RUN,0,0,0"),
         ("HB", "OK"), ("CNT", "OK,1,1,0,0"), ("ACK,4711", "OK"), ("ACK,4712", "ER,04"), ("ACK,x", "ER,03"),
         ("ACK", "ER,03"), ("ACK,1,2", "ER,03"), ("VER,1", "ER,03"), ("TRG", "ER,04"), ("TRG,5", "ER,04"),
-        ("RCP,2", "ER,04"), ("", "ER,01"), ("HELLO", "ER,01"), ("\ufffd", "ER,01"), ("ACK,\u0662", "ER,03"),
+        ("RCP", "OK,3"), ("RCP,2", "OK"), ("RCP,x", "ER,03"), ("RCP,1,2", "ER,03"), ("LOT,12", "OK"),
+        ("LOT", "ER,03"), ("CHL", "OK"), ("CHL,1", "ER,03"), ("CMD", "OK,-"),
+        ("", "ER,01"), ("HELLO", "ER,01"), ("\ufffd", "ER,01"), ("ACK,\u0662", "ER,03"),
     ],
 )  # fmt: skip
 def test_answers(line: str, reply: str) -> None:
     assert answer(line, a_station(), 0) == f"{reply}\r".encode()
+
+
+def test_a_command_is_asked_about_until_it_has_ended() -> None:
+    hand = a_station()
+    assert answer("RCP,2", hand, 0) == b"OK\r"
+    assert [answer(line, hand, 0) for line in ("CMD", "CHL", "RST")] == [b"OK,BUSY\r", b"ER,02\r", b"ER,02\r"]
+    assert hand.commands.order is not None
+    hand.end_command(hand.commands.order, False, 0)
+    assert answer("CMD", hand, 0) == b"OK,FAILED\r"
+    assert [answer(line, hand, 0) for line in ("RST", "CMD")] == [b"OK\r", b"OK,DONE\r"]
 
 
 def test_a_checksum_is_checked_and_given_back() -> None:

@@ -76,6 +76,7 @@ def test_every_part_gets_the_verdict_of_its_own_picture(
             assert until(lambda: bool(link.block()[0] & Status.BUSY), timeout_s=20)
             camera.put(grey(mine + part % 7))
             assert until(lambda n=part: [r[0] for r in plc.ask("taken")][-1:] == [n], timeout_s=20)  # type: ignore[misc]
+        assert until(lambda: [event.what for event in link.events].count(Happened.TAKEN) == len(PARTS), 20)
     plc.ask("halt")
     assert plc.ask("taken") == [[part, 1 if part % 2 else 2, n] for n, part in enumerate(PARTS, 1)]
     told = [event.what for event in link.events]

@@ -13,6 +13,7 @@ from edge.registers import (
     PLC_REGISTERS,
     STATION_REGISTERS,
     Control,
+    GateBits,
     Register,
     Status,
     decode,
@@ -49,10 +50,11 @@ def test_the_documented_table_is_the_code() -> None:
 
 def test_the_documented_bits_are_the_code() -> None:
     rows = re.findall(
-        r"^\| (STATUS|CONTROL) \| (\d+) \| (\w+) \| .+? \| (yes|later) \|$", DOCS.read_text(), re.M
+        r"^\| (STATUS|CONTROL|GATE) \| (\d+) \| (\w+) \| .+? \| (yes|later) \|$", DOCS.read_text(), re.M
     )
     bits = [("CONTROL", bit, "later" if bit in KEPT_CONTROL else "yes") for bit in Control]
     bits += [("STATUS", bit, "yes") for bit in Status]
+    bits += [("GATE", bit, "yes") for bit in GateBits]
     assert rows == [(word, str(bit.bit_length() - 1), bit.name, live) for word, bit, live in bits]
 
 

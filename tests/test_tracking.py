@@ -116,6 +116,27 @@ def test_a_part_to_reject_that_went_by_between_two_looks_stops_the_line() -> Non
     assert alarms(tracker, 1100) == [(Alarm.PASSED_UNSEEN, 1)] and tracker.stopped
 
 
+def test_an_encoder_that_was_reset_loses_the_parts_in_flight_and_nothing_else() -> None:
+    tracker = PartTracker(GATE)
+    tracker.advance(500_000)
+    assert alarms(tracker, 0) == [], "no part was there"
+    for part in (1, 2):
+        tracker.triggered(part, 40)
+    assert alarms(tracker, 600) == []
+    assert alarms(tracker, 100) == [(Alarm.POSITION_LOST, 1)] and tracker.stopped
+    assert alarms(tracker, 1100) == [] and not tracker.rejecting
+
+
+def test_only_good_parts_in_the_window_are_let_through() -> None:
+    tracker = PartTracker(GATE)
+    for part, position, passed in ((1, 0, True), (2, 60, False)):
+        tracker.triggered(part, position)
+        tracker.judged(part, passed)
+    for moved, letting in ((940, False), (960, True), (1020, False), (1200, False)):
+        tracker.advance(moved)
+        assert tracker.letting == letting, moved
+
+
 def test_a_belt_that_swings_back_moves_nothing() -> None:
     tracker = PartTracker(GATE)
     tracker.triggered(1, 0)

@@ -105,6 +105,7 @@ def test_every_part_gets_the_verdict_of_its_own_picture(tmp_path: Path, role: st
             assert until(lambda: bool(cycle(program)[0] & Status.BUSY))
             camera.put(grey(mine + part % 7))
             assert until(lambda n=part: cycle(program) and [r[0] for r in program.taken][-1:] == [n])  # type: ignore[misc]
+        assert until(lambda: [event.what for event in link.events].count(Happened.TAKEN) == len(PARTS))
     expected: list[Result] = [(part, 1 if part % 2 else 2, n) for n, part in enumerate(PARTS, 1)]
     assert program.taken == expected and program.rejected == []
     told = [event.what for event in link.events]

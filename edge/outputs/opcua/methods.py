@@ -97,7 +97,7 @@ class Methods:
         return [_error(self._link.act(what))]
 
     def _confirm(self, comment: Any) -> Values:
-        self._link.act(lambda hand, _: hand.clear_error())
+        self._link.act(lambda hand, now: hand.clear_error(now))
         return []
 
     def _plain_trigger(self, part_id: Any) -> Values:

@@ -1,0 +1,119 @@
+"""What the PLC orders is done here: load a recipe, challenge the station, set the lot.
+
+    PLC --> PlcLink --> [ orders, one after the other ] --> thread "orders" --> station, between two parts
+
+A recipe's engine is opened in this thread while the old one inspects. What could not be done
+leaves everything as it was: COMMAND_FAILED, WARNING with its reason code, and one line in the log.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from edge.challenge import CHALLENGE, challenge_pictures, surprises
+from edge.commands import Command, Order
+from edge.engine import Opened
+from edge.plc_link import PlcLink
+from edge.station import Station, Successor
+from edge.verdict import Reason
+from edge.worker import InferenceWorker
+
+JOIN_S = 5.0
+
+Say = Callable[[str], None]
+
+
+class RecipeShelf(Protocol):
+    """Recipes by number."""
+
+    def open(self, number: int) -> Opened:
+        """An engine that is ready. Raises InspectError, also for an unknown number."""
+
+    def folders(self, number: int) -> Sequence[Path]:
+        """Where the engines lie, with their challenge pictures: the station's, then those of its views."""
+
+
+class Orders:
+    """What the PLC orders, one after the other. `recipes` says which engine is which number."""
+
+    def __init__(self, station: Station, recipes: RecipeShelf, say: Say) -> None:
+        self._station, self._recipes, self._say = station, recipes, say
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
+        self._thread.start()
+
+    def obey(self, link: PlcLink) -> None:
+        """Take this PLC's orders from now on."""
+        link.obey(lambda order: self._waiting.put(partial(self._carry_out, link, order)))
+
+    def close(self) -> None:
+        """End after the order in hand; may be called twice."""
+        self._closed = True
+        self._waiting.put(None)
+        self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        while (task := self._waiting.get()) is not None:
+            task()
+
+    def _carry_out(self, link: PlcLink, order: Order) -> None:
+        try:
+            match order.command:
+                case Command.LOAD_RECIPE:
+                    self._load(link, order)
+                case Command.CHALLENGE:
+                    self._station.between_parts(partial(self._challenge, link, order))
+                case Command.SET_LOT:
+                    self._station.between_parts(partial(self._set_lot, link, order))
+                case _:
+                    self._fail(link, order, None, f"command {order.command.name} cannot be carried out here")
+        except Exception as error:  # whatever it is: the PLC gets its answer, the station goes on as it was
+            self._fail(link, order, Reason.RECIPE_NOT_LOADED, str(error))
+
+    def _load(self, link: PlcLink, order: Order) -> None:
+        opened = self._recipes.open(order.argument)
+        if self._closed:
+            opened.backend.close()
+            return
+        worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
+        taken = partial(self._loaded, link, order, opened)
+        self._station.change_recipe(Successor(worker, opened.recipe, order.argument, taken))
+
+    def _loaded(self, link: PlcLink, order: Order, opened: Opened) -> None:
+        self._say(f"recipe {order.argument}: {opened.path.name}, {opened.recipe.identity}")
+        link.end(order, True)
+
+    def _set_lot(self, link: PlcLink, order: Order) -> None:
+        self._station.lot = order.argument
+        self._say(f"lot {order.argument}")
+        link.end(order, True)
+
+    def _challenge(self, link: PlcLink, order: Order) -> None:
+        """In the station's loop: no part is judged meanwhile. One that fails stops the line."""
+        views = [self._station, *self._station.views]
+        judged, wrong = 0, list[str]()
+        try:
+            folders = self._recipes.folders(self._station.recipe_number)
+            for view, folder in zip(views, folders, strict=True):
+                masters = challenge_pictures(folder / CHALLENGE)
+                judged += len(masters)
+                wrong += surprises(masters, partial(self._station.try_out, view))
+        except Exception as error:  # a picture that cannot be read is not proof of anything
+            wrong.append(str(error))
+        if not wrong:
+            self._say(f"challenge: {judged} pictures judged as they should be")
+            link.proven()
+            link.end(order, True)
+            return
+        link.stop(Reason.CHALLENGE_FAILED)
+        self._fail(link, order, Reason.CHALLENGE_FAILED, f"challenge failed: {'; '.join(wrong)}")
+
+    def _fail(self, link: PlcLink, order: Order, reason: Reason | None, why: str) -> None:
+        self._say(f"command {order.command.name} {order.argument} failed: {why}")
+        if reason is not None:
+            link.warn(reason)
+        link.end(order, False)

@@ -1,0 +1,163 @@
+"""The line's wires between the parts of a station: trigger, further cameras, the PLC's commands, the gate.
+
+And what follows from another recipe: how long a verdict may take, how its heat map is drawn.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edge.cameras import Camera, camera_opener, safe_uri
+from edge.capture import Capture, Policy
+from edge.choice import Choice
+from edge.engine import Opened
+from edge.errors import BackendFault
+from edge.evidence import EvidenceWriter
+from edge.gatekeeper import parse_gate
+from edge.http_trigger import HttpTrigger
+from edge.line import CAMERA, HTTP, LineOptions, Recipes, finder_of, keep_gate
+from edge.orders import Orders
+from edge.outbox import Outbox
+from edge.outputs import is_information
+from edge.plc_link import PlcLink
+from edge.rebuild import NoEngine, Say, Start
+from edge.recipe import Recipe
+from edge.station import BLIND_VERDICT_EVERY_S, FIRST_RECIPE, Station
+from edge.worker import InferenceWorker
+
+if TYPE_CHECKING:
+    from edge.compose import Running, RunOptions
+
+SENDING_S = 0.5  # after the deadline, for the way to the PLC; a verdict that takes longer is taken back
+
+StartEngine = Callable[["RunOptions"], Start]
+
+
+def capture_of(options: "RunOptions", open_source: Callable[[], Camera], asked: bool) -> Capture:
+    """A trigger wants its part's pictures alone; where each picture is a part, none pushes another out."""
+    policy = Policy.LATEST if asked or options.line.kind == HTTP else options.policy
+    policy = Policy.EVERY if options.line.kind == CAMERA else policy
+    return Capture(open_source, safe_uri(options.camera), policy, keep=options.line.shots)
+
+
+def wire(
+    options: "RunOptions",
+    running: "Running",
+    links: Mapping[str, PlcLink],
+    asking: PlcLink | None,
+    start: StartEngine,
+    say: Say,
+    stack: ExitStack,
+) -> None:
+    """All of it; `start` opens an engine, `stack` closes what is opened here. Raises InspectError."""
+    station, line = running.station, options.line
+    station.shots = line.shots
+    station.finder = finder_of(line.trigger)
+    station.views = [_view(options, number, start, stack) for number in range(len(line.views))]
+    http = _http(options, running, stack)
+    if line.gate:
+        station.outboxes.append(keep_gate(line, [*links.values()], asking, say, stack))
+        _say_if_near(line, running.recipe, say)
+    _follow_the_recipe(options, running, links, http)
+    orders = Orders(station, recipes_of(options, start), say)
+    stack.callback(orders.close)
+    for link in links.values():
+        orders.obey(link)
+
+
+def _say_if_near(line: LineOptions, recipe: Recipe, say: Say) -> None:
+    settings = parse_gate(line.gate)
+    arrives_ms = (settings.gate.distance - settings.gate.tolerance) / 1e6
+    if not settings.by_encoder and arrives_ms < recipe.deadline_ms:
+        after = f"a part is there after {arrives_ms:.0f} ms, its verdict may take {recipe.deadline_ms:g} ms"
+        say(f"gate: {after}: what comes later is rejected")
+
+
+def _http(options: "RunOptions", running: "Running", stack: ExitStack) -> HttpTrigger | None:
+    if options.line.kind != HTTP:
+        return None
+    trigger = HttpTrigger(options.line.trigger, running.station.is_healthy, int(SENDING_S * 1e9))
+    stack.callback(trigger.close)
+    running.station.trigger = trigger
+    running.station.outboxes.append(trigger)
+    return trigger
+
+
+def _view(options: "RunOptions", number: int, start: StartEngine, stack: ExitStack) -> Station:
+    """A further camera on the same part, with its engine; its heat maps lie in a folder of their own."""
+    camera, choice = options.line.views[number]
+    opened = start(replace(options, engine=choice.engine, backend=choice.backend, rebuild=False)).opened
+    worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
+    stack.callback(worker.close)
+    source = Capture(camera_opener(camera), safe_uri(camera), keep=options.line.shots)
+    capture, observers = stack.enter_context(source), list[EvidenceWriter]()
+    if options.save is not None:
+        folder = options.save / f"camera-{number + 2}"
+        observers.append(EvidenceWriter(folder, opened.recipe, map_limit(opened.recipe), options.save_all))
+        stack.callback(observers[0].close)
+    return Station(capture, worker, opened.recipe, observers)
+
+
+def _follow_the_recipe(
+    options: "RunOptions", running: "Running", links: Mapping[str, PlcLink], http: HttpTrigger | None
+) -> None:
+    """Now, and whenever another one takes over: its number, how long a verdict may take, its heat maps."""
+    station = running.station
+    pictures = options.line.shots * (1 + len(station.views))
+
+    def judges_by(number: int, recipe: Recipe) -> None:
+        deadline_ms = max(each.deadline_ms for each in (recipe, *(view.recipe for view in station.views)))
+        budget_ns = int((BLIND_VERDICT_EVERY_S + max_age_s(deadline_ms, pictures)) * 1e9)
+        for link in links.values():
+            link.judges_by(number, budget_ns)
+            link.recipe = recipe.identity
+        if http is not None:
+            http.allow(budget_ns)
+        for uri, outbox in running.outboxes.items():
+            if isinstance(outbox, Outbox):  # a file may get its lines late
+                outbox.allow(outbox_age_s(uri, deadline_ms, pictures))
+        if running.evidence is not None:
+            running.evidence.use(recipe, map_limit(recipe))
+
+    station.listeners.append(judges_by)
+    judges_by(FIRST_RECIPE, station.recipe)
+
+
+def max_age_s(deadline_ms: float, pictures: int) -> float:
+    """From a part's first picture to the moment at which its verdict is no answer any more."""
+    further = (pictures - 1) * (BLIND_VERDICT_EVERY_S + deadline_ms / 1e3)
+    return further + deadline_ms / 1e3 + SENDING_S
+
+
+def outbox_age_s(uri: str, deadline_ms: float, pictures: int) -> float:
+    """A PLC must not get late answers; a file or a broker may get them late."""
+    return math.inf if is_information(uri) else max_age_s(deadline_ms, pictures)
+
+
+def map_limit(recipe: Recipe) -> float:
+    """The map's value that gets the warning colour."""
+    return float(recipe.normalisation.get("map_limit", 1.0))
+
+
+def recipes_of(options: "RunOptions", start: StartEngine) -> Recipes:
+    """Which engine the PLC means by which number."""
+
+    def open_first() -> Opened:
+        opened = start(options).opened
+        if isinstance(opened.backend, NoEngine):
+            raise BackendFault(opened.backend.why, opened.path.name, "Load it again later.")
+        return opened
+
+    def open_choice(choice: Choice) -> Opened:
+        other = replace(options, engine=choice.engine, backend=choice.backend, rebuild=False)
+        return start(other).opened
+
+    return Recipes(
+        options.engine,
+        options.line.recipes,
+        [c.engine for _, c in options.line.views],
+        open_first,
+        open_choice,
+    )
