@@ -53,7 +53,7 @@ def test_a_leak_is_found_and_a_restart_is_none() -> None:
 
 
 def test_faults_come_as_often_as_said_and_the_same_for_a_run_that_goes_on() -> None:
-    plans = [plan(1, number) for number in range(30_000)]
+    plans = [plan(1, number) for number in range(60_000)]
     found = {each.fault for each in plans if each.fault is not None}
     assert found == set(Fault)
     assert 0.8 < sum(each.fault is not None for each in plans) * EVERY / len(plans) < 1.2
