@@ -63,7 +63,7 @@ def device_settings(uri: str) -> tuple[str, dict[str, float]]:
 
 
 class DeviceCamera:
-    """A camera on this machine, by number or by /dev path."""
+    """A camera on this machine, by number or by /dev path. Its driver may hang: edge/readers/device.py."""
 
     live = True
 
@@ -86,7 +86,8 @@ class DeviceCamera:
         pixels = _grab(self._capture)
         if pixels is not None:
             self._timed_out = False
-            return Shot(pixels, begun_ns=started_ns)
+            stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)  # when the driver filled its buffer
+            return Shot(pixels, device_ns=int(stamp_ms * 1e6) if stamp_ms > 0 else None, begun_ns=started_ns)
         waited = (time.monotonic_ns() - started_ns) / 1e9
         if waited > 0.9 * READ_LIMIT_S and not self._timed_out:
             self._timed_out = True

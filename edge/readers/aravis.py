@@ -5,6 +5,7 @@ Incomplete pictures (lost packets, overrun) are counted, told and never given ou
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -31,11 +32,16 @@ class AravisFeatures:
     def has(self, name: str) -> bool:
         return bool(self._device.is_feature_available(name))
 
-    def get(self, name: str) -> str:
-        return str(self._device.get_feature(name).get_value_as_string())
+    def get(self, name: str) -> str | None:
+        node = self._device.get_feature(name)
+        return None if isinstance(node, Aravis.GcCommand) else str(node.get_value_as_string())
 
     def set(self, name: str, text: str) -> None:
-        self._device.get_feature(name).set_value_from_string(text)
+        node = self._device.get_feature(name)
+        if isinstance(node, Aravis.GcCommand):
+            node.execute()
+        else:
+            node.set_value_from_string(text)
 
 
 class AravisSource:
@@ -75,16 +81,16 @@ class AravisSource:
             self._stream.push_buffer(buffer)
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(GLib.Error):  # it is gone anyway
             self._camera.stop_acquisition()
-        except GLib.Error:  # it is gone anyway
-            pass
 
     def _picture(self, buffer: Aravis.Buffer, now_ns: int) -> tuple[Header, bytes]:
         status = buffer.get_status()
         if status != Aravis.BufferStatus.SUCCESS:
             self._incomplete += 1
-            what = f"a picture came incomplete ({status.value_nick}), the {self._incomplete}. since the opening"
+            what = (
+                f"a picture came incomplete ({status.value_nick}), the {self._incomplete}. since the opening"
+            )
             raise FrameIncomplete(what, self._where, "Check cable, network load and MTU (docs/cameras.md).")
         data, device_ns = buffer.get_data(), buffer.get_timestamp()
         taken_ns = self._clock.taken_ns(device_ns, now_ns) if device_ns else now_ns

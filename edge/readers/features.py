@@ -3,7 +3,7 @@
     exposure_us=5000&gain=3&trigger=Line1&debounce_us=50&pixel_format=BayerRG8        our names
     LineInverter=true&BinningHorizontal=2                                            the camera's own
 
-Cameras silently round, refuse or forget; a part judged with another exposure than was meant is judged wrongly.
+Cameras silently round, refuse or forget, and a part that is seen with another exposure is judged wrongly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from edge.errors import DataError
 
 NEAR = 0.01  # of the value: cameras round an exposure to their line time
 TRIGGER_OFF = "off"
-OURS: dict[str, tuple[str, ...]] = {  # in the order of writing; the first feature that the camera has is taken
+OURS: dict[
+    str, tuple[str, ...]
+] = {  # in the order of writing; the first feature that the camera has is taken
     "pixel_format": ("PixelFormat",),
     "width": ("Width",),
     "height": ("Height",),
@@ -43,8 +45,8 @@ class Features(Protocol):
     def has(self, name: str) -> bool:
         """Whether it can be used now."""
 
-    def get(self, name: str) -> str:
-        """Its value. May raise the library's own error."""
+    def get(self, name: str) -> str | None:
+        """Its value; None of a command. May raise the library's own error."""
 
     def set(self, name: str, text: str) -> None:
         """Write it. May raise the library's own error."""
@@ -64,8 +66,7 @@ def apply(features: Features, settings: dict[str, str], where: str) -> None:
     for name in [*ours, *(name for name in settings if name not in OURS)]:
         written += _write_one(features, name, settings[name], where)
     for name, feature, wanted in written:
-        got = features.get(feature)
-        if not is_same(got, wanted):
+        if (got := features.get(feature)) is not None and not is_same(got, wanted):
             hint = f"Write {name}={got}, or what the camera can do."
             raise DataError(f"the camera took {feature}={got}, not {wanted}", where, hint)
 
@@ -87,12 +88,12 @@ def _write_one(features: Features, name: str, value: str, where: str) -> list[tu
         if features.has(feature):
             _write(features, name, feature, text, where)
     known = OURS.get(name, (name,))
-    feature = next((f for f in known if features.has(f)), None)
-    if feature is None:
+    found = next((f for f in known if features.has(f)), None)
+    if found is None:
         hint = f"Leave {name} away, or give the camera's own feature: Name=VALUE."
         raise DataError(f"the camera has no {' or '.join(known)}", where, hint)
     triggered = [(name, "TriggerMode", "On")] if name == "trigger" and features.has("TriggerMode") else []
-    return _write(features, name, feature, value, where) + triggered
+    return _write(features, name, found, value, where) + triggered
 
 
 def _write(features: Features, name: str, feature: str, text: str, where: str) -> list[tuple[str, str, str]]:

@@ -79,7 +79,12 @@ def as_message(error: Exception) -> dict[str, str]:
         return {"error": type(error).__name__, "what": error.what, "where": error.where,
                 "next_step": error.next_step}  # fmt: skip
     what = f"the driver failed: {type(error).__name__}: {error}"
-    return {"error": "CameraLost", "what": what, "where": "reading process", "next_step": "See docs/cameras.md."}
+    return {
+        "error": "CameraLost",
+        "what": what,
+        "where": "reading process",
+        "next_step": "See docs/cameras.md.",
+    }
 
 
 def as_error(answer: dict[str, Any]) -> InspectError:
