@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 BY_ID = Path("/dev/v4l/by-id")
-BY_PATH = Path("/dev/v4l/by-path")  # by the socket it is plugged into: for two cameras of one kind without serial
+BY_PATH = Path(
+    "/dev/v4l/by-path"
+)  # by the socket it is plugged into: for two cameras of one kind without serial
 
 
 def number_note(uri: str, folders: tuple[Path, ...] = (BY_ID, BY_PATH)) -> str:
