@@ -36,10 +36,7 @@ THUMB = 64  # pixels a side of the small picture that is compared, place by plac
 REACH = 10  # thumb pixels: a shift of 16 % of the side is the most that can be told
 TILE, TILES, FAR = 24, 12, 8  # sharpness: at most 12 x 12 tiles of 24 pixels; the far distance within them
 BURNT = 250  # grey level
-MIDTONES = (
-    8,
-    160,
-)  # grey levels: darker places tell little of the light, lighter ones cannot get much lighter
+MIDTONES = (8, 180)  # grey levels: darker places tell little of the light, lighter ones cannot gain much
 FEWEST = 0.05  # of all places; where fewer are midtones, all count
 FLAT = 1.0  # grey levels squared: a picture without any change has no sharpness
 
