@@ -45,7 +45,7 @@ class AravisFeatures:
 
 
 class AravisSource:
-    """`name` is the camera's id, serial number, user name or IP address; "" for the first that is found."""
+    """`name` is the camera's id, serial number or IP address; "" for the first that is found."""
 
     def __init__(self, name: str, settings: dict[str, str]) -> None:
         self._where = f"aravis:{name}"
@@ -103,12 +103,18 @@ class AravisSource:
 
 def _opened(name: str, where: str) -> Aravis.Camera:
     Aravis.update_device_list()  # without it no packet arrives from a camera on this machine
+    found = range(Aravis.get_n_devices())
+    match = next((Aravis.get_device_id(i) for i in found if name and name in _names(i)), name)
     try:
-        return Aravis.Camera.new(name or None)
+        return Aravis.Camera.new(match or None)
     except GLib.Error as error:
-        found = [Aravis.get_device_id(i) for i in range(Aravis.get_n_devices())]
-        what = f"the camera does not answer ({error.message}); found: {', '.join(found) or 'none'}"
+        ids = ", ".join(Aravis.get_device_id(i) for i in found) or "none"
+        what = f"the camera does not answer ({error.message}); found: {ids}"
         raise CameraLost(what, where, _CHECK) from error
+
+
+def _names(i: int) -> tuple[str | None, ...]:
+    return Aravis.get_device_serial_nbr(i), Aravis.get_device_address(i)
 
 
 def main() -> None:
