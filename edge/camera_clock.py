@@ -6,7 +6,8 @@ clock, later than the quickest picture of the last minute, and by so much it is 
     lag = our time of arrival - the camera's time        smallest lag = clock difference + quickest way
     taken = the camera's time + smallest lag
 
-Not told: a delay that all pictures of a minute share.
+Not told: a delay that all pictures of a minute share. A camera whose clock is set back makes its pictures
+look old for up to a minute: they are not judged.
 """
 
 WINDOW_NS = 30_000_000_000  # one to two windows are remembered: quartz drifts 100 ppm, 6 ms in a minute

@@ -13,7 +13,7 @@ from edge.cameras import Camera, camera_opener, safe_uri
 from edge.cameras.device_names import number_note
 from edge.capture import Capture, Policy
 from edge.engine import Housing, open_engine, pace
-from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
+from edge.errors import CameraLost, CameraTimeout, FrameIncomplete, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.handshake import Mode
@@ -236,7 +236,7 @@ def _first_picture(source: Camera) -> Pixels:
     while True:
         try:
             return source.read(FIRST_PICTURE_S).pixels
-        except CameraTimeout:
+        except (CameraTimeout, FrameIncomplete):
             if time.monotonic() > until:
                 raise
 

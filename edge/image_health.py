@@ -215,5 +215,7 @@ def _ratio(rows: npt.NDArray[np.uint8], step: int, pixels: int) -> float:
 
 def _change(rows: npt.NDArray[np.uint8], distance: int) -> float:
     """Mean squared change over `distance` columns."""
+    if not 0 < distance < rows.shape[1]:  # a picture of one pixel
+        return 0.0
     before, after = rows[:, :-distance], rows[:, distance:]
-    return float(cv2.norm(after, before, cv2.NORM_L2SQR)) / after.size if after.size else 0.0
+    return float(cv2.norm(after, before, cv2.NORM_L2SQR)) / after.size

@@ -60,7 +60,7 @@ class ProcessCamera:
         silent_s: float = SILENT_S,
     ) -> None:
         self.uri = uri
-        self._silent_s, self._picture_s = silent_s, time.monotonic()
+        self._silent_s = silent_s
         self._memory, self._map = os.memfd_create("edge-inspect"), mmap.mmap(-1, 1)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -70,6 +70,7 @@ class ProcessCamera:
         except Exception:
             self.close()
             raise
+        self._picture_s = time.monotonic()  # of the last picture, or of the opening
 
     @property
     def pid(self) -> int:

@@ -66,3 +66,35 @@ def test_pictures_that_piled_up_while_opening_are_not_given_out(rtsp_server: Any
     arrived, streamed = times[-1][0] - times[0][0], times[-1][1] - times[0][1]
     assert arrived > 0.5 * streamed, "they came faster than the camera makes them"
     assert image_fault(times[1][2].pixels, times[0][2].pixels) is None
+
+
+def test_after_a_pause_no_old_picture_is_judged(rtsp_server: Any) -> None:
+    """A pause shorter than the read's limit loses nothing: OpenCV alone then gives out all that piled up.
+
+    81 pictures after 3 s, each with a time after its read: a part is judged by another part's picture.
+    The stream's own clock tells how old each one is.
+    """
+    with Capture(camera_opener(rtsp_server.uri), safe_uri(rtsp_server.uri)) as capture:
+        lag = min(_lag_s(until(capture, Frame)[-1]) for _ in range(15))
+        for _ in range(2):
+            rtsp_server.freeze()
+            time.sleep(1.4)
+            thawed_ns = time.monotonic_ns()
+            rtsp_server.thaw()
+            frames = [_after(capture, thawed_ns) for _ in range(15)]
+            assert max(map(_lag_s, frames)) - lag < 0.5, "a picture from before the pause"
+        assert capture.counters.losses == 0
+
+
+def _lag_s(item: Any) -> float:
+    """Seconds from the stream's clock to ours: the clocks' difference, and how long it was on its way."""
+    assert isinstance(item, Frame) and item.device_ns is not None
+    return (item.captured_ns - item.device_ns) / 1e9
+
+
+def _after(capture: Capture, since_ns: int) -> Frame:
+    """The next frame that says it was taken after that time."""
+    while True:
+        frame = until(capture, Frame)[-1]
+        if isinstance(frame, Frame) and frame.captured_ns > since_ns:
+            return frame
