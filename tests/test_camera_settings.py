@@ -163,6 +163,19 @@ def test_a_camera_clock_that_drifts_stays_young() -> None:
         assert 0 <= age <= 2 * WINDOW_NS * 1e-4
 
 
+def test_a_camera_clock_that_is_set_makes_no_picture_old() -> None:
+    clock = CameraClock()
+    for device, now in (
+        (5_000, 1_000),
+        (5_040, 1_040),
+        (10, 1_080),
+        (50, 1_120),
+        (9_000, 1_160),
+        (9_040, 1_200),
+    ):
+        assert clock.taken_ns(device * MS, now * MS) == now * MS
+
+
 def test_a_number_is_warned_of_with_the_name_that_stays(tmp_path: Path) -> None:
     video = tmp_path / "video2"
     video.touch()

@@ -9,6 +9,7 @@ with it. The time of a picture is taken in the reading process.
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import signal
@@ -71,6 +72,7 @@ class ProcessCamera:
             self.close()
             raise
         self._picture_s = time.monotonic()  # of the last picture, or of the opening
+        self._taken_ns = time.monotonic_ns()
 
     @property
     def pid(self) -> int:
@@ -79,6 +81,7 @@ class ProcessCamera:
 
     def read(self, timeout_s: float) -> Shot:
         """The next picture. Raises CameraTimeout, FrameIncomplete, CameraLost."""
+        started_ns = time.monotonic_ns()
         try:
             header = Header(**self._ask({"read": timeout_s}, timeout_s + HANG_S))
         except CameraTimeout as error:
@@ -92,7 +95,13 @@ class ProcessCamera:
             self._map = mmap.mmap(self._memory, header.size, mmap.MAP_SHARED, mmap.PROT_READ)
         data = np.frombuffer(self._map, np.uint8, header.size)
         pixels = bgr_of(data, header.width, header.height, header.format)
-        return Shot(pixels, device_ns=header.device_ns, taken_ns=header.taken_ns)
+        begun_ns = self._begun_ns(started_ns, header)
+        return Shot(pixels, device_ns=header.device_ns, begun_ns=begun_ns, taken_ns=header.taken_ns)
+
+    def _begun_ns(self, started_ns: int, header: Header) -> int | None:
+        """A camera that runs free may have exposed as soon as it was done with the picture before."""
+        before_ns, self._taken_ns = self._taken_ns, header.taken_ns
+        return min(started_ns, before_ns) if math.isfinite(self._silent_s) else None
 
     def close(self) -> None:
         """Let the reader release the camera; one that does not is killed."""

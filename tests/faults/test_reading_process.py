@@ -104,9 +104,11 @@ def test_pictures_that_waited_out_a_stall_tell_their_age(gstreamer: None) -> Non
     """They come at once when the stall is over, and whoever takes the time after the read thinks them new."""
     camera = open_camera(GST)
     assert isinstance(camera, ProcessCamera)
-    for _ in range(5):
-        shot = camera.read(5)
-        assert shot.taken_ns is not None
+    shot = camera.read(5)
+    for _ in range(4):
+        before, shot = shot, camera.read(5)
+        assert before.taken_ns is not None and shot.taken_ns is not None and shot.begun_ns is not None
+        assert shot.begun_ns <= before.taken_ns < shot.taken_ns
     os.kill(camera.pid, signal.SIGSTOP)
     time.sleep(1.2)
     os.kill(camera.pid, signal.SIGCONT)
