@@ -10,6 +10,7 @@ from edge.images import list_images, read_image
 from edge.preprocess import Roi, crop
 
 LEAST = 8  # good pictures; of fewer nobody can tell how much they vary
+MOST = 500  # of more, so many evenly taken: reading takes 10 ms a picture
 OFF = "off"
 
 
@@ -18,7 +19,7 @@ def health_entries(paths: Sequence[Path], roi: Roi | None) -> dict[str, Any]:
     if len(paths) < LEAST:
         where = str(paths[0].parent) if paths else "--health"
         raise DataError(f"{len(paths)} good pictures, {LEAST} are needed", where, "Take 30 or more.")
-    pictures = (read_image(path) for path in paths)
+    pictures = (read_image(path) for path in paths[:: -(-len(paths) // MOST)])
     looks = [look_at(pixels if roi is None else crop(pixels, roi)) for pixels in pictures]
     return limits_of(looks, roi).to_json()
 
