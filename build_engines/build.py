@@ -103,6 +103,7 @@ def _draft(config: DetectorConfig, about: About, false_reject_rate: float) -> Re
         fail=1.0,
         roi=about.roi,
         view=about.view,
+        health=about.health,
         training_set={
             "sha256": about.digest, "trained_on": about.trained_on, "held_out": about.held_out,
             **({"picture": [*about.picture]} if about.picture else {}),

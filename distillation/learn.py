@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from calibration.dataset import content_digest, dataset_digest, load_images, open_dataset, split_held_out
+from calibration.health import health_entries
 from calibration.likeness import advice
 from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
@@ -108,6 +109,7 @@ def learn(
         name=out.resolve().name, trained_on=len(train_paths), held_out=len(held_paths),
         digest=dataset_digest([*train_paths, *held_paths]), roi=view.roi, normalisation=normalisation,
         training=asdict(config), view=view.to_json(), picture=next(iter(sizes)) if len(sizes) == 1 else None,
+        health=health_entries([*train_paths, *held_paths], view.roi),
     )  # fmt: skip
     save_model(out, detector.cpu(), about, held_out, [content_digest(path) for path in train_paths])
     (out / "checkpoint.pt").unlink(missing_ok=True)

@@ -36,6 +36,7 @@ class About:
     training: dict[str, Any] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)  # `View.to_json`
     picture: tuple[int, int] | None = None  # (height, width) of all pictures; None where they differ
+    health: dict[str, Any] = field(default_factory=dict)  # `HealthLimits.to_json`
 
 
 def save_model(

@@ -20,7 +20,7 @@ from typing import Self
 
 from edge.backoff import backoff_s
 from edge.cameras import Camera
-from edge.errors import CameraTimeout, DataError, EndOfStream
+from edge.errors import CameraTimeout, DataError, EndOfStream, FrameIncomplete
 from edge.frame import Frame, Pixels, Shot, make_frame
 from edge.trigger import UNASKED, Request
 from edge.verdict import Reason
@@ -44,6 +44,7 @@ class CaptureCounters:
     dropped: int = 0  # pictures that nobody will judge
     waits: int = 0  # times a folder or file had to wait for a place in the queue
     timeouts: int = 0
+    incomplete: int = 0  # pictures that came with holes; nobody judges them
     losses: int = 0  # times an open camera went away
     failed_opens: int = 0
     reconnects: int = 0  # times it came back
@@ -229,13 +230,26 @@ class Capture:
                 self._counters.timeouts += 1
                 self._error, self._read_ns = error, time.monotonic_ns()
             return False
+        except FrameIncomplete as error:
+            self._take_incomplete(error)
+            return False
         self._offer(shot, time.monotonic_ns(), camera.live)
         return True
 
-    def _offer(self, shot: Shot, captured_ns: int, live: bool) -> None:
+    def _take_incomplete(self, error: FrameIncomplete) -> None:
+        """Where one picture is one part, that part must be answered; else the next picture will do."""
+        with self._changed:
+            self._counters.incomplete += 1
+            self._error, self._read_ns = error, time.monotonic_ns()
+            if self.policy is Policy.EVERY:
+                self._queue.append(Reason.FRAME_INCOMPLETE)
+                self._changed.notify_all()
+
+    def _offer(self, shot: Shot, read_ns: int, live: bool) -> None:
         with self._changed:
             self._counters.frames += 1
-            self._error, self._read_ns = None, captured_ns
+            self._error, self._read_ns = None, read_ns
+            captured_ns = min(read_ns, shot.taken_ns or read_ns)
             taken = _Taken(shot, captured_ns, self._before) if live else _Taken(shot)
             self._before = shot.pixels
             if not live:

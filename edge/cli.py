@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -328,6 +328,9 @@ def recipe(
     deadline_ms: Annotated[float | None, typer.Option(help="From picture to verdict.")] = None,
     max_frame_age_ms: Annotated[float | None, typer.Option(help="Older pictures are not judged.")] = None,
     on_fault: Annotated[str | None, typer.Option(help="fail or review")] = None,
+    health: Annotated[
+        str | None, typer.Option(help="Good pictures (a folder) to tell bad ones by; off")
+    ] = None,
     restore: Annotated[bool, typer.Option(help="Write the recipe anew from the engine's own copy.")] = False,
 ) -> None:
     """Show a recipe, or change its limits and seal it again."""
@@ -335,9 +338,18 @@ def recipe(
 
     with plain_errors():
         changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
-                   "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault}  # fmt: skip
+                   "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault,
+                   "health": None if health is None else measured_health(engine, health)}  # fmt: skip
         text = restore_recipe(engine) if restore else change_recipe(engine, changes, show_note)
     print(text, end="")
+
+
+def measured_health(engine: Path, text: str) -> dict[str, Any]:
+    """What `--health` asks for, seen through the recipe's region of interest."""
+    from calibration.health import health_option
+    from edge.recipe import load_pair
+
+    return health_option(text, load_pair(engine)[1].roi)
 
 
 def show_note(text: str) -> None:

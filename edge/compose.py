@@ -10,9 +10,10 @@ from pathlib import Path
 
 from edge.archive import Archive
 from edge.cameras import Camera, camera_opener, safe_uri
+from edge.cameras.device_names import number_note
 from edge.capture import Policy
 from edge.engine import Housing, open_engine, pace
-from edge.errors import CameraLost, CameraTimeout, InspectError, OutputLost
+from edge.errors import CameraLost, CameraTimeout, FrameIncomplete, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.handshake import Mode
@@ -88,6 +89,8 @@ def station_of(
     `say` hears, from any thread, how an engine is rebuilt. `source` opens a camera that no URI names.
     """
     open_source = source or camera_opener(options.camera)
+    if note := number_note(options.camera):
+        say(note)
     links = {safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs}
     openers = {safe_uri(uri): output_opener(uri, link=links[safe_uri(uri)]) for uri in options.outputs}
     if len(openers) < len(options.outputs):
@@ -218,8 +221,8 @@ def dry_run(options: RunOptions) -> list[Check]:
         if recipe:
             view_of(recipe[0]).see(pixels)
         text = f"gives {pixels.shape[1]}x{pixels.shape[0]}"
-        note = size_note(recipe[0], pixels.shape) if recipe else ""
-        return f"{text}. Note: {note}" if note else text
+        notes = [number_note(options.camera), size_note(recipe[0], pixels.shape) if recipe else ""]
+        return ". Note: ".join([text, *filter(None, notes)])
 
     checks = [_check("engine", engine), *_line_checks(options)]
     checks += [_check(f"camera {safe_uri(options.camera)}", camera)]
@@ -259,7 +262,7 @@ def _first_picture(source: Camera) -> Pixels:
     while True:
         try:
             return source.read(FIRST_PICTURE_S).pixels
-        except CameraTimeout:
+        except (CameraTimeout, FrameIncomplete):
             if time.monotonic() > until:
                 raise
 

@@ -14,7 +14,7 @@ from edge.cameras import Camera, camera_opener, safe_uri
 from edge.compose import ISOLATED
 from edge.doctor import Finding, State
 from edge.engine import open_engine, pace
-from edge.errors import CameraTimeout, DataError, EndOfStream
+from edge.errors import CameraTimeout, DataError, EndOfStream, FrameIncomplete
 from edge.frame import Pixels
 from edge.health import image_fault
 from edge.outputs import output_opener
@@ -72,7 +72,7 @@ def _look(source: Camera, look_s: float) -> Seen:
     while time.monotonic() < until:
         try:
             pixels = source.read(1.0).pixels
-        except CameraTimeout:
+        except (CameraTimeout, FrameIncomplete):
             continue
         except EndOfStream:
             break

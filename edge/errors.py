@@ -48,6 +48,12 @@ class CameraTimeout(InspectError):
     exit_code = 4
 
 
+class FrameIncomplete(InspectError):
+    """A picture came with holes (lost packets, a buffer overrun): it is counted and never judged."""
+
+    exit_code = 4
+
+
 class EndOfStream(Exception):
     """A finite source (folder, video file, simulation with a count) has given its last picture."""
 

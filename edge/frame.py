@@ -22,6 +22,7 @@ class Shot:
     device_ns: int | None = None  # the camera's own clock, where it has one; never compared with ours
     label: str | None = None  # what the source knows (file name, simulated defect): shown, never judged by
     begun_ns: int | None = None  # monotonic: from here on a camera that runs by itself may have exposed
+    taken_ns: int | None = None  # monotonic, where the source can tell; else the time after the read counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

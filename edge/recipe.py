@@ -22,6 +22,7 @@ from edge.remake import ENGINE_ENDING, as_typed, is_plan, plan_words
 SCHEMA = 1
 METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
 ONE_MODEL = ("name", "input_size", "roi", "view", "training_set", "normalisation")
+LATER = ("view", "health")  # not in the first recipes
 FAULT_OUTCOMES = ("fail", "review")  # never "pass"
 LARGEST_SIDE = 100_000  # pixels; no camera has more
 KINDS = {  # of the fields as they stand in the file
@@ -48,8 +49,9 @@ class Recipe:
 
     `input_size` is (height, width) in pixels; `roi` is (x, y, width, height) in camera pixels or None for
     the whole picture; times are milliseconds. `view` says what else happens to a picture before the engine
-    sees it (`edge/view.py` reads it; mask and reference patch lie in it, so that nothing can get lost) and
-    stands in the file only where there is something to say. What remains a reader may want to know and no
+    sees it (`edge/view.py` reads it; mask and reference patch lie in it, so that nothing can get lost),
+    `health` which pictures may be judged at all (`edge/image_health.py`); both stand in the file only where
+    there is something to say. What remains a reader may want to know and no
     code depends on: expected false rejects, training set digest, normalisation, versions.
     """
 
@@ -67,6 +69,7 @@ class Recipe:
     expected_false_rejects: Mapping[str, Any] = field(default_factory=dict)
     made_with: Mapping[str, str] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
+    health: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -248,10 +251,11 @@ def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:
 
 
 def _fields(recipe: Recipe) -> dict[str, Any]:
-    """Every field; an empty view is left out, so that recipes from before views keep their seal."""
+    """Every field; what came later is left out where it is empty, so that older recipes keep their seal."""
     values = asdict(recipe)
-    if not recipe.view:
-        del values["view"]
+    for name in LATER:
+        if not values[name]:
+            del values[name]
     return values
 
 
@@ -278,8 +282,9 @@ def _from_json(raw: dict[str, Any]) -> Recipe:
     if unknown:
         raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
     _check_kinds(raw)
-    if "view" in raw and (not isinstance(raw["view"], dict) or not raw["view"]):
-        raise ValueError("view is empty: a recipe without one leaves it out")
+    for name in LATER:
+        if name in raw and (not isinstance(raw[name], dict) or not raw[name]):
+            raise ValueError(f"{name} is empty: a recipe without one leaves it out")
     raw["input_size"] = tuple(raw["input_size"])
     raw["roi"] = tuple(raw["roi"]) if raw.get("roi") else None
     raw["artefacts"] = tuple(Artefact(**a) for a in raw.get("artefacts", ()))

@@ -15,6 +15,7 @@ import time
 from edge.backends import Backend
 from edge.errors import BackendFault, DataError, InspectError, PartNotFound
 from edge.frame import Frame, Inspection
+from edge.image_health import health_of
 from edge.isolation import IsolatedBackend
 from edge.recipe import Recipe
 from edge.verdict import Reason
@@ -34,7 +35,7 @@ class InferenceWorker:
         self.late = 0  # answers that came after their deadline and were not published
         self.last_error = ""
         self._backend, self._sha256 = backend, model_sha256
-        view = view_of(recipe)
+        view, self._health = view_of(recipe), health_of(recipe)
         self._look = view.shown if backend.resizes else view.see
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
@@ -100,6 +101,9 @@ class InferenceWorker:
         """One frame through the model; every fault becomes a reason."""
         try:
             begun = time.monotonic_ns()
+            if self._health is not None and (fault := self._health.fault(frame.pixels)):
+                reason, self.last_error = fault
+                return reason
             pixels = self._look(frame.pixels)
             ready = time.monotonic_ns()
             anomaly_map, score = self._backend.infer(pixels)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,10 @@ OWNERS = {
     "serial": {"edge/outputs/serial_line.py"},
     "snap7": {"edge/outputs/s7.py", "edge/plcsim/s7.py"},
     "pycomm3": {"edge/outputs/ethernet_ip.py"},
+    "gi": {"edge/readers/aravis.py", "edge/readers/gst.py"},
+    "pypylon": {"edge/readers/pylon.py"},
+    "harvesters": {"edge/readers/genicam.py"},
+    "genicam": {"edge/readers/genicam.py"},
     "onnxruntime": {"edge/backends/ort.py", "build_engines/"},
     "openvino": {"edge/backends/openvino.py"},
     "onnx": {"build_engines/"},
@@ -89,3 +94,15 @@ def test_nobody_installs_the_tests() -> None:
     packages = set(re.findall(r'"([\w.]+)"', listed.group(1)))
     on_disk = {name_of(p.parent).replace("/", ".") for p in MODULES if p.name == "__init__.py"}
     assert packages == on_disk
+
+
+def test_readers_need_nothing_but_their_library() -> None:
+    """The system's Python runs them: it has that one library, and neither numpy nor the rest of ours."""
+    inside = {"wire.py", "features.py", "aravis.py", "gst.py", "__init__.py"}
+    plain = {ROOT / "edge" / name for name in ("__init__.py", "errors.py", "camera_clock.py")}
+    for path in {ROOT / "edge" / "readers" / name for name in inside} | plain:
+        foreign = {name for name, _ in imports_of(path)} - set(sys.stdlib_module_names) - {"edge", "gi"}
+        assert not foreign, f"{name_of(path)} imports {foreign}"
+        modules = set(re.findall(r"^(?:from|import) (edge[\w.]*)", path.read_text("utf-8"), re.M))
+        allowed = {"edge", "edge.errors", "edge.camera_clock", "edge.readers.wire", "edge.readers.features"}
+        assert modules <= allowed, f"{name_of(path)} imports {modules - allowed}"

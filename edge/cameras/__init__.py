@@ -16,10 +16,18 @@ KNOWN = (
     "VIDEO.mp4",
     "rtsp://HOST/PATH",
     "http://HOST/PATH",
+    "aravis:NAME",
+    "pylon:SERIAL",
+    "genicam:PRODUCER.cti",
+    "gst:PIPELINE",
+    "csi:0",
     "conveyor:",
 )
+GENICAM = frozenset({"aravis", "pylon", "genicam"})
 STREAMS = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp"})
 _SECRET_WORDS = frozenset({"password", "passwd", "pass", "pwd", "pw", "token", "secret", "key", "auth"})
+
+_PIPELINE_SECRET = re.compile(r"((?:\b|-)(?:pw|password|passphrase)\s*=\s*)(\"[^\"]*\"|[^\s!]+)")
 
 
 class Camera(Protocol):
@@ -63,10 +71,21 @@ def camera_opener(uri: str) -> Callable[[], Camera]:
             path, settings = folder_settings(uri)
             return lambda: FolderCamera(path, settings)
         case "device":
-            from edge.cameras.opencv import DeviceCamera, device_settings
+            from edge.cameras.opencv import device_settings
+            from edge.cameras.process import ProcessCamera
 
             device, wanted = device_settings(uri)
-            return lambda: DeviceCamera(device, wanted)
+            return lambda: ProcessCamera(device, "device", {"device": device, "settings": wanted})
+        case "genicam":
+            from edge.cameras.genicam import genicam_settings, open_genicam
+
+            name, features = genicam_settings(uri)
+            return lambda: open_genicam(uri, name, features)
+        case "gst" | "csi" as kind:
+            from edge.cameras.gst import csi_pipeline, gst_pipeline, open_gst
+
+            pipeline = csi_pipeline(uri) if kind == "csi" else gst_pipeline(uri)
+            return lambda: open_gst(uri, pipeline)
         case "stream":
             from edge.cameras.opencv import StreamCamera
 
@@ -78,14 +97,16 @@ def camera_opener(uri: str) -> Callable[[], Camera]:
 
 
 def camera_kind(uri: str) -> str:
-    """Which camera a URI means: conveyor, folder, device, stream or video. Raises DataError."""
+    """Which camera a URI means: a word of the cases above, or "video". Raises DataError."""
     scheme = _scheme(uri)
     plain = uri.partition("?")[0]
     found = uri if _exists(uri) else plain
     if scheme in STREAMS:
         return "stream"
-    if scheme == "conveyor":
-        return "conveyor"
+    if scheme in GENICAM:
+        return "genicam"
+    if scheme in ("conveyor", "gst", "csi"):
+        return scheme
     if scheme:
         raise DataError(
             f"camera scheme {scheme!r} is not known", safe_uri(uri), f"Known: {', '.join(KNOWN)}."
@@ -104,8 +125,10 @@ def camera_kind(uri: str) -> str:
 def safe_uri(uri: str) -> str:
     """The URI as it may stand in logs, verdicts and errors: no password, also none in the query.
 
-    Passwords with an unescaped "/", "?", "#" or "@" are taken out as well.
+    Passwords with an unescaped "/", "?", "#" or "@" are taken out as well, and a pipeline's.
     """
+    if _scheme(uri) == "gst":
+        uri = _PIPELINE_SECRET.sub(r"\1***", uri)
     if not _scheme(uri) or "//" not in uri:
         return uri
     head, _, rest = uri.partition("//")

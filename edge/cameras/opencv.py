@@ -30,6 +30,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 
+from edge.camera_clock import CameraClock  # noqa: E402
 from edge.cameras import safe_uri  # noqa: E402
 from edge.errors import CameraLost, CameraTimeout, DataError, EndOfStream  # noqa: E402
 from edge.frame import Pixels, Shot  # noqa: E402
@@ -63,7 +64,7 @@ def device_settings(uri: str) -> tuple[str, dict[str, float]]:
 
 
 class DeviceCamera:
-    """A camera on this machine, by number or by /dev path."""
+    """A camera on this machine, by number or by /dev path. Its driver may hang: edge/readers/device.py."""
 
     live = True
 
@@ -86,7 +87,8 @@ class DeviceCamera:
         pixels = _grab(self._capture)
         if pixels is not None:
             self._timed_out = False
-            return Shot(pixels, begun_ns=started_ns)
+            stamp_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)  # when the driver filled its buffer
+            return Shot(pixels, device_ns=int(stamp_ms * 1e6) if stamp_ms > 0 else None, begun_ns=started_ns)
         waited = (time.monotonic_ns() - started_ns) / 1e9
         if waited > 0.9 * READ_LIMIT_S and not self._timed_out:
             self._timed_out = True
@@ -102,7 +104,7 @@ class StreamCamera:
     """A network stream. It has no trigger and is seconds from exact: for slow lines only.
 
     What piled up while opening or in a stall is thrown away: those pictures are old, whatever the clock
-    after the read says. `device_ns` is the stream's own time.
+    after the read says. Of those that come late one by one the stream's time tells how old they are.
     """
 
     live = True
@@ -114,7 +116,7 @@ class StreamCamera:
             hint = f"Try `ffplay -rtsp_transport tcp {self.uri}`; check address, user and password."
             raise CameraLost("the stream cannot be opened", self.uri, hint)
         self._timed_out, self._piled_up = False, True
-        self._stream_s = math.nan
+        self._stream_s, self._clock = math.nan, CameraClock()
 
     def read(self, timeout_s: float) -> Shot:
         """The next fresh picture. CameraTimeout once when none comes, then CameraLost."""
@@ -125,10 +127,16 @@ class StreamCamera:
             fresh = waited > step / 2  # it had to be waited for, so nothing lay in the buffer; NaN: no
             self._piled_up = is_stall(waited, step) or (self._piled_up and not fresh)
             if not self._piled_up:
-                return Shot(pixels, device_ns=int(self._stream_s * 1e9), begun_ns=started_ns)
+                return self._shot(pixels, started_ns)
             if time.monotonic() > deadline:
                 hint = "Lower the camera's frame rate or size."
                 raise CameraTimeout(f"only old pictures for {READ_LIMIT_S} s", self.uri, hint)
+
+    def _shot(self, pixels: Pixels, started_ns: int) -> Shot:
+        device_ns, taken_ns = int(self._stream_s * 1e9), time.monotonic_ns()
+        if device_ns:  # 0: a stream without time
+            taken_ns = self._clock.taken_ns(device_ns, taken_ns)
+        return Shot(pixels, device_ns=device_ns, begun_ns=min(started_ns, taken_ns), taken_ns=taken_ns)
 
     def close(self) -> None:
         """Leave the stream."""

@@ -45,7 +45,33 @@ def rtsp(tmp_path: Path, request: pytest.FixtureRequest) -> Camera:
     return open_camera(request.getfixturevalue("rtsp_server").uri)
 
 
-CAMERAS = [folder, video, conveyor, scripted, rtsp]
+def aravis(tmp_path: Path, request: pytest.FixtureRequest) -> Camera:
+    request.getfixturevalue("gige_camera")
+    return open_camera("aravis:EI-1?pixel_format=BayerRG8&exposure_us=5000")
+
+
+def pylon(tmp_path: Path, request: pytest.FixtureRequest) -> Camera:
+    request.getfixturevalue("pylon_emulation")
+    return open_camera("pylon:0815-0000?pixel_format=BayerRG8&exposure_us=5000")
+
+
+def genicam(tmp_path: Path, request: pytest.FixtureRequest) -> Camera:
+    return open_camera(f"genicam:{producer()}?device=VikyTL_DEV_green&BouncingBallSize=40")
+
+
+def producer() -> Path:
+    """A whole GenTL producer, with cameras that show a ball: it comes with the library."""
+    return Path(
+        pytest.importorskip("genicam", reason="pip install 'edge-inspect[genicam]'").__file__
+    ).with_name("viky.cti")
+
+
+def gst(tmp_path: Path, request: pytest.FixtureRequest) -> Camera:
+    request.getfixturevalue("gstreamer")
+    return open_camera("gst:videotestsrc is-live=true ! video/x-raw,width=321,height=240")
+
+
+CAMERAS = [folder, video, conveyor, scripted, rtsp, aravis, pylon, genicam, gst]
 FINITE = [folder, video, conveyor, scripted]
 
 
@@ -148,6 +174,11 @@ def test_opencv_is_quiet_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
         ("conveyor:?kinds=rust", "rust"),
         ("conveyor:?faults=melt@3", "melt@3"),
         ("conveyor:?faults=freeze@-1", "freeze@-1"),
+        ("aravis:?exposure=5", "'exposure' is not known.*exposure_us.*Known: pixel_format"),
+        ("genicam:/no/such.cti", "no such GenTL producer"),
+        ("gst:", "there is no pipeline"),
+        ("csi:0?size=3", r"size.*csi:0\?width=1920"),
+        ("csi:left", "left"),
     ],
 )
 def test_what_cannot_be_opened_is_answered_before_anything_runs(uri: str, says: str) -> None:
@@ -181,6 +212,9 @@ def test_a_text_file_is_not_a_video(tmp_path: Path) -> None:
         ("rtsp://u:p@[fe80::1]:554/x", "rtsp://u@[fe80::1]:554/x"),
         ("http://h/v?user=a&password=zz&ch=1", "http://h/v?user=a&password=***&ch=1"),
         ("conveyor:?seed=1", "conveyor:?seed=1"),
+        ("gst:rtspsrc location=rtsp://u:p@h/x ! decodebin", "gst:rtspsrc location=rtsp://u@h/x ! decodebin"),
+        ("gst:rtspsrc user-id=u user-pw=zz latency=0", "gst:rtspsrc user-id=u user-pw=*** latency=0"),
+        ('gst:rtspsrc user-pw = "z z" ! fakesink', "gst:rtspsrc user-pw = *** ! fakesink"),
     ],
 )
 def test_passwords_never_leave(uri: str, shown: str) -> None:
@@ -189,7 +223,16 @@ def test_passwords_never_leave(uri: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("uri", "kind"),
-    [("0", "device"), ("2?width=640", "device"), ("/dev/video0", "device"), ("RTSP://h/x", "stream")],
+    [
+        ("0", "device"),
+        ("2?width=640", "device"),
+        ("/dev/video0", "device"),
+        ("RTSP://h/x", "stream"),
+        ("aravis:", "genicam"),
+        ("pylon:22345678", "genicam"),
+        ("gst:videotestsrc", "gst"),
+        ("csi:0", "csi"),
+    ],
 )
 def test_kinds(uri: str, kind: str) -> None:
     assert camera_kind(uri) == kind

@@ -6,7 +6,7 @@ from typing import Any
 from edge.cameras import camera_opener, safe_uri
 from edge.capture import Capture
 from edge.frame import Frame
-from edge.health import image_fault
+from edge.health import age_fault, image_fault
 from edge.verdict import Reason
 
 
@@ -66,3 +66,28 @@ def test_pictures_that_piled_up_while_opening_are_not_given_out(rtsp_server: Any
     arrived, streamed = times[-1][0] - times[0][0], times[-1][1] - times[0][1]
     assert arrived > 0.5 * streamed, "they came faster than the camera makes them"
     assert image_fault(times[1][2].pixels, times[0][2].pixels) is None
+
+
+def test_after_a_pause_no_old_picture_is_judged(rtsp_server: Any) -> None:
+    """A pause shorter than the read's limit loses nothing: OpenCV alone then gives out all that piled up.
+
+    81 pictures after 3 s, each with a time after its read: a part is judged by another part's picture.
+    The stream's own clock tells how old each one is.
+    """
+    with Capture(camera_opener(rtsp_server.uri), safe_uri(rtsp_server.uri)) as capture:
+        lag = min(late for _ in range(15) if (late := _lag_s(until(capture, Frame)[-1])) is not None)
+        for _ in range(2):
+            rtsp_server.freeze()
+            time.sleep(1.4)
+            rtsp_server.thaw()
+            judged = [late for _ in range(20) if (late := _lag_s(until(capture, Frame)[-1])) is not None]
+            assert len(judged) > 5 and max(judged) - lag < 0.6, "a picture from before the pause"
+        assert capture.counters.losses == 0
+
+
+def _lag_s(item: Any) -> float | None:
+    """Seconds from the stream's clock to ours as a frame comes; None for one that is too old to be judged."""
+    assert isinstance(item, Frame) and item.device_ns is not None
+    now_ns = time.monotonic_ns()
+    too_old = age_fault(item.captured_ns, now_ns, max_age_ms=500) is not None
+    return None if too_old else (now_ns - item.device_ns) / 1e9

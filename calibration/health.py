@@ -1,0 +1,33 @@
+"""Limits of image health from a set of good pictures, as they stand in the recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.errors import DataError
+from edge.image_health import limits_of, look_at
+from edge.images import list_images, read_image
+from edge.preprocess import Roi, crop
+
+LEAST = 8  # good pictures; of fewer nobody can tell how much they vary
+MOST = 500  # of more, so many evenly taken: reading takes 10 ms a picture
+OFF = "off"
+
+
+def health_entries(paths: Sequence[Path], roi: Roi | None) -> dict[str, Any]:
+    """What the recipe's `health` is. Raises DataError for a picture that cannot be read, or too few."""
+    if len(paths) < LEAST:
+        where = str(paths[0].parent) if paths else "--health"
+        raise DataError(f"{len(paths)} good pictures, {LEAST} are needed", where, "Take 30 or more.")
+    pictures = (read_image(path) for path in paths[:: -(-len(paths) // MOST)])
+    looks = [look_at(pixels if roi is None else crop(pixels, roi)) for pixels in pictures]
+    return limits_of(looks, roi).to_json()
+
+
+def health_option(text: str, roi: Roi | None) -> dict[str, Any]:
+    """`edge-inspect recipe --health FOLDER|off`."""
+    if text == OFF:
+        return {}
+    if not Path(text).is_dir():
+        raise DataError("there is no such folder of good pictures", text, f"Give one, or {OFF}.")
+    return health_entries(list_images(Path(text)), roi)
