@@ -111,6 +111,8 @@ def station_of(
         evidence = _evidence(options, opened.recipe)
         if evidence is not None:
             stack.callback(evidence.close)
+        if trigger is not None and options.policy is Policy.EVERY:
+            say("--policy every is for free run: with a trigger each part gets the first picture after it")
         capture = stack.enter_context(capture_of(options, open_source, asked=trigger is not None))
         station = Station(capture, worker, opened.recipe, [*observers, *([evidence] if evidence else [])])
         stack.callback(station.close)

@@ -217,10 +217,13 @@ class Handshake:
 
     def withdraw(self, now_ns: int) -> None:
         """The connection begins or ends: nothing of before is shown, and READY waits for the PLC."""
-        self._withdraw_all(now_ns)
+        self._forget_plc(now_ns)
         self.image.withdraw()
-        self.enabled = self.trigger_stands = self.ack_stands = self.plc_lost = False
-        self._plc_beat_ns = None
+
+    def hang_up(self, now_ns: int) -> None:
+        """The PLC has gone, the station is well. Without a handshake a result stays until the next one."""
+        if self.mode is not Mode.FREE_RUN:
+            self._forget_plc(now_ns)
 
     def tick(self, now_ns: int) -> None:
         """Let time pass: a verdict that is overdue becomes "no decision", a silent PLC is given up."""
@@ -260,6 +263,11 @@ class Handshake:
 
     def _is_full(self) -> bool:
         return self._waits is None and self.queue_free <= 0
+
+    def _forget_plc(self, now_ns: int) -> None:
+        self._withdraw_all(now_ns)
+        self.enabled = self.trigger_stands = self.ack_stands = self.plc_lost = False
+        self._plc_beat_ns = None
 
     def _withdraw_all(self, now_ns: int) -> None:
         for verdict in (*([self.shown] if self.shown else []), *self._results):

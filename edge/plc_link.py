@@ -75,6 +75,12 @@ class PlcLink:
             self.encoder = None
             self.act(lambda hand, now_ns: hand.withdraw(now_ns))
 
+    def hang_up(self) -> None:
+        """The PLC's connection is gone, and its handshake with it; the station goes on."""
+        with self._lock:
+            self._watch.forget()
+            self.act(lambda hand, now_ns: hand.hang_up(now_ns))
+
     def block(self, word_order: WordOrder = "big") -> list[int]:
         """Registers 100..149 of this moment; what is overdue is taken back first."""
 

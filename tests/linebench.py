@@ -79,6 +79,12 @@ class Bench:
         self.watch.forget()
         self._hear()
 
+    def hang_up(self) -> None:
+        """The PLC's connection is lost; the station's side of it goes on."""
+        self.hand.hang_up(self.now_ms * MS)
+        self.watch.forget()
+        self._hear()
+
     @property
     def status(self) -> Status:
         return Status(self.hand.block()[0])

@@ -10,8 +10,12 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from minimalmodbus import Instrument
+from modbus_tk import defines, modbus_rtu
+from modbus_tk.modbus import Slave
 from pyModbusTCP.client import ModbusClient
-from pyModbusTCP.server import ModbusServer
+from pyModbusTCP.server import DataBank, ModbusServer
+from serial import Serial
 
 from edge.verdict import Outcome, Reason, Verdict
 
@@ -165,6 +169,81 @@ class LineReader:
 
 
 @contextmanager
+def plc_master(port: str, unit: int = 1) -> Iterator[Instrument]:
+    """The PLC as master of a serial line, which asks the station; another library than the product's."""
+    plc = Instrument(port, unit)
+    plc.serial.baudrate, plc.serial.timeout = 115_200, 5.0
+    try:
+        yield plc
+    finally:
+        plc.serial.close()
+
+
+@contextmanager
+def slave_line(port: str, unit: int) -> Iterator[Slave]:
+    """A slave on a serial line, with no registers yet; another library than the product's."""
+    # Frames end in a pause; a busy machine makes pauses within them, too.
+    server = modbus_rtu.RtuServer(Serial(port, 115_200), interchar_multiplier=20, interframe_multiplier=40)
+    server.start()
+    try:
+        yield server.add_slave(unit)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def plc_slave(port: str, unit: int, registers: int) -> Iterator[Callable[[int, int], list[int]]]:
+    """The PLC as slave, which the station writes into; what comes out reads its registers."""
+    with slave_line(port, unit) as slave:
+        slave.add_block("all", defines.HOLDING_REGISTERS, 0, registers)
+        slave.set_values("all", 0, [0xAAAA] * registers)
+        yield lambda start, count: list(slave.get_values("all", start, count))
+
+
+class CoilBank(DataBank):  # type: ignore[misc]
+    """What is wired to a coil module: OK on coil 0, NG on coil 1. Keeps their rising edges, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(coils_size=32, d_inputs_size=32, h_regs_size=0, i_regs_size=0)
+        self.pulses: list[int] = []
+        self.met = False  # OK and NG were on together
+        self.looks = 0  # at the inputs
+
+    def coils(self, count: int) -> list[bool]:
+        return list(self.get_coils(0, count))
+
+    def input(self, number: int, on: bool) -> None:
+        self.set_discrete_inputs(number, [on])
+
+    def switch_off(self) -> None:
+        """The module loses its power and has it again."""
+        self.set_coils(0, [False] * 32)
+
+    def get_discrete_inputs(self, *args: object, **kwargs: object) -> object:
+        bits = super().get_discrete_inputs(*args, **kwargs)
+        self.looks += 1
+        return bits
+
+    def on_coils_change(self, address: int, from_value: bool, to_value: bool, srv_info: object) -> None:
+        self.met |= self.coils(2) == [True, True]
+        if to_value and address in (0, 1):
+            self.pulses.append(address)
+
+
+@contextmanager
+def coil_module(port: int) -> Iterator[CoilBank]:
+    """A module with coils and inputs on the network; another library than the product's."""
+    before, bank = set(threading.enumerate()), CoilBank()
+    server = ModbusServer("127.0.0.1", port, no_block=True, data_bank=bank)
+    server.start()
+    try:
+        yield bank
+    finally:
+        server.stop()
+        assert until(lambda: set(threading.enumerate()) <= before)
+
+
+@contextmanager
 def silent_peer() -> Iterator[int]:
     """A port that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -186,15 +265,18 @@ def serial_pair() -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def null_modem() -> Iterator[tuple[str, str]]:
-    """Two serial port names that are wired to each other: the PLC's and the station's."""
+def null_modem(change: Callable[[bytes], bytes] = bytes) -> Iterator[tuple[str, str]]:
+    """Two serial port names that are wired to each other: the PLC's and the station's.
+
+    What the PLC sends goes through `change`: noise on the line.
+    """
     ends = [pty.openpty() for _ in range(2)]
     for pair in ends:
         for end in pair:
             tty.setraw(end)
     stop_read, stop_write = os.pipe()
     masters = [master for master, _ in ends]
-    pump = threading.Thread(target=_pump, args=(masters, stop_read), daemon=True)
+    pump = threading.Thread(target=_pump, args=(masters, stop_read, change), daemon=True)
     pump.start()
     try:
         yield os.ttyname(ends[0][1]), os.ttyname(ends[1][1])
@@ -205,10 +287,11 @@ def null_modem() -> Iterator[tuple[str, str]]:
             os.close(end)
 
 
-def _pump(masters: list[int], stop: int) -> None:
+def _pump(masters: list[int], stop: int, change: Callable[[bytes], bytes]) -> None:
     while stop not in (ready := select.select([*masters, stop], [], [])[0]):
         for master in ready:
-            os.write(masters[1 - masters.index(master)], os.read(master, 4096))
+            data = os.read(master, 4096)
+            os.write(masters[1 - masters.index(master)], change(data) if master == masters[0] else data)
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_whole_commands_are_understood(page: str, line: str) -> None:
 
 
 OUTPUT = re.compile(
-    r"(?<![\w-])(?:modbus-tcp|modbus-tcp-server|s7|ethernet-ip|serial|tcp|tcp-server|mqtt)://[^\s\"`|)]+"
+    r"(?<![\w-])(?:modbus-[a-z-]+|gpio|s7|ethernet-ip|serial|tcp|tcp-server|mqtt)://[^\s\"`|)]+"
 )
 
 

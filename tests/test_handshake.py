@@ -83,6 +83,10 @@ STEPS = {
         ("on TRIGGER 7", "tb"), ("off TRIGGER", "b"), ("judge PASS", "rVP"), ("reconnect", ""), ("beat", ""),
         ("same", "r"),
     ],
+    "the PLC hangs up and comes back with the bits of before": [
+        ("on TRIGGER 7", "tb"), ("off TRIGGER", "b"), ("judge PASS", "rVP"), ("on TRIGGER 8", "tbVP"),
+        ("hang up", ""), ("judge FAIL", ""), ("same", ""), ("off TRIGGER", "r"), ("on TRIGGER 9", "tb"),
+    ],
 }  # fmt: skip
 
 
@@ -111,6 +115,8 @@ def do(bench: Bench, step: str) -> None:
             bench.wait(BUDGET_MS + 1)
         case ["reconnect"]:
             bench.reconnect()
+        case ["hang", "up"]:
+            bench.hang_up()
         case _:
             bench.write()
 

@@ -112,6 +112,9 @@ class Line:
             case "reconnect":
                 bench.reconnect()
                 self.void()
+            case "hang up":
+                bench.hang_up()
+                self.void()
             case "restart":
                 self.void_all()
                 self.start()
@@ -142,7 +145,8 @@ class Line:
 
 ACTIONS = st.sampled_from(
     ["cycle"] * 8 + ["read", "write"] * 3 + ["part"] * 4 + ["judge"] * 5
-    + ["hold", "late", "short", "short", "long", "silence", "stall", "beat", "beat", "reconnect", "restart"]
+    + ["hold", "late", "short", "short", "long", "silence", "stall", "beat", "beat", "reconnect", "hang up",
+       "restart"]
 )  # fmt: skip
 
 
@@ -180,7 +184,7 @@ def test_what_the_station_holds_for_taken_was_taken(mode: Mode, steps: list[tupl
 def chaos() -> st.SearchStrategy[tuple[str, int, int, int, int]]:
     """(what, control bits, trigger id, acknowledge id, heartbeat): a PLC that keeps no rule at all."""
     what = st.sampled_from(
-        ["write"] * 6 + ["judge"] * 3 + ["hold", "late", "long", "stall", "beat", "reconnect"]
+        ["write"] * 6 + ["judge"] * 3 + ["hold", "late", "long", "stall", "beat", "reconnect", "hang up"]
     )
     return st.tuples(what, st.integers(0, 0xFFFF), *[st.integers(0, 3)] * 2, st.integers(0, 1))
 
@@ -219,6 +223,8 @@ def test_a_plc_that_keeps_no_rule_gets_no_wrong_verdict(
                 bench.beat()
             case "reconnect":
                 bench.reconnect()
+            case "hang up":
+                bench.hang_up()
         check_block(bench)
     shown = [event.verdict for event in bench.told(Happened.SHOWN)]
     begun = {e.request.number: e.request.part_id for e in bench.told(Happened.TRIGGERED) if e.request}

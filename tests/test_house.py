@@ -20,9 +20,10 @@ def name_of(path: Path) -> str:
 OWNERS = {
     "asyncua": {"edge/outputs/opcua/"},
     "cryptography": {"edge/outputs/opcua/"},
+    "gpiod": {"edge/outputs/gpio.py"},
     "pycuda": {"edge/kernels/cuda.py"},
     "paho": {"edge/outputs/mqtt_connection.py"},
-    "pymodbus": {"edge/outputs/modbus.py", "edge/plcsim/modbus.py"},
+    "pymodbus": {"edge/outputs/modbus_wire.py", "edge/plcsim/modbus.py"},
     "serial": {"edge/outputs/serial_line.py"},
     "snap7": {"edge/outputs/s7.py", "edge/plcsim/s7.py"},
     "pycomm3": {"edge/outputs/ethernet_ip.py"},

@@ -1,17 +1,21 @@
 """Modbus TCP against another library than ours, in both directions, on loopback."""
 
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, cast
 
 import pytest
 from peers import a_verdict, free_port, plc_client, plc_server, silent_peer, until
 from pyModbusTCP.client import ModbusClient as PlcClient
 
+from edge.commands import Order
 from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
 from edge.outputs import open_output, output_opener
@@ -300,3 +304,182 @@ def test_the_documented_example_runs(capsys: pytest.CaptureFixture[str]) -> None
     for block in re.findall(r"^```python\n(.+?)^```", DOCS.read_text("utf-8"), re.M | re.S):
         exec(block, {})
     assert capsys.readouterr().out == "4660 []\n"
+
+
+# Word and byte order, who may call, who has gone
+
+
+@pytest.mark.parametrize("word_order", ["big", "little"])
+@pytest.mark.parametrize("byte_order", ["big", "little"])
+def test_the_test_registers_tell_both_orders(word_order: str, byte_order: str) -> None:
+    """A PLC that takes registers and words the other way round reads with the right setting what is meant."""
+    uri = f"modbus-tcp-server://127.0.0.1:0?word_order={word_order}&byte_order={byte_order}"
+    output = ModbusServer(server_settings(uri), PlcLink())
+    output.send(a_verdict(70_001))
+    with plc_client(output.port) as plc:
+        block = station_block(plc)
+        if byte_order == "little":
+            assert block[18] == 0x3412
+            block = [int.from_bytes(word.to_bytes(2, "little"), "big") for word in block]
+        assert block[18] == 0x1234
+        order = cast(Literal["big", "little"], word_order)
+        assert decode("TEST_F32", block, order) == 1.0
+        assert decode("RESULT_ID", block, order) == 70_001
+        bits = [bool(word >> bit & 1) for word in block for bit in range(16)]
+        assert plc.read_coils(16 * STATION_START, len(bits)) == bits, "a bit has its place in any byte order"
+        assert plc.read_discrete_inputs(16 * STATION_START, len(bits)) == bits
+    output.close()
+
+
+def test_what_a_plc_writes_with_its_bytes_swapped_is_understood() -> None:
+    link = PlcLink(Mode.IDS)
+    settings = server_settings("modbus-tcp-server://127.0.0.1:0?handshake=ids&byte_order=little")
+    output = ModbusServer(settings, link)
+    output.beat(1, healthy=True)
+    with plc_client(output.port) as plc:
+        assert plc.write_single_register(0, 0x0100), "ENABLE"
+        assert plc.write_multiple_registers(1, [0x0100, 0x7111])
+        request = link.wait(0.0)
+        assert request is not None and request.part_id == 0x0001_1171
+        assert plc.read_holding_registers(0, 3) == [0x0100, 0x0100, 0x7111], "as it was written"
+        assert plc.write_read_multiple_registers(6, [0x0200], 6, 1) == [0x0200]
+        assert plc.read_coils(16 * 6, 3) == [False, True, False]
+    output.close()
+
+
+def test_the_station_writes_with_its_bytes_swapped_and_only_its_block() -> None:
+    port = free_port()
+    with plc_server(port) as plc:
+        plc.data_bank.set_holding_registers(0, [0xAAAA] * 400)
+        output = open_output(f"modbus-tcp://127.0.0.1:{port}?byte_order=little&offset=100&handshake=ids")
+        output.beat(1, healthy=True)
+        output.send(a_verdict(1))
+        bank = [int(word) for word in plc.data_bank.get_holding_registers(0, 400)]
+        output.close()
+    assert bank[200 + 18] == 0x3412 and bank[200 + 16] == 0x0100, "TEST_U16, HEARTBEAT"
+    assert set(bank[:200] + bank[250:]) == {0xAAAA}
+
+
+def test_a_mask_write_has_its_bytes_swapped_too() -> None:
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0?byte_order=little"), PlcLink())
+    with plc_client(output.port) as plc, socket.create_connection(("127.0.0.1", output.port), 5.0) as raw:
+        assert plc.write_multiple_coils(0, [True, True])
+        request = bytes.fromhex("0001000000080116 0000 feff 0000")  # AND 0xFFFE, as such a PLC says it
+        raw.sendall(request)
+        assert raw.recv(64) == request
+        assert plc.read_coils(0, 3) == [False, True, False]
+        assert plc.read_holding_registers(0, 1) == [0x0200]
+    output.close()
+
+
+def register_118(port: int, source: str) -> bytes:
+    """What a caller from another address of this machine is answered; b"" where the station hangs up."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 5.0, source_address=(source, 0)) as plc,
+        suppress(OSError),
+    ):
+        plc.sendall(bytes.fromhex("000100000006010300760001"))
+        return plc.recv(64)
+    return b""
+
+
+@pytest.mark.parametrize(
+    ("allow", "let_in", "kept_out"),
+    [
+        ("127.0.0.2", ["127.0.0.2"], ["127.0.0.1", "127.0.0.3"]),
+        ("127.0.0.9,127.0.1.0/24", ["127.0.0.9", "127.0.1.77"], ["127.0.0.1", "127.0.2.1"]),
+    ],
+)
+def test_only_addresses_on_the_list_are_answered(allow: str, let_in: list[str], kept_out: list[str]) -> None:
+    output = ModbusServer(server_settings(f"modbus-tcp-server://127.0.0.1:0?allow={allow}"), PlcLink())
+    for source in let_in + kept_out + let_in:
+        answer = register_118(output.port, source)
+        assert answer[-2:] == (b"\x12\x34" if source in let_in else b""), source
+    output.close()
+
+
+@pytest.mark.parametrize("allow", ["", "plc7", "10.0.0.1/8", "10.0.0.1;10.0.0.2"])
+def test_a_list_nobody_can_mean_is_refused(allow: str) -> None:
+    with pytest.raises(InspectError, match="allow="):
+        output_opener(f"modbus-tcp-server://0.0.0.0?allow={allow}")
+
+
+def test_a_plc_that_hangs_up_finds_nothing_of_before_and_readers_go_unheard() -> None:
+    """The story: the PLC was switched off with a pass on show, came back, and took it for its next part's."""
+    link = PlcLink(Mode.IDS)
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0?handshake=ids"), link)
+    output.beat(1, healthy=True)
+    with plc_client(output.port) as panel:
+        with plc_client(output.port) as plc:
+            assert plc.write_multiple_registers(0, [Control.ENABLE])
+            assert plc.write_multiple_registers(1, [0, 7])
+            request = link.wait(0.0)
+            assert request is not None
+            output.send(replace(a_verdict(1), part_id=7, request=request.number))
+            with plc_client(output.port) as another:
+                assert another.read_holding_registers(101, 1) == [1]
+                assert not another.write_single_register(101, 1)
+            assert not until(lambda: decode("VERDICT", station_block(panel)) != 1, 0.2), (
+                "only a reader has gone"
+            )
+        assert until(lambda: decode("VERDICT", station_block(panel)) == 0)
+        status = Status(station_block(panel)[0])
+        assert Status.ONLINE in status and not status & (Status.READY | Status.RESULT_VALID)
+        with plc_client(output.port) as plc:
+            assert plc.write_multiple_registers(0, [Control.ENABLE, 0, 8])
+            assert Status.READY in Status(station_block(panel)[0])
+            assert link.wait(0.0) is None, "the id that stands when it comes back triggers nothing"
+    output.close()
+
+
+def test_without_a_handshake_a_result_outlives_whoever_has_written() -> None:
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), PlcLink())
+    output.send(a_verdict(1))
+    with plc_client(output.port) as panel:
+        with plc_client(output.port) as plc:
+            assert plc.write_single_register(6, 1)
+        assert not until(lambda: decode("VERDICT", station_block(panel)) != 1, 0.2)
+    output.close()
+
+
+def test_a_fault_in_what_an_order_starts_ends_the_connection_not_the_handshake_unheard() -> None:
+    """The story: the thread that looks at the PLC died, and the station beat on; nobody heard triggers."""
+
+    def carry_out(order: Order) -> None:
+        raise LookupError(order.command.name)
+
+    port, link = free_port(), PlcLink(Mode.BITS, carry_out=carry_out)
+    with plc_server(port) as plc:
+        output = output_opener(f"modbus-tcp://127.0.0.1:{port}?handshake=bits", link=link)()
+        output.beat(1, healthy=True)
+        plc.data_bank.set_holding_registers(3, [1])
+        plc.data_bank.set_holding_registers(0, [Control.EXEC_COMMAND])
+
+        def is_lost() -> bool:
+            try:
+                output.beat(2, healthy=True)
+            except OutputLost as error:
+                return "LookupError: LOAD_RECIPE" in error.what
+            return False
+
+        assert until(is_lost)
+        output.close()
+
+
+@pytest.mark.parametrize("answer", ["", "0103", "010300", "0183", "01ff", "0110ffff", "2b", "011000640001"])
+def test_nonsense_from_the_plc_is_a_lost_output(answer: str) -> None:
+    """A peer that speaks something else, or half a frame, in a frame's clothes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            plc, _ = listener.accept()
+            with plc, suppress(OSError):
+                while asked := plc.recv(300):
+                    body = bytes.fromhex(answer)
+                    plc.sendall(asked[:4] + len(body).to_bytes(2, "big") + body)
+
+        peer = threading.Thread(target=talk)
+        peer.start()
+        with pytest.raises(OutputLost):
+            open_output(f"modbus-tcp://127.0.0.1:{listener.getsockname()[1]}?timeout_ms=100")
+        peer.join()

@@ -15,7 +15,7 @@ from toy import toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera, unplugged
-from edge.capture import Capture
+from edge.capture import Capture, Policy
 from edge.compose import RunOptions, station_of
 from edge.errors import EndOfStream, InspectError
 from edge.handshake import Mode
@@ -169,6 +169,14 @@ def test_run_takes_its_trigger_from_the_output_with_a_handshake(tmp_path: Path) 
         station_of(RunOptions("conveyor:?fps=50", engine, [asking, "serial:///dev/none?handshake=ids"])),
     ):
         pass
+
+
+def test_a_policy_that_a_trigger_overrules_is_told(tmp_path: Path) -> None:
+    engine, said = toy_pair(tmp_path), list[str]()
+    for handshake, told in (("", 0), ("?handshake=ids", 1)):
+        uri = f"modbus-tcp-server://127.0.0.1:{free_port()}{handshake}"
+        with station_of(RunOptions("conveyor:?fps=50", engine, [uri], policy=Policy.EVERY), say=said.append):
+            assert [text.startswith("--policy every") for text in said] == [True] * told
 
 
 @pytest.mark.parametrize("uri", ["modbus-tcp://plc?handshake=both", "serial:///dev/x?handshake=bits"])

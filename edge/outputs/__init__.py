@@ -19,6 +19,11 @@ SCHEMES = (
     "tcp-server://0.0.0.0:PORT",
     "modbus-tcp://PLC",
     "modbus-tcp-server://0.0.0.0",
+    "modbus-rtu:///dev/ttyUSB0",
+    "modbus-rtu-server:///dev/ttyUSB0",
+    "modbus-tcp-io://MODULE",
+    "modbus-rtu-io:///dev/ttyUSB0",
+    "gpio:///dev/gpiochip0",
     "s7://PLC",
     "ethernet-ip://PLC/SLOT",
     "mqtt://BROKER/TOPIC",
@@ -26,6 +31,7 @@ SCHEMES = (
     "opc-ua://0.0.0.0",
 )
 NO_BITS = ("serial:", "tcp:", "tcp-server:", "mqtt:", "mqtts:", "opc-ua:")  # they say a part's number alone
+WIRED = ("gpio:", "modbus-tcp-io:", "modbus-rtu-io:")  # a trigger among them is their handshake
 
 
 class Output(Protocol):
@@ -123,6 +129,32 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
                 from edge.outputs.opcua import OpcUaServer
 
             return lambda: OpcUaServer(opcua, link, vision)
+        case "modbus-rtu":
+            from edge.outputs.modbus import ModbusClient
+            from edge.outputs.modbus_settings import rtu_settings
+
+            slave = rtu_settings(uri, is_server=False)
+            return lambda: ModbusClient(slave, link)
+        case "modbus-rtu-server":
+            from edge.outputs.modbus import ModbusServer
+            from edge.outputs.modbus_settings import rtu_settings
+
+            bus = rtu_settings(uri, is_server=True)
+            return lambda: ModbusServer(bus, link)
+        case "modbus-tcp-io" | "modbus-rtu-io":
+            from edge.outputs.discrete_io import DiscreteOutput
+            from edge.outputs.remote_io import CoilModule, module_settings
+
+            module = module_settings(uri)
+            return lambda: DiscreteOutput(uri, module.wiring, lambda: CoilModule(module), link)
+        case "gpio":
+            from edge.outputs.discrete_io import DiscreteOutput
+
+            with _extra("gpio", uri):
+                from edge.outputs.gpio import GpioLines, gpio_settings
+
+            board = gpio_settings(uri)
+            return lambda: DiscreteOutput(uri, board.wiring, lambda: GpioLines(board), link)
     raise InspectError(f"unknown output {uri!r}", "output", f"Known are: {', '.join(SCHEMES)}")
 
 
@@ -136,16 +168,20 @@ def caution_of(uri: str) -> str:
 
 
 def handshake_of(uri: str) -> Mode:
-    """`handshake=bits` or `ids` behind the `?`; without it free run. Raises InspectError for other words."""
+    """`handshake=bits` or `ids` behind the `?`, or `trigger=` where lines are wired; without it free run.
+
+    Raises InspectError for other words.
+    """
     if uri.startswith("jsonl:"):
         return Mode.FREE_RUN
     if uri.startswith(("mqtt:", "mqtts:")):
         from edge.outputs.mqtt_settings import refuse_password
 
         refuse_password(uri)  # before anything that shows the address
-    wanted = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True)).get(
-        "handshake", Mode.FREE_RUN.value
-    )
+    settings = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True))
+    if uri.startswith(WIRED):
+        return Mode.IDS if "trigger" in settings else Mode.FREE_RUN
+    wanted = settings.get("handshake", Mode.FREE_RUN.value)
     has_bits = not uri.startswith(NO_BITS)
     known = [mode.value for mode in Mode if has_bits or mode is not Mode.BITS]
     if wanted not in known:

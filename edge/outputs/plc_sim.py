@@ -7,7 +7,7 @@ takes a result as a PLC program would: when STATUS has RESULT_VALID and SEQUENCE
 import threading
 from collections import deque
 
-from edge.outputs.modbus import RegisterServer
+from edge.outputs.modbus_wire import RegisterServer
 from edge.registers import STATION_COUNT, STATION_START, Status, decode
 
 KEPT = 100_000  # results; at 50 parts/s half an hour

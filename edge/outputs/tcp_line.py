@@ -11,7 +11,6 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from edge.errors import InspectError, NobodyListens, OutputLost
@@ -19,15 +18,12 @@ from edge.handshake import Handshake
 from edge.line_protocol import Language
 from edge.outputs import settings_of, whole_number
 from edge.outputs.ascii_line import READ_S, WRITE_S, AsciiLine, Conversation
+from edge.outputs.callers import Network, may_call, networks_of, watch_cable
 from edge.outputs.languages import KNOWN, language_of
 from edge.plc_link import PlcLink
 from edge.verdict import Verdict
 
 CHUNK = 4096
-SILENT_S = 5  # the other end has not acknowledged anything for so long: it has gone
-KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": SILENT_S * 1000}
-
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +48,7 @@ def client_settings(uri: str) -> LineSettings:
 def server_settings(uri: str) -> LineSettings:
     """`tcp-server://0.0.0.0:port[?handshake=ids&allow=192.168.0.10]`. Raises InspectError."""
     known = settings_of(uri, ("handshake", "allow", *KNOWN))
-    try:
-        allowed = tuple(ip_network(each) for each in known.get("allow", "").split(",") if each)
-    except ValueError as error:
-        hint = "Give addresses or networks, for example allow=192.168.0.10,192.168.1.0/24"
-        raise InspectError(str(error), uri, hint) from error
+    allowed = networks_of(known, uri)
     return LineSettings(uri, *_address(uri), language_of(known, uri), allowed=allowed)
 
 
@@ -80,10 +72,7 @@ class TcpStream:
         connection.settimeout(WRITE_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHUNK)  # no old verdicts for a slow reader
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE.items():
-            if hasattr(socket, name):  # not every system has each of them
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        watch_cable(connection)
 
     def read(self, wait_s: float = READ_S) -> bytes:
         """Raises OSError also when the other side has hung up."""
@@ -198,16 +187,13 @@ class TcpServerLine:
 
     def _greet(self, connection: socket.socket, address: tuple[str, int]) -> None:
         self._let_go_of_the_dead()
-        if self._conversation is not None or not self._may_come(address[0]):
+        if self._conversation is not None or not may_call(address[0], self._settings.allowed):
             connection.close()
             return
         with self._changing:
             self._link.withdraw()
             self._link.beat(*self._beaten)  # READY must not wait for the next beat
             self._conversation = Conversation(TcpStream(connection), self._link, self._settings.language)
-
-    def _may_come(self, host: str) -> bool:
-        return not self._settings.allowed or any(ip_address(host) in each for each in self._settings.allowed)
 
     def _hang_up(self, conversation: Conversation | None = None) -> None:
         """On this one, or on whoever is there; nothing of before is shown to the next one."""

@@ -11,8 +11,8 @@ from pymodbus.exceptions import ModbusException
 
 from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
-from edge.outputs.modbus import RegisterServer
 from edge.outputs.modbus_settings import Settings, client_settings, server_settings
+from edge.outputs.modbus_wire import RegisterServer
 from edge.plcsim import Peer
 from edge.plcsim.blocks import BlockPlc
 from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
@@ -23,6 +23,9 @@ KEPT = 1000  # blocks between two cycles
 
 def modbus_plc(uri: str, mode: Mode) -> Callable[[], Peer]:
     """Raises InspectError for settings that a simulated PLC does not have."""
+    if "byte_order=little" in uri:
+        hint = "Leave byte_order= away."
+        raise InspectError("the simulated PLC has its bytes as Modbus prescribes", uri, hint)
     if uri.startswith("modbus-tcp-server:"):
         station = server_settings(uri)
         return lambda: BlockPlc(ClientWire(station), mode, station.word_order)

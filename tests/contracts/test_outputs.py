@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 from mqtt_broker import Broker, Listener
 from opcua_peer import OpcUaPeer, PeerError, opcua_peer
-from peers import LineReader, a_verdict, free_port, null_modem, plc_client, until
+from peers import (
+    LineReader,
+    a_verdict,
+    coil_module,
+    free_port,
+    null_modem,
+    plc_client,
+    plc_master,
+    plc_slave,
+    until,
+)
 from plc_peers import PlcProcess
 from pysparkplug import DData
 from serial import Serial
@@ -21,6 +31,7 @@ from edge.outputs.plc_sim import SimulatedPlc
 from edge.registers import decode
 from edge.verdict import Outcome, Reason
 
+RTU = "baud=115200&parity=none"  # a pseudo-terminal has no parity
 Ids = Callable[[], list[int]]  # the part ids that the other side has received, oldest first
 
 
@@ -123,6 +134,35 @@ def _opcua(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
     return f"opc-ua://127.0.0.1:{port}?security=none", ids
 
 
+def _modbus_rtu(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    far, near = stack.enter_context(null_modem())
+    registers = stack.enter_context(plc_slave(far, 1, 200))
+    received: list[int] = []
+    return f"modbus-rtu://{near}?{RTU}", lambda: _newest(received, registers(101, 3))
+
+
+def _modbus_rtu_server(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    far, near = stack.enter_context(null_modem())
+    plc = stack.enter_context(plc_master(far))
+    received: list[int] = []
+    return f"modbus-rtu-server://{near}?{RTU}", lambda: _newest(received, plc.read_registers(101, 3))
+
+
+def _coil_module(stack: ExitStack, folder: Path) -> tuple[str, Ids]:
+    port = free_port()
+    module = stack.enter_context(coil_module(port))
+    # Lines carry no ids: the parts here are numbered as they come, and so are their pulses.
+    uri = f"modbus-tcp-io://127.0.0.1:{port}?ok=0&ng=1&fault=2&pulse_ms=10"
+    return uri, lambda: list(range(1, len(module.pulses) + 1))
+
+
+def _newest(received: list[int], block: list[int]) -> list[int]:
+    """VERDICT, RESULT_ID of one read, as a PLC that polls takes them."""
+    if block[0] and block[2] not in received:
+        received.append(block[2])
+    return received
+
+
 KINDS = {
     "jsonl": _json_lines,
     "serial": _serial,
@@ -135,6 +175,9 @@ KINDS = {
     "mqtt": _mqtt("plant/line3?timeout_ms=20000"),
     "mqtt, Sparkplug": _mqtt("plant/line3/cam?format=sparkplug&timeout_ms=20000"),
     "opc-ua": _opcua,
+    "modbus-rtu": _modbus_rtu,
+    "modbus-rtu-server": _modbus_rtu_server,
+    "modbus-tcp-io": _coil_module,
 }
 
 

@@ -2,7 +2,10 @@
 
 import gc
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -107,6 +110,22 @@ def test_a_stranger_on_the_server_port_disturbs_nobody(garbage: bytes) -> None:
         stranger.close()
         assert plc.read_holding_registers(101, 3) == [1, 0, 5]
     output.close()
+
+
+def test_a_pulled_cable_takes_the_verdict_back() -> None:
+    """Nothing arrives any more, not even a goodbye: the connection itself is watched, in seconds."""
+    alone = ["unshare", "--net"]  # a network of its own, whose cable may be pulled
+    if not (shutil.which("unshare") and shutil.which("ip")) or subprocess.run(
+        [*alone, "ip", "link", "set", "lo", "up"], check=False, capture_output=True
+    ).returncode:  # fmt: skip
+        pytest.skip("needs root, unshare (util-linux) and ip (iproute2)")
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    script = [*alone, sys.executable, str(Path(__file__).parent / "cable_pulled.py")]
+    ran = subprocess.run(
+        script, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.split()[:2] == ["ready", "cleared"], ran.stderr
 
 
 def test_a_serial_port_that_is_pulled_out() -> None:
