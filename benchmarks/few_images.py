@@ -52,7 +52,7 @@ def curve(bench: BenchSet, counts: list[int], draws: int) -> dict[int, list[dict
     for count in (c for c in counts if MIN_GOOD_IMAGES <= c <= pool):
         judged = [judging.judge_ours(drawn_set(bench, count, draw), seed=draw) for draw in range(draws)]
         found[count] = [figures for figures in judged if figures is not None]
-    return found
+    return {count: judged for count, judged in found.items() if judged}
 
 
 def summary(by_count: dict[int, list[dict[str, Any]]]) -> dict[int, dict[str, Any]]:
