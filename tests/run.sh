@@ -7,4 +7,4 @@ prepare_environment .venv-dev '.[dev]'
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
-exec "$PYTHON" -m pytest -q "$@"
+exec "$PYTHON" -m pytest -q -n 2 --dist loadfile "$@"  # much of the time tests wait for something
