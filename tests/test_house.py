@@ -18,7 +18,7 @@ def name_of(path: Path) -> str:
 
 
 OWNERS = {
-    "asyncua": {"edge/outputs/opcua/"},
+    "asyncua": {"edge/outputs/opcua/", "edge/plcsim/opcua.py"},
     "cryptography": {"edge/outputs/opcua/"},
     "gpiod": {"edge/outputs/gpio.py"},
     "pycuda": {"edge/kernels/cuda.py"},

@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from mqtt_broker import Broker
 from peers import JUDGED, TcpPlc, free_port, null_modem, plc_client, tcp_plc, until
 from rich.console import Console
 
@@ -99,12 +100,29 @@ WIRES = [
     "tcp://127.0.0.1:{port}?handshake=ids&dialect=plain",
     "tcp-server://0.0.0.0:{port}?handshake=ids",
     "tcp-server://127.0.0.1:{port}?handshake=ids&dialect=gardasoft",
+    "mqtt://127.0.0.1:{broker}/plant/line3?handshake=ids",
+    "opc-ua://127.0.0.1:{port}?password_file={folder}/password&certificates={folder}&handshake=ids",
 ]
 
 
+@contextmanager
+def filled(wire: str, folder: Path) -> Iterator[str]:
+    """With what it needs beside the station: a free port, a password, a broker."""
+    secret = folder / "password"
+    secret.write_text("blue parrot\n")
+    secret.chmod(0o600)
+    with ExitStack() as stack:
+        broker = stack.enter_context(Broker(folder)).port if "{broker}" in wire else 0
+        yield wire.format(port=free_port(), broker=broker, folder=folder)
+
+
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_right_station_gets_every_part_judged_without_a_mistake(wire: str) -> None:
-    with closing(Watch(wire.format(port=free_port()))) as plc, answering(plc.peer.station):
+def test_a_right_station_gets_every_part_judged_without_a_mistake(wire: str, tmp_path: Path) -> None:
+    with (
+        filled(wire, tmp_path) as uri,
+        closing(Watch(uri)) as plc,
+        answering(plc.peer.station),
+    ):
         plc.until(lambda tally: tally.connected)
         for part in PARTS:
             plc.peer.part_arrives(part)
@@ -251,20 +269,25 @@ def simulate(*words: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "uri",
-    ["modbus-tcp-server://127.0.0.1:{port}?handshake=bits", "tcp://127.0.0.1:{port}?handshake=ids"],
+    [
+        "modbus-tcp-server://127.0.0.1:{port}?handshake=bits",
+        "tcp://127.0.0.1:{port}?handshake=ids",
+        "mqtt://127.0.0.1:{broker}/plant/line3?handshake=ids",
+        "opc-ua://0.0.0.0:{port}?security=none&handshake=ids",
+    ],
 )
 def test_the_command_against_a_whole_station(uri: str, tmp_path: Path) -> None:
     """Two processes on loopback: camera, model, verdicts here; the PLC there."""
-    uri = uri.format(port=free_port())
     words = ["--camera", "conveyor:?fps=20&defects=0.3", "--engine", ENGINE, "--backend", "onnxruntime"]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     with (
+        filled(uri, tmp_path) as both,
         (tmp_path / "log").open("w") as log,
         subprocess.Popen(
-            [*INSPECT, "run", *map(str, words), "--plc", uri], stdout=log, stderr=log, env=environment
+            [*INSPECT, "run", *map(str, words), "--plc", both], stdout=log, stderr=log, env=environment
         ) as station,
     ):
-        ended = simulate(uri, "--parts", 5, "--rate", 20, "--json")
+        ended = simulate(both, "--parts", 5, "--rate", 20, "--json")
         station.terminate()
     assert ended.returncode == 0, ended.stdout + ended.stderr
     summary = json.loads(ended.stdout)

@@ -99,7 +99,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
             from edge.outputs.plc_address import s7_address
 
             s7_plc = s7_address(uri)
-            with _extra("s7", uri):
+            with extra("s7", uri):
                 from edge.outputs.s7 import S7Client
 
             return lambda: S7Client(s7_plc, link)
@@ -107,7 +107,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
             from edge.outputs.plc_address import tag_address
 
             logix = tag_address(uri)
-            with _extra("ethernet-ip", uri):
+            with extra("ethernet-ip", uri):
                 from edge.outputs.ethernet_ip import EthernetIpClient
 
             return lambda: EthernetIpClient(logix, link)
@@ -115,7 +115,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
             from edge.outputs.mqtt_settings import mqtt_settings
 
             broker = mqtt_settings(uri)
-            with _extra("mqtt", uri):
+            with extra("mqtt", uri):
                 from edge.outputs.mqtt import Mqtt
 
             dialect, desk = broker.dialect(), Desk()
@@ -125,7 +125,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
             from edge.vision import VisionLine
 
             opcua, vision = opcua_settings(uri), VisionLine()
-            with _extra("opcua", uri):
+            with extra("opcua", uri):
                 from edge.outputs.opcua import OpcUaServer
 
             return lambda: OpcUaServer(opcua, link, vision)
@@ -222,7 +222,7 @@ def whole_number(settings: dict[str, str], name: str, default: int, limits: rang
 
 
 @contextmanager
-def _extra(name: str, uri: str) -> Iterator[None]:
+def extra(name: str, uri: str) -> Iterator[None]:
     """Say which extra brings a library that not everybody has. Raises InspectError."""
     try:
         yield

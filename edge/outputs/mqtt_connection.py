@@ -32,7 +32,7 @@ class Connection:
     All methods but `publish` wait for the broker, for the time-out at most. Raises OutputLost.
     """
 
-    def __init__(self, settings: MqttSettings, will: Message, hear: Hear) -> None:
+    def __init__(self, settings: MqttSettings, will: Message | None, hear: Hear) -> None:
         self.broken = ""  # why; "" while all is well
         self._settings, self._hear = settings, hear
         self._changed = threading.Condition()  # guards the three: broken and
@@ -87,7 +87,7 @@ class Connection:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _new_client(self, will: Message) -> paho.Client:
+    def _new_client(self, will: Message | None) -> paho.Client:
         settings = self._settings
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -96,7 +96,8 @@ class Connection:
             reconnect_on_failure=False,
         )
         client.connect_timeout = settings.timeout_s
-        client.will_set(will.topic, will.payload, will.qos, will.retain)
+        if will is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         if settings.username is not None:
             client.username_pw_set(settings.username, settings.password)
         if settings.tls is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from edge.errors import InspectError
 from edge.handshake import Mode
+from edge.outputs import extra
 from edge.registers import VerdictCode
 from edge.timing_chart import Sample
 
@@ -22,6 +23,9 @@ SCHEMES = (
     "serial:pty",
     "tcp://",
     "tcp-server://",
+    "mqtt://",
+    "mqtts://",
+    "opc-ua://",
 )
 
 
@@ -97,12 +101,20 @@ def peer_opener(uri: str, mode: Mode) -> Callable[[], Peer]:
 
             return modbus_plc(uri, mode)
         case "s7":
-            try:
+            with extra("s7", uri):
                 from edge.plcsim.s7 import s7_plc
-            except ModuleNotFoundError as error:
-                hint = "Install it: pip install 'edge-inspect[s7]'"
-                raise InspectError("python-snap7 is not installed", uri, hint) from error
+
             return s7_plc(uri, mode)
+        case "mqtt" | "mqtts":
+            with extra("mqtt", uri):
+                from edge.plcsim.mqtt import mqtt_plc
+
+            return mqtt_plc(uri, mode)
+        case "opc-ua":
+            with extra("opcua", uri):
+                from edge.plcsim.opcua import opcua_plc
+
+            return opcua_plc(uri, mode)
         case "serial" | "tcp" | "tcp-server":
             from edge.plcsim.lines import line_plc
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from edge.handshake import Mode
 from edge.plcsim import Complaint, Mistake
+from edge.plcsim.lasting import Lasting
 from edge.registers import (
     RESULT_BITS,
     STATION_START,
@@ -44,7 +45,7 @@ class BlockJudge:
         self._open: Collection[int] = ()  # parts without a result
         self._sequence = 0  # of the last result
         self._beat: tuple[int, int] | None = None  # HEARTBEAT, and since when
-        self._since: dict[Mistake, int | None] = {}  # when it began; None: told already
+        self._lasting = Lasting()
         self._shown: tuple[int, int, int] | None = None
         self._layout_told = False
         self._looked_ns = 0
@@ -55,7 +56,8 @@ class BlockJudge:
         """Registers 100..149 as the station shows them, 0..27 as the PLC does; parts without a result yet."""
         before, self._before, self._open = self._before, list(block), open_parts
         if now_ns - self._looked_ns > SOON_NS:  # we stood still ourselves: what lasts is timed anew
-            self._beat, self._since = None, {what: at for what, at in self._since.items() if at is None}
+            self._beat = None
+            self._lasting.begin_anew()
         self._looked_ns = now_ns
         if not any(block):  # it has written nothing yet
             return []
@@ -86,7 +88,7 @@ class BlockJudge:
             self._beat = (beat, now_ns)
         still = now_ns - self._beat[1] > STILL_NS
         detail = f"HEARTBEAT (116) has stood at {beat} for 3 s: treat every part as bad"
-        return self._once(Mistake.NO_HEARTBEAT, still, detail, 0, now_ns)
+        return self._lasting.look(Mistake.NO_HEARTBEAT, still, detail, 0, now_ns)
 
     def _standing(
         self, status: Status, control: Control, plc: Sequence[int], read: Read, now_ns: int
@@ -102,24 +104,13 @@ class BlockJudge:
         stays = acknowledged and bool(status & Status.RESULT_VALID)
         offline = bool(status & Status.READY) and not status & Status.ONLINE
         deaf = bool(control & Control.ENABLE) and status & (AT_WORK | Status.ONLINE) == Status.ONLINE
+        last = self._lasting.look
         return [
-            *self._once(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later", SOON_NS, now_ns),
-            *self._once(Mistake.NO_TRIGGER_ACK, unanswered, f"part {asked}, for 1 s{SAME}", SOON_NS, now_ns),
-            *self._once(Mistake.NOT_READY, deaf, f"for 5 s with ENABLE on{SAME}", DEAF_NS, now_ns),
-            *self._once(Mistake.READY_OFFLINE, offline, f"STATUS is {status:#06x}", 0, now_ns),
+            *last(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later", SOON_NS, now_ns),
+            *last(Mistake.NO_TRIGGER_ACK, unanswered, f"part {asked}, for 1 s{SAME}", SOON_NS, now_ns),
+            *last(Mistake.NOT_READY, deaf, f"for 5 s with ENABLE on{SAME}", DEAF_NS, now_ns),
+            *last(Mistake.READY_OFFLINE, offline, f"STATUS is {status:#06x}", 0, now_ns),
         ]
-
-    def _once(
-        self, what: Mistake, holds: bool, detail: str, patience_ns: int, now_ns: int
-    ) -> list[Complaint]:
-        if not holds:
-            self._since.pop(what, None)
-            return []
-        since = self._since.setdefault(what, now_ns)
-        if since is None or now_ns - since < patience_ns:
-            return []
-        self._since[what] = None
-        return [Complaint(what, detail)]
 
     def _changes(self, before: Sequence[int] | None, status: Status, read: Read) -> list[Complaint]:
         shown, self._shown = self._shown, (status & RESULT_BITS, read("VERDICT"), read("REASON"))
