@@ -101,6 +101,8 @@ class DiscreteLines:
 
 
 def changes(before: Levels, after: Levels) -> dict[Line, bool]:
-    """What to switch, in this order: off first, so that OK and NG never meet on their way."""
+    """What to switch, in this order: off first, so that OK and NG never meet on their way; FAULT before OK,
+    so that the edge of OK finds it as it is.
+    """
     changed = {line: on for line, on in after.items() if before.get(line) is not on}
-    return dict(sorted(changed.items(), key=lambda item: item[1]))
+    return dict(sorted(changed.items(), key=lambda item: (item[1], item[0] is not Line.FAULT)))

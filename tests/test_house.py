@@ -23,7 +23,7 @@ OWNERS = {
     "gpiod": {"edge/outputs/gpio.py"},
     "pycuda": {"edge/kernels/cuda.py"},
     "paho": {"edge/outputs/mqtt_connection.py"},
-    "pymodbus": {"edge/outputs/modbus_wire.py", "edge/plcsim/modbus.py"},
+    "pymodbus": {"edge/outputs/modbus_wire.py"},
     "serial": {"edge/outputs/serial_line.py"},
     "snap7": {"edge/outputs/s7.py", "edge/plcsim/s7.py"},
     "pycomm3": {"edge/outputs/ethernet_ip.py"},

@@ -92,6 +92,8 @@ WIRES = [
     "modbus-tcp://127.0.0.1:{port}?handshake=ids&word_order=little",
     "modbus-tcp-server://127.0.0.1:{port}?handshake=bits",
     "modbus-tcp-server://0.0.0.0:{port}?handshake=ids",
+    "modbus-tcp://127.0.0.1:{port}?handshake=ids&byte_order=little",
+    "modbus-tcp-io://127.0.0.1:{port}?ready=0&ok=1&ng=2&fault=3&trigger=16&pulse_ms=20",
     "s7://127.0.0.1:{port}?handshake=bits",
     "s7://127.0.0.1:{port}?db=7&start=40&handshake=ids",
     "serial:pty?handshake=ids",
@@ -323,10 +325,23 @@ def test_what_cannot_be_simulated(uri: str, fault: str) -> None:
         peer_opener(uri, handshake_of(uri))()
 
 
-def test_a_cable_may_be_real_at_the_plc_s_end() -> None:
-    with null_modem() as (far, near), answering(f"serial://{near}?handshake=ids"):
-        with closing(Watch(f"serial://{far}?handshake=ids")) as plc:
-            plc.until(lambda tally: tally.connected)
-            plc.peer.part_arrives(70_001)
-            plc.until(lambda tally: tally.done)
-        assert plc.tally.ok, plc.said
+RTU = "baud=115200&parity=none"  # a pseudo-terminal has no parity
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        "serial://{}?handshake=ids",
+        f"modbus-rtu://{{}}?{RTU}&handshake=bits&byte_order=little",
+        f"modbus-rtu-server://{{}}?{RTU}&handshake=ids&unit=7",
+        f"modbus-rtu-io://{{}}?{RTU}&ready=0&ok=1&ng=2&fault=3&trigger=16&pulse_ms=50",
+    ],
+)
+def test_a_cable_may_be_real_at_the_plc_s_end(wire: str) -> None:
+    with null_modem() as (far, near), closing(Watch(wire.format(far))) as plc, answering(wire.format(near)):
+        plc.until(lambda tally: tally.connected)
+        for part in (70_001, 70_002):
+            plc.peer.part_arrives(part)
+        plc.until(lambda tally: tally.done == 2)
+    assert plc.tally.ok, plc.said
+    assert [taken.verdict for taken, _ in plc.tally.results] == [VerdictCode.PASS, VerdictCode.FAIL]

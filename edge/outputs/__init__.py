@@ -150,7 +150,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
         case "gpio":
             from edge.outputs.discrete_io import DiscreteOutput
 
-            with _extra("gpio", uri):
+            with extra("gpio", uri):
                 from edge.outputs.gpio import GpioLines, gpio_settings
 
             board = gpio_settings(uri)

@@ -38,8 +38,8 @@ class CoilModule:
 
     def __init__(self, settings: ModuleSettings) -> None:
         self._wiring, self._using = settings.wiring, threading.Lock()
-        self._stood: bool | None = None  # the trigger, at the last look; what stands at the start is no edge
         self._master = Master(settings.peer, "the module")
+        self._stood = self._stands()  # the trigger, at the last look; what stands at the start is no edge
 
     def write(self, levels: Levels) -> None:
         """One request a line."""
@@ -50,15 +50,17 @@ class CoilModule:
     def rises(self, within_s: float) -> list[int]:
         """Looks once, after the time given: what is shorter than that and a round trip may be missed."""
         time.sleep(within_s)
-        if self._wiring.trigger is None:
-            return []
         with self._using:
             at_ns = time.monotonic_ns()
-            stands = self._master.read_input(self._wiring.trigger, INPUT_HINT)
-        rises, self._stood = stands and self._stood is False, stands
+            stands = self._stands()
+        rises, self._stood = stands and not self._stood, stands
         return [at_ns] if rises else []
 
     def close(self) -> None:
         """Hang up."""
         with self._using:
             self._master.close()
+
+    def _stands(self) -> bool:
+        wired = self._wiring.trigger
+        return wired is not None and self._master.read_input(wired, INPUT_HINT)

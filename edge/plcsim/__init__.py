@@ -18,6 +18,10 @@ from edge.timing_chart import Sample
 SCHEMES = (
     "modbus-tcp://",
     "modbus-tcp-server://",
+    "modbus-rtu://",
+    "modbus-rtu-server://",
+    "modbus-tcp-io://",
+    "modbus-rtu-io://",
     "s7://",
     "serial://",
     "serial:pty",
@@ -96,10 +100,14 @@ class Peer(Protocol):
 def peer_opener(uri: str, mode: Mode) -> Callable[[], Peer]:
     """Check the URI, which is the station's; listen or open when called. Raises InspectError, OutputLost."""
     match uri.partition(":")[0]:
-        case "modbus-tcp" | "modbus-tcp-server":
+        case "modbus-tcp" | "modbus-tcp-server" | "modbus-rtu" | "modbus-rtu-server":
             from edge.plcsim.modbus import modbus_plc
 
             return modbus_plc(uri, mode)
+        case "modbus-tcp-io" | "modbus-rtu-io":
+            from edge.plcsim.coils import coil_plc
+
+            return coil_plc(uri, mode)
         case "s7":
             with extra("s7", uri):
                 from edge.plcsim.s7 import s7_plc

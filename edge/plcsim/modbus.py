@@ -1,37 +1,42 @@
-"""The PLC's end of Modbus TCP: a server that the station writes into, or a client that reads the station."""
+"""The PLC's end of Modbus, TCP or RTU: a server that the station writes into, or a client that reads it."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
-
-from pymodbus.client import ModbusTcpClient
-from pymodbus.exceptions import ModbusException
 
 from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
-from edge.outputs.modbus_settings import Settings, client_settings, server_settings
-from edge.outputs.modbus_wire import RegisterServer
+from edge.outputs.modbus_settings import Settings, client_settings, rtu_settings, server_settings
+from edge.outputs.modbus_wire import PORT_HINT, Master, RegisterServer
 from edge.plcsim import Peer
 from edge.plcsim.blocks import BlockPlc
 from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
 
 SILENT_S = 3.0  # a station that neither reads nor writes for so long is not there
 KEPT = 1000  # blocks between two cycles
+OTHER_END = "{}://PORT at the other end of the cable, with the same settings"
 
 
 def modbus_plc(uri: str, mode: Mode) -> Callable[[], Peer]:
     """Raises InspectError for settings that a simulated PLC does not have."""
-    if "byte_order=little" in uri:
-        hint = "Leave byte_order= away."
-        raise InspectError("the simulated PLC has its bytes as Modbus prescribes", uri, hint)
-    if uri.startswith("modbus-tcp-server:"):
-        station = server_settings(uri)
-        return lambda: BlockPlc(ClientWire(station), mode, station.word_order)
-    own = client_settings(uri)
+    match uri.partition(":")[0]:
+        case "modbus-tcp-server":
+            station = server_settings(uri)
+        case "modbus-rtu-server":
+            station = rtu_settings(uri, is_server=True)
+        case "modbus-rtu":
+            return _server(rtu_settings(uri, is_server=False), mode)
+        case _:
+            return _server(client_settings(uri), mode)
+    return lambda: BlockPlc(ClientWire(station), mode, station.word_order)
+
+
+def _server(own: Settings, mode: Mode) -> Callable[[], Peer]:
     if own.offset:
-        raise InspectError("the simulated PLC keeps the blocks at 0 and 100", uri, "Leave offset= away.")
+        raise InspectError("the simulated PLC keeps the blocks at 0 and 100", own.uri, "Leave offset= away.")
     return lambda: BlockPlc(ServerWire(own), mode, own.word_order)
 
 
@@ -45,14 +50,8 @@ class ServerWire:
         self._heard = 0.0
         self._lock = threading.Lock()
         writable = range(STATION_START, STATION_START + STATION_COUNT)
-        try:
-            self._server = RegisterServer(
-                settings.host, settings.port, writable, self._read, self._written, shown_at=PLC_START
-            )
-        except OSError as error:
-            hint = "Give an address of this machine and a free port above 1024: modbus-tcp://127.0.0.1:5020"
-            raise OutputLost(f"cannot listen: {error}", settings.uri, hint) from error
-        self.station = _with_port(settings.uri, self._server.port)
+        self._server = serve(settings, writable, self._read, self._written)
+        self.station = where_to(settings, self._server)
 
     def read(self) -> list[list[int]]:
         """Every write of the station is one block."""
@@ -87,39 +86,60 @@ class ServerWire:
 
 
 class ClientWire:
-    """The PLC is the client; it connects when it is asked for something."""
+    """The PLC is the client, or the master of a serial line; it connects when it is asked for something."""
 
     def __init__(self, settings: Settings) -> None:
-        self.station = settings.uri
+        self.station = (
+            settings.uri if settings.serial is None else OTHER_END.format(urlsplit(settings.uri).scheme)
+        )
         host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-        self._client = ModbusTcpClient(host, port=settings.port, timeout=settings.timeout_s, retries=0)
+        self._settings = replace(settings, host=host)
+        self._master: Master | None = None
 
     def read(self) -> list[list[int]]:
         """One read is one snapshot."""
         try:
-            if not self._client.connected and not self._client.connect():  # type: ignore[no-untyped-call]
-                raise ConnectionError("no station answers")
-            reply = self._client.read_holding_registers(STATION_START, count=STATION_COUNT)
-            if reply.isError() or len(reply.registers) != STATION_COUNT:
-                raise ConnectionError(f"the station refuses: {reply}")
-        except ModbusException as error:
-            self._client.close()  # type: ignore[no-untyped-call]
-            raise ConnectionError(str(error)) from error
-        return [list(reply.registers)]
+            self._master = self._master or Master(self._settings, "the station")
+            return [self._master.read_registers(STATION_START, STATION_COUNT, "")]
+        except OutputLost as error:
+            raise self._lost(error) from error
 
     def show(self, plc: list[int]) -> None:
         """Write the whole block in one request."""
         try:
-            if self._client.connected and self._client.write_registers(PLC_START, plc).isError():
-                raise ConnectionError("the station refuses writes to 0..27")
-        except ModbusException as error:
-            raise ConnectionError(str(error)) from error
+            if self._master is not None:
+                self._master.write_registers(PLC_START, plc, "")
+        except OutputLost as error:
+            raise self._lost(error) from error
 
     def close(self) -> None:
         """Hang up."""
-        self._client.close()  # type: ignore[no-untyped-call]
+        if self._master is not None:
+            self._master.close()
+
+    def _lost(self, error: OutputLost) -> ConnectionError:
+        self.close()
+        self._master = None
+        return ConnectionError(error.what)
 
 
-def _with_port(uri: str, port: int) -> str:
-    parts = urlsplit(uri)
-    return parts._replace(netloc=f"{parts.netloc.removesuffix(f':{parts.port}')}:{port}").geturl()
+def serve(
+    own: Settings, writable: range, on_read: Callable[[], list[int]], on_write: Callable[[list[int]], None]
+) -> RegisterServer:
+    """Listen as the station's URI says, on the network or on a serial line. Raises OutputLost."""
+    try:
+        return RegisterServer(
+            own.host, own.port, writable, on_read, on_write, settings=own, shown_at=PLC_START
+        )
+    except Exception as error:  # beside OSError what the terminal's driver says of a parity
+        hint = f"Give an address of this machine and a free port above 1024: {urlsplit(own.uri).scheme}://127.0.0.1:5020"
+        hint = hint if own.serial is None else f"Give the PLC's end of the cable. {PORT_HINT}"
+        raise OutputLost(f"cannot listen: {error}", own.uri, hint) from error
+
+
+def where_to(own: Settings, server: RegisterServer) -> str:
+    """What the station has to be given as --plc."""
+    if own.serial is not None:
+        return OTHER_END.format(urlsplit(own.uri).scheme)
+    parts = urlsplit(own.uri)
+    return parts._replace(netloc=f"{parts.netloc.removesuffix(f':{parts.port}')}:{server.port}").geturl()
