@@ -13,7 +13,7 @@ from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
 from edge.outbox import Outbox
 from edge.outputs import handshake_of, open_output, output_opener
-from edge.outputs.remote_io import module_settings
+from edge.outputs.remote_io import CoilModule, module_settings
 from edge.plc_link import PlcLink
 from edge.verdict import Outcome, Reason
 
@@ -183,3 +183,15 @@ def test_a_trigger_among_the_lines_is_the_handshake() -> None:
     assert handshake_of("gpio:///dev/gpiochip0?ok=1&fault=2&trigger=3") is Mode.IDS
     settings = module_settings("modbus-rtu-io:///dev/ttyS0?ok=1&fault=2&trigger=1")
     assert settings.wiring.lines == {Line.OK: 1, Line.FAULT: 2} and settings.wiring.trigger == 1
+
+
+def test_a_trigger_that_rises_before_the_first_look_of_the_thread_is_an_edge() -> None:
+    """A PLC that answers READY at once must not wait for ever; what stood when we came is still none."""
+    with wired("&trigger=5") as (uri, module):
+        lines = CoilModule(module_settings(uri))
+        module.input(5, True)
+        assert len(lines.rises(0)) == 1 and lines.rises(0) == []
+        lines.close()
+        again = CoilModule(module_settings(uri))
+        assert again.rises(0) == []
+        again.close()

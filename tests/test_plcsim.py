@@ -17,6 +17,7 @@ from peers import JUDGED, TcpPlc, free_port, null_modem, plc_client, tcp_plc, un
 from rich.console import Console
 
 from edge.demo.show import ENGINE
+from edge.errors import InspectError
 from edge.line_protocol import checksum
 from edge.outbox import Outbox
 from edge.outputs import handshake_of, output_opener
@@ -180,6 +181,57 @@ def test_a_wrong_station_over_modbus_is_found_out() -> None:
     assert any("70002" in line and "70001" in line for line in plc.said)
 
 
+def test_a_wrong_station_on_four_wires_is_found_out() -> None:
+    """Another library switches coils as no station should: both pulses at once, and a pulse for nobody."""
+    port, ready, ok, ng, fault = free_port(), 0, 1, 2, 3
+    uri = f"modbus-tcp-io://127.0.0.1:{port}?ready=0&ok=1&ng=2&fault=3&trigger=16"
+    with closing(Watch(uri)) as plc, plc_client(port) as station:
+        assert station.write_single_coil(fault, True) and station.write_single_coil(ready, True)
+        plc.peer.part_arrives(70_001)
+        plc.until(lambda tally: tally.triggers == 1)
+        assert station.read_discrete_inputs(16) == [True], "the trigger stands until READY falls"
+        assert station.write_single_coil(ready, False)
+        plc.until(lambda tally: station.read_discrete_inputs(16) == [False])
+        assert station.write_single_coil(ng, True) and station.write_single_coil(ok, True)
+        plc.until(lambda tally: tally.mistakes[Mistake.OTHER_PART])
+        assert station.write_multiple_coils(ok, [False, False, False])
+        assert station.write_single_coil(ok, True)
+        plc.until(lambda tally: tally.mistakes[Mistake.CONTRADICTION] == 2)
+        plc.ahead_s = 4.0
+        plc.until(lambda tally: not tally.connected)
+    assert plc.tally.verdicts == {VerdictCode.FAIL: 2, VerdictCode.NO_DECISION: 1}, plc.said
+
+
+def test_a_password_that_the_station_does_not_know_is_said_at_once(tmp_path: Path) -> None:
+    with filled(
+        "opc-ua://127.0.0.1:{port}?password_file={folder}/password&certificates={folder}", tmp_path
+    ) as uri:
+        other = tmp_path / "other"
+        other.write_text("red parrot\n")
+        other.chmod(0o600)
+        wrong = uri.replace("/password&", "/other&")
+        with (
+            answering(uri),
+            closing(Watch(wrong)) as plc,
+            pytest.raises(InspectError, match="refuses user or password"),
+        ):
+            plc.until(lambda tally: False)
+
+
+def test_a_broker_that_goes_costs_the_parts_and_may_come_back(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker, closing(Watch(f"mqtt://127.0.0.1:{broker.port}/s?handshake=ids")) as plc:
+        with answering(plc.peer.station):
+            plc.until(lambda tally: tally.connected)
+            broker.kill()
+            plc.until(lambda tally: not tally.connected)
+            broker.start()
+            plc.until(lambda tally: tally.connected, 30)
+            plc.peer.part_arrives(70_001)
+            plc.until(lambda tally: tally.done == 1)
+        plc.until(lambda tally: not tally.connected)
+        assert plc.tally.ok and plc.tally.connections == 2, plc.said
+
+
 @contextmanager
 def by_hand(handshake: str = "ids") -> Iterator[tuple[Watch, TcpPlc]]:
     """A station that is typed by hand, one line after the other."""
@@ -318,6 +370,13 @@ def test_the_command_says_what_is_wrong() -> None:
         ("s7://192.0.2.1:1102", "cannot listen"),
         ("serial:///dev/no-such-port", "cannot open"),
         ("tcp://127.0.0.1:0?handshake=bits", "handshake=bits"),
+        ("modbus-rtu:///dev/no-such-port", "cannot listen"),
+        ("modbus-tcp-io://127.0.0.1:0?ok=1&fault=3", "looks at READY, OK, NG and FAULT"),
+        ("modbus-tcp-io://127.0.0.1:0?ready=0&ok=1&ng=2&fault=3&trigger=1", "one row of numbers"),
+        ("mqtt://127.0.0.1:1/plant", "cannot be reached"),
+        ("mqtt://127.0.0.1:1/group/node/device?format=sparkplug", "not Sparkplug"),
+        ("opc-ua://127.0.0.1:4840?handshake=bits", "handshake=bits"),
+        ("ethernet-ip://127.0.0.1/0", "does not speak"),
     ],
 )
 def test_what_cannot_be_simulated(uri: str, fault: str) -> None:
