@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edge.archive import Archive
-from edge.cameras import Camera, camera_opener, safe_uri
+from edge.cameras import Camera, camera_kind, camera_opener, safe_uri
 from edge.cameras.device_names import number_note
 from edge.capture import Policy
 from edge.engine import Housing, open_engine, pace
@@ -105,6 +105,7 @@ def station_of(
     opened = start.opened
     for link in links.values():
         link.recipe = opened.recipe.identity
+        link.simulated = source is None and camera_kind(options.camera) == "conveyor"
     with ExitStack() as stack:
         worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
         stack.callback(worker.close)

@@ -40,6 +40,7 @@ class PlcLink:
         self.mode = mode
         self.archive: Callable[[Verdict], None] = _nowhere  # for verdicts that the handshake makes itself
         self.recipe = ""  # "name@digest" that the last verdict was judged by, or that is loaded
+        self.simulated = False  # no camera looks at a real part: outputs that can say so do
         self.encoder: int | None = None  # counts of the belt, as the PLC wrote last; None: it has not yet
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._hand = Handshake(StationImage(recipe_number), mode, budget_ns)

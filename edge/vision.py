@@ -80,6 +80,7 @@ class VisionResult:
     sequence: int
     started: datetime
     ended: datetime
+    simulated: bool = False
 
     @property
     def state(self) -> ResultState:
@@ -124,6 +125,7 @@ class VisionLine:
         self._continuous: Job | None = None
         self.halted = False
         self.recipe = ""  # "name@digest" of the one that is loaded; "" until somebody says it
+        self.simulated = False  # the pictures are
 
     @property
     def continues(self) -> bool:
@@ -219,6 +221,7 @@ class VisionLine:
         result = VisionResult(
             f"{self._run}-{self._number}", self._job_of(verdict.request), verdict, sequence,
             _wall_clock(verdict.captured_ns, now_ns, now), _wall_clock(verdict.decided_ns, now_ns, now),
+            self.simulated,
         )  # fmt: skip
         self._results[result.result_id] = result
         if len(self._results) > KEPT_RESULTS:

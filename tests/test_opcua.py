@@ -423,6 +423,8 @@ def test_a_whole_station_is_triggered_over_opc_ua(tmp_path: Path) -> None:
                 assert peer.call("Station.Trigger", ["uint32", part]) == [True]
                 assert shows(peer, "Station.RESULT_ID", part)
                 assert peer.read("Station.VERDICT") != [0]
+            told = peer.call(f"{RESULTS}.GetResultById", ["struct", peer.found()[-1], RESULT], ["int32", 0])
+            assert told[1]["IsSimulated"] is True, "the camera is a simulated line"
             assert prepared(peer, "toy")[0] == {**prepared(peer, "toy")[0], "Id": running.recipe.identity}
         finally:
             running.station.stop()

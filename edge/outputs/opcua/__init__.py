@@ -169,7 +169,7 @@ class OpcUaServer:
     def _look(self, hand: Handshake, now_ns: int) -> tuple[View, list[tuple[Verdict, int]]]:
         hand.tick(now_ns)
         hand.enabled = not self._line.halted and not hand.plc_lost
-        self._line.recipe = self._link.recipe
+        self._line.recipe, self._line.simulated = self._link.recipe, self._link.simulated
         shown = self._link.take_shown()
         self._line.go_on(hand, now_ns)
         view = View(hand.block(), self._line.state(hand), self._line.current(hand))

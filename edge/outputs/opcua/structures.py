@@ -46,7 +46,7 @@ def result_fields(result: VisionResult) -> dict[str, Any]:
     return {
         "ResultId": structure("ResultIdDataType", Id=result.result_id),
         "IsPartial": False,
-        "IsSimulated": False,
+        "IsSimulated": result.simulated,
         "ResultState": int(result.state),
         "MeasId": structure("MeasIdDataType", Id=job.meas_id),
         "PartId": structure("PartIdDataType", Id=result.part_id),
