@@ -12,13 +12,12 @@ Pure: no thread, no clock, no socket; `now_ns` is monotonic. The rules it keeps:
 """
 
 from collections import deque
-from dataclasses import replace
 from enum import Enum
 
 from edge.commands import Command, CommandState, Order
 from edge.line_events import Event, Happened
-from edge.registers import Status, WordOrder
-from edge.station_image import FREE_RUN, LineState, StationImage, result_id
+from edge.registers import Status, VisionState, WordOrder
+from edge.station_image import LineState, StationImage, result_id
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason, Verdict
 
@@ -77,13 +76,26 @@ class Handshake:
         return self._can_take() and not self.trigger_stands
 
     @property
+    def state(self) -> VisionState:
+        """What the station does now. What OPC UA clients can bring about beside it: edge/vision.py."""
+        if not self.image.online:
+            return VisionState.ERROR if self.image.fault else VisionState.PREOPERATIONAL
+        if self.stopped is not None:
+            return VisionState.ERROR
+        if self.mode is Mode.FREE_RUN:
+            return VisionState.CONTINUOUS_EXECUTION
+        if self._waits is not None:
+            return VisionState.SINGLE_EXECUTION
+        return VisionState.READY if self.ready else VisionState.INITIALIZED
+
+    @property
     def line(self) -> LineState:
         """The handshake's part of the block."""
         warned = Reason.OUTPUT_LOST if self.plc_lost else self.warned
         standing = Status.ERROR * (self.stopped is not None) | Status.WARNING * (warned is not None)
         warning, fault = int(warned or 0), int(self.stopped or 0)
         if self.mode is Mode.FREE_RUN:
-            return replace(FREE_RUN, bits=int(standing), warning=warning, fault=fault)
+            return LineState(int(standing), warning=warning, fault=fault, state=self.state)
         bits = {
             Status.READY: self.ready,
             Status.TRIGGER_ACK: self.trigger_taken,
@@ -92,7 +104,7 @@ class Handshake:
             Status.RESULT_OVERRUN: self._is_full(),
         }
         shown = Status(sum(bit for bit, on in bits.items() if on)) | self.commands.bits | standing
-        return LineState(shown, self.queue_free, self.missed, self.overrun, warning, fault)
+        return LineState(shown, self.queue_free, self.missed, self.overrun, warning, fault, self.state)
 
     def block(self, word_order: WordOrder = "big") -> list[int]:
         """Registers 100..149, one snapshot: verdict, part id, sequence and reason belong together."""

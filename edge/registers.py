@@ -33,6 +33,24 @@ class VerdictCode(IntEnum):
     BYPASS = 4
 
 
+class VisionState(IntEnum):
+    """Register STATE, as OPC 40100-1 counts them; OPERATIONAL stands above the four behind it."""
+
+    PREOPERATIONAL = 1
+    HALTED = 2
+    ERROR = 3
+    OPERATIONAL = 4
+    INITIALIZED = 5
+    READY = 6
+    SINGLE_EXECUTION = 7
+    CONTINUOUS_EXECUTION = 8
+
+    @property
+    def outer(self) -> "VisionState":
+        """The state of the outer state machine."""
+        return VisionState.OPERATIONAL if self > VisionState.OPERATIONAL else self
+
+
 class Control(IntFlag):
     """Register CONTROL, written by the PLC."""
 
@@ -120,7 +138,9 @@ STATION_REGISTERS = (
     Register(112, "WARNING_CODE", "u16", "reason code of the warning, 0 = none"),
     Register(113, "QUEUE_FREE", "u16", "free places in the result queue"),
     Register(114, "MODEL_CHECKSUM16", "u16", "changes when model or settings change"),
-    Register(115, "STATE", "u16", "state number as in OPC 40100", False),
+    Register(
+        115, "STATE", "u16", "1 offline, 2 halted, 3 error, 5 not ready, 6 ready, 7 judges, 8 runs by itself"
+    ),
     Register(116, "HEARTBEAT", "u16", "counts up about four times a second while the station inspects"),
     Register(117, "API_VERSION", "u16", "version of this map: 1"),
     Register(118, "TEST_U16", "u16", "always 0x1234 (4660): addressing and byte order are right"),

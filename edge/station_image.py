@@ -47,7 +47,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """What a handshake shows beside the result; without one, in free run, all of it is 0."""
+    """What a handshake shows beside the result; in free run little of it is not 0."""
 
     bits: int = 0  # of STATUS
     queue_free: int = 0
@@ -55,9 +55,10 @@ class LineState:
     overrun: int = 0
     warning: int = 0  # reason code
     fault: int = 0  # reason code of what stops the line
+    state: int = 0  # of VisionState
 
 
-FREE_RUN = LineState()
+NO_LINE = LineState()
 
 
 def verdict_code(verdict: Verdict | None) -> VerdictCode:
@@ -106,7 +107,7 @@ def result_block(
     online: bool = True,
     toggle: bool = False,
     fault: int = 0,
-    line: LineState = FREE_RUN,
+    line: LineState = NO_LINE,
     recipe_number: int = 1,
     gate: int = 0,
     word_order: WordOrder = "big",
@@ -120,6 +121,7 @@ def result_block(
         "ERROR_CODE": fault or line.fault,
         "WARNING_CODE": line.warning,
         "QUEUE_FREE": line.queue_free,
+        "STATE": line.state,
         "HEARTBEAT": heartbeat & U16_MAX,
         "API_VERSION": API_VERSION,
         "TEST_U16": TEST_U16,
@@ -206,7 +208,7 @@ class StationImage:
         """No verdict, not online. SEQUENCE stays, because only a new result may change it."""
         self.verdict, self.online, self.fault = None, False, 0
 
-    def block(self, word_order: WordOrder = "big", line: LineState = FREE_RUN) -> list[int]:
+    def block(self, word_order: WordOrder = "big", line: LineState = NO_LINE) -> list[int]:
         """Registers 100..149; `line` is what the handshake adds."""
         return result_block(
             self.verdict, self.counters, self.sequence, self.heartbeat,

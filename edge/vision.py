@@ -15,29 +15,11 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 
 from edge.handshake import Handshake, Mode
-from edge.registers import U32_MASK
+from edge.registers import U32_MASK, VisionState
 from edge.station_image import result_id
 from edge.verdict import Verdict
 
 KEPT_RESULTS = 100  # the newest, for whoever asks by id
-
-
-class VisionState(IntEnum):
-    """The state number of the standard; OPERATIONAL stands above the four behind it."""
-
-    PREOPERATIONAL = 1
-    HALTED = 2
-    ERROR = 3
-    OPERATIONAL = 4
-    INITIALIZED = 5
-    READY = 6
-    SINGLE_EXECUTION = 7
-    CONTINUOUS_EXECUTION = 8
-
-    @property
-    def outer(self) -> "VisionState":
-        """The state of the outer state machine."""
-        return VisionState.OPERATIONAL if self > VisionState.OPERATIONAL else self
 
 
 class Refusal(IntEnum):
@@ -136,16 +118,9 @@ class VisionLine:
         """What stands in CurrentState now."""
         if self.halted:
             return VisionState.HALTED
-        if not hand.image.online:
-            return VisionState.ERROR if hand.image.fault else VisionState.PREOPERATIONAL
-        if hand.stopped is not None:
-            return VisionState.ERROR
-        if hand.mode is Mode.FREE_RUN or self.continues:
-            return VisionState.CONTINUOUS_EXECUTION
-        if hand.last_trigger is not None:
-            continuous = self._job_of(hand.last_trigger.number).continuous
-            return VisionState.CONTINUOUS_EXECUTION if continuous else VisionState.SINGLE_EXECUTION
-        return VisionState.READY if hand.ready else VisionState.INITIALIZED
+        job = self.current(hand)
+        operational = hand.state.outer is VisionState.OPERATIONAL
+        return VisionState.CONTINUOUS_EXECUTION if operational and job and job.continuous else hand.state
 
     def current(self, hand: Handshake) -> Job | None:
         """The job that is under way; in continuous execution also between two triggers."""

@@ -299,7 +299,7 @@ def test_halted_until_the_reset(asked: Station, asked_peer: OpcUaPeer) -> None:
     assert peer.call(f"{MACHINE}.Halt", *why) == [Refusal.NONE]
     assert peer.state() == ["Halted", "BadStateNotActive"]
     asked.output.beat(3, True)
-    assert peer.read("Station.STATUS.READY", "Station.VERDICT") == [False, 0]
+    assert peer.read("Station.STATUS.READY", "Station.VERDICT", "Station.STATE") == [False, 0, 2]
     assert peer.start("StartSingleJob", part="5") == ["", Refusal.WRONG_STATE]
     assert peer.call(f"{MACHINE}.Reset", *why) == [Refusal.NONE]
     assert peer.state() == ["Preoperational", "BadStateNotActive"]

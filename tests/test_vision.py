@@ -7,10 +7,10 @@ from peers import a_verdict
 
 from edge.handshake import Handshake, Mode
 from edge.line_events import Happened
-from edge.registers import Status
+from edge.registers import Status, VisionState, decode
 from edge.station_image import StationImage
 from edge.verdict import Outcome, Reason
-from edge.vision import KEPT_RESULTS, Job, Refusal, VisionLine, VisionState, part_number
+from edge.vision import KEPT_RESULTS, Job, Refusal, VisionLine, part_number
 
 MS = 1_000_000
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
@@ -36,11 +36,13 @@ def judge(line: VisionLine, hand: Handshake, now_ns: int, outcome: Outcome = Out
 def test_the_state_is_what_the_station_does() -> None:
     line, hand = a_line()
     assert line.state(hand) is VisionState.READY
+    assert decode("STATE", hand.block()) == VisionState.READY
     hand.commands.begin(2, 0)  # a challenge needs the camera for itself
     assert line.state(hand) is VisionState.INITIALIZED
     hand.commands.end(1, True)
     line.start_single(hand, Job("", part_id="7"), 1)
     assert line.state(hand) is VisionState.SINGLE_EXECUTION
+    assert decode("STATE", hand.block()) == VisionState.SINGLE_EXECUTION
     hand.beat(2, False, 2)
     assert line.state(hand) is VisionState.ERROR
     hand.withdraw(3)
@@ -53,6 +55,7 @@ def test_the_state_is_what_the_station_does() -> None:
 def test_a_station_that_runs_by_itself_is_in_continuous_execution() -> None:
     line, hand = a_line(Mode.FREE_RUN)
     assert line.state(hand) is VisionState.CONTINUOUS_EXECUTION
+    assert decode("STATE", hand.block()) == VisionState.CONTINUOUS_EXECUTION
     assert line.start_single(hand, Job(""), 1) == (None, Refusal.NOT_SUPPORTED)
     assert hand.missed == 0, "nobody was promised a trigger"
     assert line.halt(hand, 1) is Refusal.NOT_SUPPORTED

@@ -29,7 +29,7 @@ from edge.outputs.opcua.security import Users, own_identity
 from edge.outputs.opcua.space import Space, View
 from edge.outputs.opcua_settings import OpcUaSettings
 from edge.plc_link import PlcLink
-from edge.registers import U16_MAX
+from edge.registers import STATION_START, U16_MAX, place
 from edge.verdict import Verdict
 from edge.vision import VisionLine
 
@@ -172,7 +172,9 @@ class OpcUaServer:
         self._line.recipe, self._line.simulated = self._link.recipe, self._link.simulated
         shown = self._link.take_shown()
         self._line.go_on(hand, now_ns)
-        view = View(hand.block(), self._line.state(hand), self._line.current(hand))
+        block, state = hand.block(), self._line.state(hand)
+        place(block, STATION_START, "STATE", state)
+        view = View(block, state, self._line.current(hand))
         return view, list(zip(shown, _sequences(hand.image.sequence, len(shown)), strict=True))
 
 

@@ -11,8 +11,8 @@ from asyncua import ua
 
 from edge.outputs.opcua.nodes import AUTOMATIC, BEAT, MACHINE, SHOWN, TYPES, Nodes
 from edge.outputs.opcua.structures import kind_of, result_fields, structure
-from edge.registers import RESULT_BITS, Status, decode
-from edge.vision import Job, VisionResult, VisionState
+from edge.registers import RESULT_BITS, Status, VisionState, decode
+from edge.vision import Job, VisionResult
 
 STATE_NODES = {  # of the nodeset
     VisionState.PREOPERATIONAL: (5028, "Preoperational"),
