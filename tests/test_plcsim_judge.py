@@ -16,6 +16,7 @@ from edge.handshake import Mode
 from edge.line_protocol import OwnLanguage, checksum
 from edge.plc_program import PlcProgram
 from edge.plcsim import Complaint, Mistake, Scan, Taken
+from edge.plcsim.blocks import BlockPlc
 from edge.plcsim.judge import BlockJudge
 from edge.plcsim.phrases import phrases_of
 from edge.plcsim.screen import Screen
@@ -145,6 +146,35 @@ def bench_plc(bench: Bench) -> list[int]:
     place(block, 0, "CONTROL", bench.plc.control)
     place(block, 0, "RESULT_ACK_ID", bench.plc.result_ack_id)
     return block
+
+
+class CutBeforeTheAnswer:
+    """A wire that shows a result and is gone before it can be acknowledged."""
+
+    station = "modbus-tcp-server://127.0.0.1:5020"
+
+    def __init__(self) -> None:
+        self.block = shown(STATUS=READY)
+
+    def read(self) -> list[list[int]]:
+        return [self.block]
+
+    def show(self, plc: list[int]) -> None:
+        if self.block[101 - STATION_START]:
+            raise ConnectionError
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_result_that_came_with_the_last_breath_is_counted() -> None:
+    wire = CutBeforeTheAnswer()
+    plc = BlockPlc(wire, Mode.IDS)
+    plc.part_arrives(7)
+    assert plc.scan(MS).triggered == (7,)
+    wire.block = shown(**GOOD)
+    last = plc.scan(2 * MS)
+    assert not last.connected and [each.part_id for each in last.taken] == [7] and last.rejected == ()
 
 
 WORD = st.integers(0, 0xFFFF)

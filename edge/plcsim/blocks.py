@@ -6,7 +6,7 @@ from typing import Protocol
 
 from edge.handshake import Mode
 from edge.plc_program import PlcProgram
-from edge.plcsim import Scan, Taken
+from edge.plcsim import Complaint, Scan, Taken
 from edge.plcsim.judge import BlockJudge
 from edge.registers import PLC_COUNT, STATION_COUNT, Status, VerdictCode, WordOrder, decode
 from edge.timing_chart import Sample, sample
@@ -54,19 +54,19 @@ class BlockPlc:
         """Read, judge, let the program do its cycle, write."""
         open_before = set(self._program.open_parts)
         gone = len(self._program.rejected)
+        complaints: list[Complaint] = []
+        taken: tuple[Taken, ...] = ()
         try:
             blocks = self._wire.read()
-            complaints = [
-                each
-                for block in blocks
-                for each in self._judge.look(block, self._plc, self._program.open_parts, now_ns)
-            ]
+            for block in blocks:
+                complaints += self._judge.look(block, self._plc, self._program.open_parts, now_ns)
             taken = self._take(blocks)
             self._wire.show(self._plc)
         except OSError:
             self._judge.forget()
             self._program.abandon()
-            return Scan(False, {}, rejected=tuple(self._program.rejected[gone:]))
+            rejected = tuple(self._program.rejected[gone:])
+            return Scan(False, {}, taken=taken, rejected=rejected, complaints=tuple(complaints))
         triggered = tuple(part for part in self._program.open_parts if part not in open_before)
         rejected = tuple(self._program.rejected[gone:])
         return Scan(True, self._sample(blocks[-1]), triggered, taken, rejected, tuple(complaints))
