@@ -59,6 +59,14 @@ class _Taken:
     before: Pixels | None = None  # of a live camera: the picture read before this one
 
 
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A picture that nobody will judge, and when it was there."""
+
+    reason: Reason
+    at_ns: int
+
+
 class _Link(Enum):
     OPENING = 0
     UP = 1
@@ -85,8 +93,11 @@ class Capture:
         self._open_source, self._depth, self._read_timeout_s = open_source, depth, read_timeout_s
         self._keep = keep
         self._changed = threading.Condition()  # guards everything below
-        self._queue: deque[_Taken | Reason] = deque()
+        self._queue: deque[_Taken | _Missing] = deque()
         self._before: Pixels | None = None  # the last picture that was read
+        self._runs_free = False  # it said when the last picture was begun: no part triggers this camera
+        self._hole_ns = -1  # when the last incomplete picture of a triggered camera came; policy latest
+        self._missed_ns = 0
         self._counters, self._last_id = CaptureCounters(), 0
         self._link, self._news = _Link.OPENING, False  # news: a loss that next() has not told yet
         self._live = True
@@ -118,6 +129,11 @@ class Capture:
         """True while the camera is open."""
         return self._link is _Link.UP
 
+    @property
+    def missed_ns(self) -> int:
+        """When the picture was there that `next` last gave STATION_OVERLOADED or FRAME_INCOMPLETE for."""
+        return self._missed_ns
+
     def hangs(self, now_ns: int) -> bool:
         """True when a live camera's driver does not come back from a read, not even with a time-out."""
         over_ns = now_ns - self._read_ns - int(self._read_timeout_s * 1e9)
@@ -138,6 +154,8 @@ class Capture:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._has(request) or self._end or self._news, timeout_s)
+            if self._has_hole(request):
+                return self._miss(_Missing(Reason.FRAME_INCOMPLETE, self._hole_ns))
             if self._queue:
                 self._changed.notify_all()
                 return self._hand_out(self._queue.popleft(), request)
@@ -166,17 +184,28 @@ class Capture:
     def _has(self, request: Request) -> bool:
         """Whether a picture waits; those that came before the request, and their losses, answer nobody."""
         while request.number is not None and self._queue and _is_before(self._queue[0], request.at_ns):
-            self._counters.dropped += not isinstance(self._queue.popleft(), Reason)
+            self._counters.dropped += isinstance(self._queue.popleft(), _Taken)
         if request.number is not None and self.connected:
             self._news = False
-        return bool(self._queue)
+        return bool(self._queue) or self._has_hole(request)
 
-    def _hand_out(self, item: _Taken | Reason, request: Request) -> Frame | Reason:
+    def _has_hole(self, request: Request) -> bool:
+        """The part's own picture came incomplete, and what comes now is the next part's."""
+        if request.number is None or self._hole_ns < request.at_ns:
+            return False
+        return not self._queue or not _is_before(self._queue[0], self._hole_ns)
+
+    def _hand_out(self, item: _Taken | _Missing, request: Request) -> Frame | Reason:
         """Numbers are given here, so that they rise in the order of the verdicts."""
-        if isinstance(item, Reason):
-            return item
+        if isinstance(item, _Missing):
+            return self._miss(item)
         at_ns = item.captured_ns or time.monotonic_ns()
         return make_frame(item.shot, self.new_id(), self.source, at_ns, request, item.before)
+
+    def _miss(self, missing: _Missing) -> Reason:
+        """Tell it once."""
+        self._missed_ns, self._hole_ns = missing.at_ns, -1
+        return missing.reason
 
     def _run(self) -> None:
         """The thread: open, read until it breaks, wait, again."""
@@ -242,8 +271,10 @@ class Capture:
             self._counters.incomplete += 1
             self._error, self._read_ns = error, time.monotonic_ns()
             if self.policy is Policy.EVERY:
-                self._queue.append(Reason.FRAME_INCOMPLETE)
-                self._changed.notify_all()
+                self._queue.append(_Missing(Reason.FRAME_INCOMPLETE, self._read_ns))
+            elif not self._runs_free:
+                self._hole_ns = self._read_ns
+            self._changed.notify_all()
 
     def _offer(self, shot: Shot, read_ns: int, live: bool) -> None:
         with self._changed:
@@ -251,7 +282,7 @@ class Capture:
             self._error, self._read_ns = None, read_ns
             captured_ns = min(read_ns, shot.taken_ns or read_ns)
             taken = _Taken(shot, captured_ns, self._before) if live else _Taken(shot)
-            self._before = shot.pixels
+            self._before, self._runs_free = shot.pixels, shot.begun_ns is not None
             if not live:
                 self._wait_for_room()
                 self._queue.append(taken)
@@ -262,13 +293,13 @@ class Capture:
                 self._queue.append(taken)
             elif self._is_full():
                 self._counters.dropped += 1
-                self._queue.append(Reason.STATION_OVERLOADED)
+                self._queue.append(_Missing(Reason.STATION_OVERLOADED, captured_ns))
             else:
                 self._queue.append(taken)
             self._changed.notify_all()
 
     def _is_full(self) -> bool:
-        return sum(not isinstance(item, Reason) for item in self._queue) >= self._depth
+        return sum(isinstance(item, _Taken) for item in self._queue) >= self._depth
 
     def _wait_for_room(self) -> None:
         if self._is_full():
@@ -290,12 +321,12 @@ class Capture:
             self._changed.notify_all()
 
 
-def _is_before(item: _Taken | Reason, at_ns: int) -> bool:
+def _is_before(item: _Taken | _Missing, at_ns: int) -> bool:
     """A file has no time: it waits for us. A picture that was dropped was dropped before.
 
     A picture that was under way when the part was triggered may still show the part before it.
     """
-    if isinstance(item, Reason):
-        return True
+    if isinstance(item, _Missing):
+        return item.at_ns < at_ns
     begun_ns = item.captured_ns if item.shot.begun_ns is None else item.shot.begun_ns
     return item.captured_ns is not None and begun_ns is not None and begun_ns < at_ns

@@ -24,6 +24,7 @@ BLIND_VERDICT_EVERY_S = 1.0  # so often a blind station says that it is blind
 STALLED_AFTER_NS = 3_000_000_000  # a loop that has not turned for so long is stalled: no more heartbeat
 TRIGGER_LOOK_S = 0.1  # what is to be done between two parts waits no longer, even if no part comes
 NO_PICTURE = (Reason.CAMERA_LOST, Reason.CAMERA_TIMEOUT)
+NOT_READ = (Reason.STATION_OVERLOADED, Reason.FRAME_INCOMPLETE)  # it was there, and the gate must know when
 FIRST_RECIPE = 1  # the number of the recipe that a station begins with
 
 Observer = Callable[[Frame, Inspection | Reason, Verdict], None]
@@ -88,7 +89,7 @@ class Station:
             if request is None:
                 continue
             try:
-                item = self.capture.next(BLIND_VERDICT_EVERY_S, request)
+                item = self._picture(request, self._since(request))
             except EndOfStream:
                 return
             if item is Reason.CAMERA_TIMEOUT and request.number is None and not self.capture.live:
@@ -162,11 +163,12 @@ class Station:
                 outbox.put(replace(verdict, lot=self.lot))
 
     def _turn(self, item: Frame | Reason, request: Request) -> None:
-        judged = self._judge_views(item, request)
+        judged = self._judge_views(item, request, self._since(request))
         for _ in range(self.shots - 1):
             if any(verdict.reason in NO_PICTURE for *_, verdict in judged):
                 break
-            judged += self._judge_views(self._next_shot(request), request)
+            since_ns = time.monotonic_ns()
+            judged += self._judge_views(self._next_shot(request, since_ns), request, since_ns)
         combined = combine([verdict for *_, verdict in judged])
         verdict = replace(combined, recipe_number=self.recipe_number, lot=self.lot)
         for outbox in self.outboxes:
@@ -175,23 +177,36 @@ class Station:
         for station, frame, answer, its_own in judged:
             station._show(frame, answer, its_own)
 
-    def _judge_views(self, item: Frame | Reason, request: Request) -> "list[Judged]":
+    def _judge_views(self, item: Frame | Reason, request: Request, since_ns: int) -> "list[Judged]":
         """One picture of each camera: all are taken before the first one is judged."""
-        items = [item, *(view._next_shot(request) for view in self.views)]
+        items = [item, *(view._next_shot(request, since_ns) for view in self.views)]
         return [each._judge(item, request) for each, item in zip((self, *self.views), items, strict=True)]
 
-    def _next_shot(self, request: Request) -> Frame | Reason:
+    def _next_shot(self, request: Request, since_ns: int) -> Frame | Reason:
         try:
-            return self.capture.next(BLIND_VERDICT_EVERY_S, request)
+            return self._picture(request, since_ns)
         except EndOfStream:
             return Reason.CAMERA_TIMEOUT
+
+    def _since(self, request: Request) -> int:
+        """From when on the part's picture is waited for; a file waits for us."""
+        asked = request.number is not None and self.capture.live
+        return request.at_ns if asked else time.monotonic_ns()
+
+    def _picture(self, request: Request, since_ns: int) -> Frame | Reason:
+        """The next one, or why there is none. One that is too late, be it that we were, shows another part."""
+        until_ns = since_ns + int(BLIND_VERDICT_EVERY_S * 1e9)
+        item = self.capture.next(max(0.0, (until_ns - time.monotonic_ns()) / 1e9), request)
+        asked = request.number is not None and self.capture.live
+        late = asked and isinstance(item, Frame) and item.captured_ns > until_ns
+        return Reason.CAMERA_TIMEOUT if late else item
 
     def _judge(self, item: Frame | Reason, request: Request) -> "Judged":
         self._turned_ns = time.monotonic_ns()
         answer: Inspection | Reason
         if isinstance(item, Reason):
-            frame_id = self.capture.new_id()
-            frame, answer = no_frame(frame_id, self.capture.source, self._turned_ns, request), item
+            at_ns = self.capture.missed_ns if item in NOT_READ else self._turned_ns
+            frame, answer = no_frame(self.capture.new_id(), self.capture.source, at_ns, request), item
         else:
             frame, answer = item, self._inspect_safely(item)
         return self, frame, answer, self._decide(frame, answer)

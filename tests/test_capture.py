@@ -14,7 +14,7 @@ from edge.cameras import camera_opener, open_camera
 from edge.cameras.parts import render_part
 from edge.cameras.scripted import ScriptedCamera, unplugged
 from edge.capture import Capture, Policy
-from edge.errors import DataError, EndOfStream
+from edge.errors import DataError, EndOfStream, FrameIncomplete
 from edge.frame import Frame, Shot, no_frame
 from edge.health import image_fault
 from edge.recipe import Recipe
@@ -260,3 +260,47 @@ def test_a_camera_that_freezes_between_two_judged_pictures_is_seen() -> None:
         frame = capture.next(5)
     assert isinstance(frame, Frame) and frame.before is not None
     assert image_fault(frame.pixels, frame.before) is Reason.FRAME_FROZEN
+
+
+def a_hole() -> FrameIncomplete:
+    return FrameIncomplete("a picture came incomplete", "scripted:", "Check the network.")
+
+
+def test_a_part_whose_picture_came_incomplete_does_not_get_the_next_parts_picture() -> None:
+    """The story: a light barrier triggered the camera, the PLC the station. Packets of part 7's picture were
+    lost; the station went on waiting, and a third of a second later part 8 was photographed: 7 passed by it.
+    """
+    camera = ScriptedCamera()
+    with Capture(lambda: camera, camera.uri, read_timeout_s=0.05) as capture:
+        seven = Request(1, 7, time.monotonic_ns())
+        camera.put(a_hole())
+        camera.put(shot("part 8"))
+        camera.join()
+        assert capture.next(5, seven) is Reason.FRAME_INCOMPLETE
+        eight = Request(2, 8, time.monotonic_ns())
+        camera.put(shot("part 8"))
+        frame = capture.next(5, eight)
+    assert isinstance(frame, Frame) and frame.part_id == 8, "told once"
+
+
+def test_a_camera_that_runs_by_itself_gives_the_next_picture_for_one_with_holes() -> None:
+    camera = ScriptedCamera([replace(shot("before"), begun_ns=1)])
+    with Capture(lambda: camera, camera.uri, read_timeout_s=0.05) as capture:
+        camera.join()
+        request = Request(1, 7, time.monotonic_ns())
+        camera.put(a_hole())
+        camera.put(replace(shot("part 7"), begun_ns=time.monotonic_ns()))
+        frame = capture.next(5, request)
+    assert isinstance(frame, Frame) and frame.label == "part 7"
+
+
+def test_a_part_without_a_picture_of_its_own_has_the_time_at_which_it_was_there() -> None:
+    """Where it is on the belt follows from that; it may be asked for much later."""
+    camera = ScriptedCamera()
+    with Capture(lambda: camera, camera.uri, Policy.EVERY, depth=1, read_timeout_s=0.05) as capture:
+        camera.put(shot("a"))
+        camera.put(shot("b"))
+        camera.join()
+        there_ns = time.monotonic_ns()
+        assert labels(capture, 2) == ["a", Reason.STATION_OVERLOADED]
+        assert 0 < capture.missed_ns < there_ns

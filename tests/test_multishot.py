@@ -1,5 +1,6 @@
 """Several pictures of one part, one verdict: nothing but all good pictures pass."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edge.errors import EndOfStream
 from edge.frame import Shot
 from edge.multishot import combine
 from edge.recipe import load_pair
-from edge.station import Station
+from edge.station import BLIND_VERDICT_EVERY_S, Station
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason, Verdict
 from edge.worker import InferenceWorker
@@ -59,13 +60,19 @@ def test_only_good_pictures_make_a_pass(shots: list[Verdict]) -> None:
 
 
 class OneRequest:
-    """Somebody asks once."""
+    """Somebody asks once, and the pictures come in one burst before the station looks."""
 
-    def __init__(self) -> None:
-        self.left = [Request(1, 70_001, 0)]
+    def __init__(self, camera: ScriptedCamera, shots: list[Shot]) -> None:
+        self.camera, self.shots, self.asked = camera, shots, False
 
     def wait(self, timeout_s: float) -> Request | None:
-        return self.left.pop() if self.left else None
+        if self.asked:
+            return None
+        self.asked, at_ns = True, time.monotonic_ns()
+        for each in self.shots:
+            self.camera.put(each)
+        self.camera.join()
+        return Request(1, 70_001, at_ns)
 
 
 @pytest.mark.parametrize(("shots", "outcome", "reason"), [
@@ -78,21 +85,49 @@ class OneRequest:
 def test_a_station_takes_all_pictures_of_a_part_and_answers_once(
     tmp_path: Path, shots: list[Shot], outcome: Outcome, reason: Reason
 ) -> None:
-    """They come in one burst, faster than they are judged."""
+    """They come faster than they are judged."""
     engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
     worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
-    camera, verdicts = ScriptedCamera(shots, live=True), list[Verdict]()
+    camera, verdicts = ScriptedCamera(live=True), list[Verdict]()
     with Capture(lambda: camera, "script", keep=3, read_timeout_s=0.05) as capture:
-        if len(shots) == 3:
-            camera.join()
         station = Station(capture, worker, recipe, [lambda *seen: verdicts.append(seen[2])])
-        station.shots, station.trigger = 3, OneRequest()
+        station.shots, station.trigger = 3, OneRequest(camera, shots)
         station.outboxes = [taken := Taken()]
         station.run(count=1)
         camera.put(EndOfStream("done"))
         station.close()
     assert [(v.outcome, v.reason, v.part_id) for v in taken.verdicts] == [(outcome, reason, 70_001)]
     assert station.counters.total == 1 and len(verdicts) == 3
+
+
+class LateLoop:
+    """A part was triggered while the loop was busy elsewhere; it comes back when the next part is there."""
+
+    def __init__(self, camera: ScriptedCamera) -> None:
+        self.camera = camera
+
+    def wait(self, timeout_s: float) -> Request | None:
+        self.camera.put(grey(61))
+        self.camera.join()
+        return Request(1, 7, time.monotonic_ns() - int(1.5 * BLIND_VERDICT_EVERY_S * 1e9))
+
+
+def test_a_loop_that_comes_late_does_not_judge_a_part_by_the_next_ones_picture(tmp_path: Path) -> None:
+    """The story: another PLC ordered a challenge, which took the loop for more than a second. Meanwhile a part
+    was triggered; what the camera showed when the loop came back was the part behind it, and that was good.
+    """
+    engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
+    worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
+    camera = ScriptedCamera(live=True)
+    with Capture(lambda: camera, "script", read_timeout_s=0.05) as capture:
+        station = Station(capture, worker, recipe)
+        station.trigger, station.outboxes = LateLoop(camera), [taken := Taken()]
+        station.run(count=1)
+        camera.put(EndOfStream("done"))
+        station.close()
+    assert [(v.outcome, v.reason, v.part_id) for v in taken.verdicts] == [
+        (Outcome.FAIL, Reason.CAMERA_TIMEOUT, 7)
+    ]
 
 
 class Taken:
