@@ -118,7 +118,7 @@ class GateKeeper:
                     at = request.encoder if self._settings.by_encoder else request.at_ns
                     self._tracker.triggered(request.part_id, at)
                 case Happened.TIMED_OUT | Happened.WITHDRAWN if event.request is not None:
-                    self._judged(event.request.part_id, False)  # the PLC was not told that it is good
+                    self._tracker.refused(event.request.part_id)  # the PLC was not told that it is good
                 case Happened.REJECT_CONFIRMED:
                     self._tracker.confirmed()
                 case Happened.CLEARED:
@@ -152,7 +152,8 @@ class GateKeeper:
 
     def _tick(self) -> None:
         position = self._position()
-        if position is None:
+        if position is None:  # what is at the gate now may be any part
+            self._show((self._shown or GateBits(0)) & ~GateBits.LET_THROUGH)
             return
         with self._lock:
             events, tracker = self._tracker.advance(position), self._tracker

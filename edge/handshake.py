@@ -50,6 +50,7 @@ class Handshake:
         self.budget_ns = budget_ns  # from trigger to verdict
         self.stopped: Reason | None = None  # the line must not go on before a person has looked
         self.warned: Reason | None = None
+        self.held = False  # the loop has no time for a part: another link's challenge
         self._missed_stands = False
         self._number = 0
         self._taken_id: int | None = None  # the part whose result the PLC took last
@@ -264,7 +265,7 @@ class Handshake:
             self._tell(Happened.QUEUE_FULL, now_ns)
 
     def _can_take(self) -> bool:
-        free = self._waits is None and self.queue_free > 0 and not self.commands.locks
+        free = self._waits is None and self.queue_free > 0 and not (self.commands.locks or self.held)
         allowed = self.enabled and self.image.online and self.stopped is None
         return self.mode is not Mode.FREE_RUN and allowed and free
 

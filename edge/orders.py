@@ -42,12 +42,14 @@ class Orders:
     def __init__(self, station: Station, recipes: RecipeShelf, say: Say) -> None:
         self._station, self._recipes, self._say = station, recipes, say
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._links: list[PlcLink] = []  # a challenge concerns all of them, whoever orders it
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
         self._thread.start()
 
     def obey(self, link: PlcLink) -> None:
         """Take this PLC's orders from now on."""
+        self._links.append(link)
         link.obey(lambda order: self._waiting.put(partial(self._carry_out, link, order)))
 
     def close(self) -> None:
@@ -66,6 +68,7 @@ class Orders:
                 case Command.LOAD_RECIPE:
                     self._load(link, order)
                 case Command.CHALLENGE:
+                    self._hold(True)
                     self._station.between_parts(partial(self._challenge, link, order))
                 case Command.SET_LOT:
                     self._station.between_parts(partial(self._set_lot, link, order))
@@ -104,13 +107,18 @@ class Orders:
                 wrong += surprises(masters, partial(self._station.try_out, view))
         except Exception as error:  # a picture that cannot be read is not proof of anything
             wrong.append(str(error))
+        for each in self._links:
+            each.stop(Reason.CHALLENGE_FAILED) if wrong else each.proven()
+        self._hold(False)
         if not wrong:
             self._say(f"challenge: {judged} pictures judged as they should be")
-            link.proven()
             link.end(order, True)
             return
-        link.stop(Reason.CHALLENGE_FAILED)
         self._fail(link, order, Reason.CHALLENGE_FAILED, f"challenge failed: {'; '.join(wrong)}")
+
+    def _hold(self, held: bool) -> None:
+        for each in self._links:
+            each.hold(held)
 
     def _fail(self, link: PlcLink, order: Order, reason: Reason | None, why: str) -> None:
         self._say(f"command {order.command.name} {order.argument} failed: {why}")

@@ -139,6 +139,11 @@ class PlcLink:
         """Hear all events, with the link locked, in whatever thread: return at once, ask nothing here."""
         self._listeners.append(listener)
 
+    def hold(self, held: bool) -> None:
+        """READY stays off while the station has no time for a part."""
+        with self._lock:
+            self._hand.held = held
+
     def warn(self, reason: Reason) -> None:
         """As `Handshake.warn`."""
         self.act(lambda hand, now_ns: hand.warn(reason))

@@ -194,7 +194,7 @@ class Station:
         return request.at_ns if asked else time.monotonic_ns()
 
     def _picture(self, request: Request, since_ns: int) -> Frame | Reason:
-        """The next one, or why there is none. One that is too late, be it that we were, shows another part."""
+        """The next one, or why there is none. One that came too late, as we may have, shows another part."""
         until_ns = since_ns + int(BLIND_VERDICT_EVERY_S * 1e9)
         item = self.capture.next(max(0.0, (until_ns - time.monotonic_ns()) / 1e9), request)
         asked = request.number is not None and self.capture.live

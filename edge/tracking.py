@@ -104,6 +104,13 @@ class PartTracker:
                 return True
         return False
 
+    def refused(self, part_id: int | None) -> None:
+        """The newest part of this id is no good one any more, whatever its verdict said."""
+        for part in reversed(self._parts):
+            if part.part_id == part_id and not part.rejected:
+                part.passed = False
+                return
+
     def confirmed(self) -> None:
         """The reject sensor has seen a part."""
         for part in self._parts:

@@ -1,8 +1,10 @@
 """The archive: what the disk refuses waits, in order and whole; no PLC is told before the line is written."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from peers import a_verdict, until
@@ -43,6 +45,17 @@ def test_no_more_than_kept_waits_and_the_rest_is_counted(tmp_path: Path) -> None
     assert archive.counters.dropped == 2
     archive.close()
     assert archive.counters.dropped == 5
+
+
+def test_a_picture_whose_name_is_no_text_is_archived_too(tmp_path: Path) -> None:
+    """The story: an old Windows share named a picture in Latin-1. Its verdict could not be written; the error
+    went through the archive into the station's loop and ended it."""
+    path, name = tmp_path / "verdicts.jsonl", os.fsdecode(b"teil-\xfc.png")
+    archive = Archive(output_opener(f"jsonl:{path}"))
+    archive.put(replace(a_verdict(1), label=name))
+    archive.put(a_verdict(2))
+    assert archived(path) == [1, 2] and json.loads(path.read_text().splitlines()[0])["label"] == name
+    archive.close()
 
 
 FULL_DISK = """

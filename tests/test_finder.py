@@ -1,5 +1,6 @@
 """Free run: which pictures are parts. A belt with noise, light that changes, parts that crowd."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -159,6 +160,25 @@ def test_a_camera_behind_a_light_barrier_counts_its_pictures_and_waits_without_a
     assert [(v.part_id, v.outcome) for v in verdicts] == [
         (1, Outcome.PASS), (2, Outcome.FAIL), (3, Outcome.PASS),
     ]  # fmt: skip
+
+
+def test_a_part_that_found_no_place_meets_the_gate_when_it_is_there_and_not_later(tmp_path: Path) -> None:
+    """The story: three parts in a rush, the third found no place. Where it was on the belt followed from
+    the moment at which its turn came: it had passed the gate by then, and a good part was rejected instead."""
+    engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
+    worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
+    shots = [Shot(picture(n, light=0.7)) for n in range(3)]
+    camera, verdicts = ScriptedCamera(shots, live=True), list[Verdict]()
+    with Capture(lambda: camera, "script", Policy.EVERY, depth=2, read_timeout_s=0.05) as capture:
+        camera.join()
+        all_there_ns = time.monotonic_ns()
+        station = Station(capture, worker, recipe, [lambda *seen: verdicts.append(seen[2])])
+        station.finder = CountedPictures()
+        station.run(count=3)
+        camera.put(EndOfStream("done"))
+        station.close()
+    assert [v.reason for v in verdicts][1:] == [Reason.WITHIN_LIMITS, Reason.STATION_OVERLOADED]
+    assert verdicts[2].part_id == 3 and verdicts[2].captured_ns < all_there_ns
 
 
 def test_of_counted_pictures_the_one_that_found_no_place_is_a_part_and_silence_is_none() -> None:

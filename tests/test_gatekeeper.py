@@ -209,6 +209,31 @@ def test_an_encoder_that_was_reset_stops_the_line(tmp_path: Path) -> None:
         assert until(lambda: gauge.bits[-1] == GateBits(0))
 
 
+def test_a_gate_that_nobody_can_place_parts_at_lets_nothing_through() -> None:
+    """The story: the connection broke while a good part was at the gate. LET_THROUGH stood in the register as
+    the PLC came back, until it wrote its encoder: whatever came by meanwhile went through."""
+    with keeping(GATE, asked=True) as (keeper, gauge, _):
+        keeper.hear(asked_for(1, 0))
+        keeper.put(verdict_of(1))
+        keeper.hear(asked_for(2, 500))
+        gauge.position = 1000
+        assert until(lambda: gauge.bits[-1:] == [GateBits.LET_THROUGH])
+        gauge.position = None
+        assert until(lambda: gauge.bits[-1:] == [GateBits(0)])
+        gauge.position = 1500
+        assert until(lambda: gauge.bits[-1:] == [GateBits.REJECT])
+
+
+def test_a_part_that_the_plc_got_no_decision_for_is_not_let_through() -> None:
+    """The story: the station had judged it good, a slow line held the verdict back, the PLC was told 3."""
+    with keeping(GATE, asked=True) as (keeper, gauge, _):
+        keeper.hear(asked_for(7, 0))
+        keeper.put(verdict_of(7))
+        keeper.hear(asked_for(7, 0, Happened.TIMED_OUT))
+        gauge.position = 1000
+        assert until(lambda: gauge.bits[-1:] == [GateBits.REJECT])
+
+
 def test_without_a_plc_s_trigger_the_picture_s_time_is_the_part_s_place() -> None:
     with keeping("distance=100ms,tolerance=20ms,rejects=2", asked=False) as (keeper, gauge, _):
         for part, outcome, at_ms in ((1, Outcome.PASS, 0), (2, Outcome.FAIL, 200), (3, Outcome.REVIEW, 400)):

@@ -113,7 +113,7 @@ class LateLoop:
 
 
 def test_a_loop_that_comes_late_does_not_judge_a_part_by_the_next_ones_picture(tmp_path: Path) -> None:
-    """The story: another PLC ordered a challenge, which took the loop for more than a second. Meanwhile a part
+    """The story: another PLC ordered a challenge, which took the loop for a second or two. Then a part
     was triggered; what the camera showed when the loop came back was the part behind it, and that was good.
     """
     engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))

@@ -231,6 +231,44 @@ def test_the_old_engine_inspects_while_the_new_one_is_prepared(tmp_path: Path) -
         orders.close()
 
 
+def test_a_challenge_that_another_link_ordered_holds_the_line_and_may_stop_it(
+    tmp_path: Path,
+) -> None:
+    """The story: an operator's panel on a serial line ordered the challenge. The PLC still saw READY, its
+    parts waited for a loop that was busy; the challenge failed, and the PLC's parts were judged on."""
+    write(tmp_path / "challenge" / "good", GOOD, BAD)
+    write(tmp_path / "challenge" / "bad", BAD)
+    plc, panel, judging, may_go = PlcLink(Mode.BITS), PlcLink(), threading.Event(), threading.Event()
+
+    def ready() -> bool:
+        return bool(plc.block()[0] & Status.READY)
+
+    def busy() -> None:
+        judging.set()
+        may_go.wait(30.0)
+
+    with scripted(tmp_path) as (station, _, _answers):
+        orders = Orders(
+            station, shelf(tmp_path, lambda: open_engine(tmp_path / "can.onnx")), lambda text: None
+        )
+        orders.obey(plc)
+        orders.obey(panel)
+        plc.beat(1, healthy=True)
+        plc.act(lambda hand, now_ns: setattr(hand, "enabled", True))
+        assert ready()
+        station.between_parts(busy)
+        assert judging.wait(10.0)
+        panel.act(lambda hand, now_ns: hand.command(Command.CHALLENGE, 0, now_ns))
+        assert until(lambda: not ready()), "the loop has no time for a part"
+        may_go.set()
+        assert until(lambda: panel.act(lambda hand, _: hand.commands.bits) == Status.COMMAND_FAILED, 20.0)
+        assert not ready() and decode("ERROR_CODE", plc.block()) == Reason.CHALLENGE_FAILED
+        (tmp_path / "challenge" / "good" / "1.png").unlink()
+        panel.act(lambda hand, now_ns: hand.command(Command.CHALLENGE, 0, now_ns))
+        assert until(ready, 20.0), "proven"
+        orders.close()
+
+
 def test_an_engine_made_anew_does_not_push_out_another_recipe(tmp_path: Path) -> None:
     """The story: the PLC had changed over; then the first recipe's plan was ready, and took its place."""
     lid = toy_pair(tmp_path, "lid", review=0.3, fail=0.4)

@@ -62,10 +62,15 @@ class ProcessCamera:
     ) -> None:
         self.uri = uri
         self._silent_s = silent_s
-        self._memory, self._map = os.memfd_create("edge-inspect"), mmap.mmap(-1, 1)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = _started(reader, python, theirs.fileno(), self._memory)
+        self._memory, self._map = os.memfd_create("edge-inspect"), mmap.mmap(-1, 1)
+        try:
+            with theirs:
+                self._process = _started(reader, python, theirs.fileno(), self._memory)
+        except OSError as error:  # no such program, no memory, no handles: it is tried again for ever
+            self._let_go()
+            hint = "Is it installed? Does the machine have memory and handles left (ulimit -n)?"
+            raise CameraLost(f"the reading process cannot be started: {error}", uri, hint) from error
         try:
             self._ask({"open": request}, OPEN_LIMIT_S)
         except Exception:
@@ -109,6 +114,10 @@ class ProcessCamera:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(TIDY_S)
         self._kill()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._channel.close()
         if self._memory >= 0:
             os.close(self._memory)
         self._memory = -1

@@ -33,7 +33,8 @@ class JsonLines:
 
     def send(self, verdict: Verdict) -> None:
         """Write one line. Raises OutputLost when the disk is full or the reader of the pipe has gone."""
-        line = json.dumps(verdict_json(verdict), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = json.dumps(verdict_json(verdict), ensure_ascii=False, allow_nan=False)
+        line = text.encode("utf-8", "backslashreplace") + b"\n"  # a file's name need not be text
         try:
             self._write(line)
         except (OSError, ValueError) as error:  # ValueError: the file is closed

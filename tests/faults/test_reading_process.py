@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_a_camera_that_runs_free_and_goes_silent_is_opened_anew(pylon_emulation:
         errors.append(raised.value)
     assert isinstance(errors[0], CameraTimeout) and isinstance(errors[-1], CameraLost)
     camera.close()
+
+
+def test_a_reading_process_that_cannot_be_started_leaves_nothing_open() -> None:
+    """The story: the system's Python had been removed; the camera was tried again and again, and each
+    try left a piece of memory open, until the station had no handle left for its PLC."""
+
+    def handles() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = handles()
+    for _ in range(5):
+        with pytest.raises(CameraLost, match="cannot be started"):
+            ProcessCamera("0", "device", {}, python="/usr/bin/no-python")
+    assert handles() == before
 
 
 def test_a_camera_that_waits_for_a_trigger_may_be_silent(pylon_emulation: None) -> None:
