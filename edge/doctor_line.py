@@ -25,7 +25,8 @@ FIRST_S = 10.0  # a network camera may take seconds to give its first one
 KNOCK_S = 2.0
 # Where the address may leave the port out.
 PORTS = {
-    "modbus-tcp": 502, "modbus-tcp-server": 502, "s7": 102, "ethernet-ip": 44818, "mqtt": 1883, "mqtts": 8883
+    "modbus-tcp": 502, "modbus-tcp-server": 502, "modbus-tcp-io": 502, "s7": 102, "ethernet-ip": 44818,
+    "mqtt": 1883, "mqtts": 8883, "opc-ua": 4840,
 }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def output(uri: str) -> Finding:
     host, port = parts.hostname or "", parts.port if parts.port is not None else PORTS.get(parts.scheme)
     if port is None:
         return Finding(what, State.WARN, "the address names no port", "Give one: HOST:PORT.")
-    if parts.scheme.endswith("-server"):
+    if parts.scheme.endswith("-server") or parts.scheme == "opc-ua":
         return listening(what, host, port)
     return knocking(what, host, port)
 

@@ -157,9 +157,10 @@ def test_a_port_that_is_closed_and_one_that_is_open() -> None:
     assert found.state is State.FAIL and "refuses" in found.detail
 
 
-def test_a_port_that_somebody_else_listens_on() -> None:
+@pytest.mark.parametrize("server", ["modbus-tcp-server", "opc-ua"])
+def test_a_port_that_somebody_else_listens_on(server: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        uri = f"modbus-tcp-server://127.0.0.1:{other.getsockname()[1]}"
+        uri = f"{server}://127.0.0.1:{other.getsockname()[1]}" + "?security=none" * (server == "opc-ua")
         found = output(uri)
         assert found.state is State.WARN and "taken" in found.detail and "ss -ltnp" in found.todo
     assert output(uri).state is State.OK
@@ -171,6 +172,7 @@ def test_what_is_typed_wrong_is_said(tmp_path: Path) -> None:
         output("profinet://plc")
     assert output(f"jsonl:{tmp_path}/verdicts.jsonl").state is State.OK
     assert output("ethernet-ip://127.0.0.1/0").detail == "refuses the connection"  # at its usual port
+    assert output("modbus-tcp-io://127.0.0.1?ok=1&fault=3").detail == "refuses the connection"
     assert "whether anybody listens" in output("serial:///dev/ttyUSB97").detail
 
 

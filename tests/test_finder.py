@@ -164,7 +164,7 @@ def test_a_camera_behind_a_light_barrier_counts_its_pictures_and_waits_without_a
 
 def test_a_part_that_found_no_place_meets_the_gate_when_it_is_there_and_not_later(tmp_path: Path) -> None:
     """The story: three parts in a rush, the third found no place. Where it was on the belt followed from
-    the moment at which its turn came: it had passed the gate by then, and a good part was rejected instead."""
+    the moment at which its turn came: it had passed the gate by then, and a good part was rejected."""
     engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
     worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
     shots = [Shot(picture(n, light=0.7)) for n in range(3)]
