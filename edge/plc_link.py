@@ -80,6 +80,7 @@ class PlcLink:
         """The PLC's connection is gone, and its handshake with it; the station goes on."""
         with self._lock:
             self._watch.forget()
+            self.encoder = None
             self.act(lambda hand, now_ns: hand.hang_up(now_ns))
 
     def block(self, word_order: WordOrder = "big") -> list[int]:
@@ -172,6 +173,8 @@ class PlcLink:
                 if event.verdict.frame_id < 0:
                     self.archive(event.verdict)
                 self._shown.append(event.verdict)
+            case Happened.PLC_LOST:
+                self.encoder = None
             case Happened.WITHDRAWN:  # it may still wait for a slow line
                 self._shown.clear()
             case Happened.ORDERED if event.order is not None and self._carry_out is not None:

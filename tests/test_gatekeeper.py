@@ -224,6 +224,17 @@ def test_a_gate_that_nobody_can_place_parts_at_lets_nothing_through() -> None:
         assert until(lambda: gauge.bits[-1:] == [GateBits.REJECT])
 
 
+def test_a_plc_that_comes_back_finds_no_gate_open_before_it_has_told_its_position(tmp_path: Path) -> None:
+    with belt(tmp_path, GATE) as plc:
+        plc.judge(1)
+        plc.move_to(1000)
+        assert plc.gate_is(GateBits.LET_THROUGH)
+        plc.client.close()
+        assert plc.gate_is(GateBits(0)), "read by a new connection"
+        plc.write()
+        assert plc.gate_is(GateBits.LET_THROUGH)
+
+
 def test_a_part_that_the_plc_got_no_decision_for_is_not_let_through() -> None:
     """The story: the station had judged it good, a slow line held the verdict back, the PLC was told 3."""
     with keeping(GATE, asked=True) as (keeper, gauge, _):
