@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from peers import a_verdict, until
 from toy import toy_pair
 
-from edge.archive import Archive
+from edge.archive import PORTION, Archive
 from edge.compose import RunOptions, station_of
+from edge.errors import OutputLost
 from edge.handshake import Mode, no_decision
 from edge.outbox import Outbox
 from edge.outputs import output_opener
@@ -56,6 +58,40 @@ def test_a_picture_whose_name_is_no_text_is_archived_too(tmp_path: Path) -> None
     archive.put(a_verdict(2))
     assert archived(path) == [1, 2] and json.loads(path.read_text().splitlines()[0])["label"] == name
     archive.close()
+
+
+class SlowDisk:
+    """Refuses all until it has room; then it takes a millisecond for each line."""
+
+    uri, has_room = "disk:", False
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def send(self, verdict: Verdict) -> None:
+        if not self.has_room:
+            raise OutputLost("the disk is full", self.uri, "Make room.")
+        time.sleep(0.001)
+        self.written += 1
+
+    def beat(self, counter: int, healthy: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_what_was_held_back_does_not_hold_the_line_when_the_disk_has_room_again() -> None:
+    """The story: a disk had been full for a day. When somebody made room, the loop waited four seconds for all of
+    it to be written: the heartbeat stopped, and the part under the camera got no verdict."""
+    disk = SlowDisk()
+    archive, many = Archive(lambda: disk), 6 * PORTION
+    for frame in range(many):
+        archive.put(a_verdict(frame))
+    disk.has_room = True
+    assert until(lambda: disk.written > 0, 10.0)
+    archive.put(a_verdict(many))
+    assert disk.written < many
+    archive.close()
+    assert archive.counters.sent == many + 1 and archive.counters.dropped == 0
 
 
 FULL_DISK = """
