@@ -18,7 +18,7 @@ from edge.outbox import OutboxCounters
 from edge.outputs import Output
 from edge.verdict import Verdict
 
-PORTION = 200  # verdicts written without a pause, some 5 ms: a loop that comes with the next one waits so long
+PORTION = 200  # verdicts written in one go, some 5 ms: so long may the loop have to wait with its next one
 KEPT = 100_000  # verdicts that wait for the disk, about 40 MB; then the oldest is given up and counted
 
 

@@ -80,8 +80,8 @@ class SlowDisk:
 
 
 def test_what_was_held_back_does_not_hold_the_line_when_the_disk_has_room_again() -> None:
-    """The story: a disk had been full for a day. When somebody made room, the loop waited four seconds for all of
-    it to be written: the heartbeat stopped, and the part under the camera got no verdict."""
+    """The story: a disk had been full for a day. When somebody made room, the loop waited four seconds for
+    all of it to be written: the heartbeat stopped, and the part under the camera got no verdict."""
     disk = SlowDisk()
     archive, many = Archive(lambda: disk), 6 * PORTION
     for frame in range(many):
