@@ -47,6 +47,7 @@ def small_network() -> onnx.ModelProto:
         "high": np.float32(6),
         "grey": np.float32(100),
         "channels": np.array([1]),
+        "twice": np.array([1, 2, 2], np.float32),
         "all": np.array([1, 2, 3]),
     }
     nodes = [
@@ -61,7 +62,8 @@ def small_network() -> onnx.ModelProto:
         helper.make_node("Clip", ["c1", "low", "high"], ["r1"]),
         helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], "padded", kernel_shape=[3, 3], pads=[1] * 4,
                          strides=[1, 1]),
-        helper.make_node("ReduceMean", ["c2", "channels"], ["anomaly_map"], keepdims=0),
+        helper.make_node("ReduceMean", ["c2", "channels"], ["half"], keepdims=0),
+        helper.make_node("Resize", ["half", "", "twice"], ["anomaly_map"], mode="nearest"),
         helper.make_node("ReduceMax", ["c2", "all"], ["score"], keepdims=0),
     ]  # fmt: skip
     outputs = [helper.make_tensor_value_info(name, 1, None) for name in ("anomaly_map", "score")]
