@@ -234,7 +234,7 @@ class Handshake:
         self.image.withdraw()
 
     def begin(self, now_ns: int) -> None:
-        """The PLC has set ENABLE: it begins, perhaps with ids that it had before. Nothing of then is shown."""
+        """The PLC has set ENABLE, and may begin with ids that it had before: nothing of then is shown."""
         if self.mode is not Mode.FREE_RUN:
             self._withdraw_all(now_ns)
 

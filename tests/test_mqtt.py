@@ -218,7 +218,19 @@ def test_an_address_that_cannot_be_used_is_refused_at_once(uri: str, text: str) 
         output_opener(uri)
 
 
-@pytest.mark.parametrize("uri", ["mqtt://u:hunter2@plc/a", "mqtt://plc/a?password=hunter2&handshake=x"])
+SECRETS = [
+    "mqtt://u:hunter2@plc/a",
+    "mqtt://plc/a?password=hunter2&handshake=x",
+    "mqtt://u:hunter2/x@plc/a",
+    "mqtt://u:hunter2?x@plc/a",
+    "mqtt+tls://u:hunter2@plc/a",
+    "opc-ua://0.0.0.0?password=hunter2",
+    "opc-ua://u:hunter2@0.0.0.0?handshake=bits",
+    "tcp://u:hunter2@plc:2115?nonsense=1",
+]
+
+
+@pytest.mark.parametrize("uri", SECRETS)
 def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str, tmp_path: Path) -> None:
     for tried in (handshake_of, output_opener):
         with pytest.raises(InspectError, match="password does not belong") as caught:
@@ -226,6 +238,17 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str, tmp_pat
         assert "hunter2" not in str(caught.value)
     checks = dry_run(RunOptions("conveyor:", tmp_path / "none.onnx", [uri]))
     assert "hunter2" not in " ".join(f"{check.what} {check.detail} {check.error}" for check in checks)
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "mqtts", "opc-ua", "modbus-tcp", "s7", "tcp", "serial"])
+def test_an_address_that_nobody_can_read_is_one_sentence(scheme: str, tmp_path: Path) -> None:
+    """The story: a bracket was forgotten, and the station ended with a traceback."""
+    for tried in (handshake_of, output_opener):
+        with pytest.raises(InspectError, match="cannot be read"):
+            tried(f"{scheme}://[::1/a")
+    assert any(
+        check.error for check in dry_run(RunOptions("conveyor:", tmp_path / "x", [f"{scheme}://[::1/a"]))
+    )
 
 
 def test_what_a_setting_means() -> None:
