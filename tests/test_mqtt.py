@@ -1,16 +1,18 @@
 """MQTT on real brokers: what is said, commands, who is let in, what an address may say."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pysparkplug as other
 import pytest
 from mqtt_broker import KINDS, MOSQUITTO, PASSWORD, USER, Authority, Broker, Listener
-from peers import a_verdict, until
+from peers import a_verdict, silent_peer, until
 
 from edge.compose import RunOptions, dry_run
 from edge.errors import InspectError, OutputLost
@@ -24,6 +26,7 @@ from edge.station_image import Counters
 from edge.verdict import Outcome
 
 DOCS = (Path(__file__).parents[1] / "docs" / "mqtt.md").read_text("utf-8")
+HANDLES = Path("/proc/self/fd")
 PATIENT = "timeout_ms=20000"  # a loaded test machine
 TRIGGER, RESET = RemoteCommand(Wish.TRIGGER, 7, "a"), RemoteCommand(Wish.RESET_COUNTERS, None, "b")
 
@@ -321,3 +324,18 @@ def test_the_keys_in_the_docs_are_the_code_s() -> None:
     assert keys("PREFIX/status") == list(status_json(Life(True, True, 1, Counters()), 1))
     assert keys("PREFIX/verdict") == list(record(a_verdict(1), False, 1))[-2:]
     assert keys("PREFIX/reply") == list(Answer().as_json())
+
+
+def test_a_connection_that_has_ended_holds_no_handle() -> None:
+    """The story: each try to reach a broker held two handles until Python came to sweep, much later."""
+    with silent_peer() as port:
+        gc.collect()
+        gc.disable()
+        try:
+            before = len(list(HANDLES.iterdir()))
+            for _ in range(5):
+                with suppress(OutputLost):
+                    output_opener(f"mqtt://127.0.0.1:{port}/a?timeout_ms=50")()
+            assert len(list(HANDLES.iterdir())) == before
+        finally:
+            gc.enable()
