@@ -64,8 +64,11 @@ class Dialect:
         if asked is None or (part_id or 0) >= self.ids:
             return self._answer(self.unknown, part_id, text) if text else b""
         taken = hand.mode is not Mode.FREE_RUN and hand.trigger(part_id, now_ns)
-        if taken and hand.last_trigger is not None:
-            part_id = hand.last_trigger.part_id
+        waits = hand.last_trigger
+        if taken and waits is not None:
+            part_id = waits.part_id
+        elif waits is not None and waits.part_id == part_id and "{id" in self.refused:
+            hand.abort(now_ns)  # the refusal is the answer for this number: no verdict may follow it
         return self._answer(self.accepted if taken else self.refused, part_id, text)
 
     def result(self, verdict: Verdict, recipe_number: int) -> bytes:

@@ -233,6 +233,11 @@ class Handshake:
         self._forget_plc(now_ns)
         self.image.withdraw()
 
+    def begin(self, now_ns: int) -> None:
+        """The PLC has set ENABLE, and may begin with ids that it had before: nothing of then is shown."""
+        if self.mode is not Mode.FREE_RUN:
+            self._withdraw_all(now_ns)
+
     def hang_up(self, now_ns: int) -> None:
         """The PLC has gone, the station is well. Without a handshake a result stays until the next one."""
         if self.mode is not Mode.FREE_RUN:

@@ -20,6 +20,7 @@ from edge.outputs import Output
 from edge.verdict import Verdict
 
 BEAT_S = 0.25  # a PLC that allows three beats to be lost sees within a second that the station has gone
+STEADY_S = 5.0  # an output that stands for so long works: the next loss is a new one, tried again at once
 JOIN_S = 1.0  # more than close() was given: one blocking call of the output may just have begun
 
 
@@ -65,7 +66,7 @@ class Outbox:
         self._queue: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
         self._output: Output | None = None
         self._pending: Verdict | None = None  # taken from the queue, not published yet
-        self._heartbeat = self._attempt = self._beat_due_ns = self._close_by_ns = 0
+        self._heartbeat = self._attempt = self._beat_due_ns = self._close_by_ns = self._opened_ns = 0
         self._pushed_out = self._left = self._sent = self._expired = self._retries = self._losses = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -123,7 +124,7 @@ class Outbox:
     def _connect(self) -> Output:
         self._retries += self._attempt > 0
         self._output = self._open()
-        self._beat_due_ns = 0  # show life at once
+        self._opened_ns, self._beat_due_ns = time.monotonic_ns(), 0  # show life at once
         return self._output
 
     def _beat(self, output: Output, now_ns: int) -> None:
@@ -159,7 +160,9 @@ class Outbox:
         output.beat(self._heartbeat, False)
 
     def _works(self) -> None:
-        self.alarm, self.last_error, self._attempt = False, "", 0
+        self.alarm, self.last_error = False, ""
+        if time.monotonic_ns() - self._opened_ns > STEADY_S * 1e9:
+            self._attempt = 0
 
     def _unheard(self, error: Exception) -> None:
         """The output stays open; a verdict that nobody heard is not kept for whoever comes later."""

@@ -56,8 +56,11 @@ class PlcWatch:
         if before is not None:
             self._hear(plc.control & ~before.control, now_ns)
         was_enabled, hand.enabled = hand.enabled, bool(plc.control & Control.ENABLE) and not hand.plc_lost
+        starts = hand.enabled and not was_enabled
+        if starts:
+            hand.begin(now_ns)
         if before is not None and hand.mode is not Mode.FREE_RUN:
-            self._act(before, plc, now_ns, starts=hand.enabled and not was_enabled)
+            self._act(before, plc, now_ns, starts)
 
     def _act(self, before: PlcBlock, plc: PlcBlock, now_ns: int, starts: bool) -> None:
         hand, rises = self._handshake, plc.control & ~before.control

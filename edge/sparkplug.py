@@ -11,6 +11,7 @@ part, since a host that asks for a rebirth would take it for a new one. There ar
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 from edge import __version__
 from edge.errors import InspectError
@@ -67,7 +68,7 @@ class SparkplugNode:
     @property
     def listens(self) -> list[tuple[str, int]]:
         """Commands to the node and, to refuse them, to the device; the host's state."""
-        topics = [(self._topic("NCMD"), 0), (self._topic("DCMD"), 0)]
+        topics = [(self._topic("NCMD"), 1), (self._topic("DCMD"), 1)]
         return [*topics, (self._state, 1)] if self._has_host else topics
 
     def will(self, at_ms: int) -> Message:
@@ -144,8 +145,10 @@ class SparkplugNode:
         return f"{NAMESPACE}/{self._group}/{kind}/{self._node}{device}"
 
     def _say(self, kind: str, metrics: Iterable[Metric], at_ms: int) -> Message:
+        """Every metric has a time: that of the message, where none is its own."""
         self._seq = (self._seq + 1) % SEQ
-        return Message(self._topic(kind), encode(Payload(at_ms, tuple(metrics), self._seq)), qos=0)
+        timed = tuple(replace(m, at_ms=at_ms) if m.at_ms is None else m for m in metrics)
+        return Message(self._topic(kind), encode(Payload(at_ms, timed, self._seq)), qos=0)
 
     def _death(self, at_ms: int) -> Message:
         return Message(self._topic("NDEATH"), encode(Payload(at_ms, (self._bd_metric(),))))

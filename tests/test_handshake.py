@@ -253,6 +253,27 @@ def test_in_b_a_part_that_has_its_result_is_not_inspected_again(ids: Bench, take
     assert [request.part_id for request in ids.asked] == [9]
 
 
+@pytest.mark.parametrize("mode", [Mode.BITS, Mode.IDS])
+@pytest.mark.parametrize("queued", [False, True])
+def test_a_plc_program_that_starts_again_finds_no_verdict_of_before(mode: Mode, queued: bool) -> None:
+    """The story: a PLC's program was loaded anew while good part 1 stood judged, the connection stayed. It
+    counted its parts from 1 again, and took the old pass for the part that lay under the camera now.
+    """
+    bench = Bench(mode)
+    bench.write(on=ENABLE)
+    for part in (1, 2) if queued else (1,):
+        bench.write(on=Control.TRIGGER, trigger_id=part)
+        bench.write(off=Control.TRIGGER)
+        bench.judge(Outcome.PASS)
+    assert "VP" in letters(bench)
+    bench.write(off=ENABLE, trigger_id=0)
+    assert "VP" in letters(bench), "a PLC that wants no further parts may still take the last results"
+    bench.write(on=ENABLE)
+    assert (value(bench, "VERDICT"), value(bench, "RESULT_ID"), value(bench, "QUEUE_FREE")) == (0, 0, 8)
+    bench.write(on=Control.TRIGGER, trigger_id=1)
+    assert value(bench, "VERDICT") == 0 and len(bench.asked) == 1
+
+
 def test_in_free_run_every_verdict_is_shown_and_the_plcs_bits_are_not_looked_at() -> None:
     bench = Bench(Mode.FREE_RUN)
     bench.write(on=ENABLE | TRIGGER | EXEC, trigger_id=7, command=Command.RESET_COUNTERS)

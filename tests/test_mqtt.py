@@ -1,16 +1,18 @@
 """MQTT on real brokers: what is said, commands, who is let in, what an address may say."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pysparkplug as other
 import pytest
 from mqtt_broker import KINDS, MOSQUITTO, PASSWORD, USER, Authority, Broker, Listener
-from peers import a_verdict, until
+from peers import a_verdict, silent_peer, until
 
 from edge.compose import RunOptions, dry_run
 from edge.errors import InspectError, OutputLost
@@ -24,6 +26,7 @@ from edge.station_image import Counters
 from edge.verdict import Outcome
 
 DOCS = (Path(__file__).parents[1] / "docs" / "mqtt.md").read_text("utf-8")
+HANDLES = Path("/proc/self/fd")
 PATIENT = "timeout_ms=20000"  # a loaded test machine
 TRIGGER, RESET = RemoteCommand(Wish.TRIGGER, 7, "a"), RemoteCommand(Wish.RESET_COUNTERS, None, "b")
 
@@ -218,7 +221,19 @@ def test_an_address_that_cannot_be_used_is_refused_at_once(uri: str, text: str) 
         output_opener(uri)
 
 
-@pytest.mark.parametrize("uri", ["mqtt://u:hunter2@plc/a", "mqtt://plc/a?password=hunter2&handshake=x"])
+SECRETS = [
+    "mqtt://u:hunter2@plc/a",
+    "mqtt://plc/a?password=hunter2&handshake=x",
+    "mqtt://u:hunter2/x@plc/a",
+    "mqtt://u:hunter2?x@plc/a",
+    "mqtt+tls://u:hunter2@plc/a",
+    "opc-ua://0.0.0.0?password=hunter2",
+    "opc-ua://u:hunter2@0.0.0.0?handshake=bits",
+    "tcp://u:hunter2@plc:2115?nonsense=1",
+]
+
+
+@pytest.mark.parametrize("uri", SECRETS)
 def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str, tmp_path: Path) -> None:
     for tried in (handshake_of, output_opener):
         with pytest.raises(InspectError, match="password does not belong") as caught:
@@ -226,6 +241,17 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str, tmp_pat
         assert "hunter2" not in str(caught.value)
     checks = dry_run(RunOptions("conveyor:", tmp_path / "none.onnx", [uri]))
     assert "hunter2" not in " ".join(f"{check.what} {check.detail} {check.error}" for check in checks)
+
+
+@pytest.mark.parametrize("scheme", ["mqtt", "mqtts", "opc-ua", "modbus-tcp", "s7", "tcp", "serial"])
+def test_an_address_that_nobody_can_read_is_one_sentence(scheme: str, tmp_path: Path) -> None:
+    """The story: a bracket was forgotten, and the station ended with a traceback."""
+    for tried in (handshake_of, output_opener):
+        with pytest.raises(InspectError, match="cannot be read"):
+            tried(f"{scheme}://[::1/a")
+    assert any(
+        check.error for check in dry_run(RunOptions("conveyor:", tmp_path / "x", [f"{scheme}://[::1/a"]))
+    )
 
 
 def test_what_a_setting_means() -> None:
@@ -298,3 +324,18 @@ def test_the_keys_in_the_docs_are_the_code_s() -> None:
     assert keys("PREFIX/status") == list(status_json(Life(True, True, 1, Counters()), 1))
     assert keys("PREFIX/verdict") == list(record(a_verdict(1), False, 1))[-2:]
     assert keys("PREFIX/reply") == list(Answer().as_json())
+
+
+def test_a_connection_that_has_ended_holds_no_handle() -> None:
+    """The story: each try to reach a broker held two handles until Python came to sweep, much later."""
+    with silent_peer() as port:
+        gc.collect()
+        gc.disable()
+        try:
+            before = len(list(HANDLES.iterdir()))
+            for _ in range(5):
+                with suppress(OutputLost):
+                    output_opener(f"mqtt://127.0.0.1:{port}/a?timeout_ms=50")()
+            assert len(list(HANDLES.iterdir())) == before
+        finally:
+            gc.enable()

@@ -51,12 +51,12 @@ BAD = {
     "opc-ua://0.0.0.0": "has no password",
     "opc-ua://?user=a": "no address",
     "opc-ua://0.0.0.0:99999": "out of range",
-    "opc-ua://plc:topsecret@0.0.0.0": "before the @",
-    "opc-ua://plc:topsecret@0.0.0.0?nonsense=1": "before the @",
+    "opc-ua://plc@0.0.0.0": "before the @",
+    "opc-ua://plc:topsecret@0.0.0.0?nonsense=1": "password does not belong",
     "opc-ua://0.0.0.0?security=off": "security=off is not usable",
     "opc-ua://0.0.0.0?security=none&user=plc": "security=none with a password",
     "opc-ua://0.0.0.0?password_file=/nowhere/at/all": "cannot read the password",
-    "opc-ua://0.0.0.0?password=x": "unknown setting",
+    "opc-ua://0.0.0.0?password=topsecret": "password does not belong",
     "opc-ua://0.0.0.0?handshake=bits": "handshake=bits is not usable",
 }
 

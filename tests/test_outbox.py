@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,22 @@ def test_a_slow_plc_is_not_left_with_a_pass_of_a_part_that_has_gone() -> None:
     assert slow.sent == 1 and outbox.alarm and "too late" in outbox.last_error
     assert until(lambda: slow.shown == [])
     outbox.close()
+
+
+def test_a_peer_that_takes_every_connection_and_hangs_up_is_called_less_and_less_often() -> None:
+    """The story: two stations with one client id on a broker. Each new connection ended the other's, each had
+    its first beat and counted as well, and both came back every 0.1 s for ever.
+    """
+    calls: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        uri = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        outbox = Outbox(output_opener(uri), beat_s=0.01)
+        for losses in range(5):
+            caller, _ = listener.accept()
+            calls.append(time.monotonic())
+            assert until(lambda: not outbox.alarm), "it beats"
+            caller.close()
+            assert until(lambda seen=losses: outbox.counters.losses > seen)  # type: ignore[misc]
+        outbox.close()
+    pauses = [after - before for before, after in pairwise(calls)]
+    assert all(pause >= backoff_s(attempt) for attempt, pause in enumerate(pauses)), pauses

@@ -245,6 +245,41 @@ def test_who_is_no_plc_is_given_up(kind: str, answer: bytes) -> None:
         open_output(URIS[kind].format(port) + "&timeout_ms=300")
 
 
+TRICKLE = {  # an answer that promises 65,531 bytes more
+    "s7": b"\x03\x00\xff\xff",
+    "ethernet-ip": b"\x65\x00\xff\xff" + bytes(20),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_peer_that_trickles_is_given_up_in_bounded_time(kind: str) -> None:
+    """The story: each byte of an answer began the time-out anew: a byte a second held it for hours."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            with suppress(OSError), listener.accept()[0] as caller:
+                caller.sendall(TRICKLE[kind])
+                while not over.wait(0.05):
+                    caller.sendall(b"\x00")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        opening = threading.Thread(target=open_in_vain, args=(kind, listener.getsockname()[1]), daemon=True)
+        opening.start()
+        opening.join(20)  # of bytes there would be more, for an hour
+        given_up = not opening.is_alive()
+        over.set()
+        thread.join()
+        opening.join(20)
+    assert given_up
+
+
+def open_in_vain(kind: str, port: int) -> None:
+    with suppress(OutputLost):
+        open_output(URIS[kind].format(port) + "&timeout_ms=200").close()
+
+
 @pytest.mark.parametrize("count", [0, 31, 150, 250])
 def test_tcp_cut_at_any_byte_of_a_verdict(plc: PlcProcess, count: int) -> None:
     with Wire(plc.port) as wire:

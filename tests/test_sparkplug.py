@@ -144,6 +144,16 @@ def test_a_part_that_was_not_judged_has_no_score() -> None:
     assert (told["Verdict/Outcome"], told["Verdict/Reason Code"], told["Verdict/Score"]) == ("fail", 10, None)
 
 
+def test_every_metric_has_its_time_and_commands_are_heard_with_quality_1() -> None:
+    """Both are a MUST of Sparkplug 3.0 (payloads-name-birth-data-requirement, edge-node-ncmd-subscribe)."""
+    node = a_node()
+    said = [*node.birth(READY, 2), *node.verdict(a_verdict(1), True, 1, READY, 3)]
+    said += [*node.answer(Answer(""), 4), *node.beat(Life(True, True, 1, Counters(total=9)), 5)]
+    times = [{metric.timestamp for metric in read(message)[1].metrics} for message in said]
+    assert times == [{2}, {2}, {1, 3}, {4}, {5}]
+    assert dict(node.listens) == {"spBv1.0/plant/NCMD/line3": 1, "spBv1.0/plant/DCMD/line3/cam": 1}
+
+
 def test_the_births_name_every_metric_that_comes_later() -> None:
     node = a_node()
     born, device = node.birth(READY, 1)
@@ -171,7 +181,7 @@ def ncmd(name: str, kind: other.DataType, value: object) -> bytes:
 
 def test_commands_as_another_library_writes_them() -> None:
     node, topic = a_node(), "spBv1.0/plant/NCMD/line3"
-    assert node.listens == [(topic, 0), ("spBv1.0/plant/DCMD/line3/cam", 0)]
+    assert node.listens == [(topic, 1), ("spBv1.0/plant/DCMD/line3/cam", 1)]
     wanted = [
         ("Node Control/Rebirth", other.DataType.BOOLEAN, True, RemoteCommand(Wish.REBIRTH)),
         ("Node Control/Reset Counters", other.DataType.BOOLEAN, True, RemoteCommand(Wish.RESET_COUNTERS)),

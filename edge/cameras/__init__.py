@@ -1,13 +1,13 @@
 """Cameras behind one Protocol. To add one: a file here, one `case` below, one line in the contract test."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 from edge.errors import DataError
 from edge.frame import Shot
+from edge.safe_uri import safe_uri as safe_uri
+from edge.safe_uri import scheme_of
 
 KNOWN = (
     "0",
@@ -25,9 +25,6 @@ KNOWN = (
 )
 GENICAM = frozenset({"aravis", "pylon", "genicam"})
 STREAMS = frozenset({"rtsp", "rtsps", "http", "https", "rtmp", "udp"})
-_SECRET_WORDS = frozenset({"password", "passwd", "pass", "pwd", "pw", "token", "secret", "key", "auth"})
-
-_PIPELINE_SECRET = re.compile(r"((?:\b|-)(?:pw|password|passphrase)\s*=\s*)(\"[^\"]*\"|[^\s!]+)")
 
 
 class Camera(Protocol):
@@ -98,7 +95,7 @@ def camera_opener(uri: str) -> Callable[[], Camera]:
 
 def camera_kind(uri: str) -> str:
     """Which camera a URI means: a word of the cases above, or "video". Raises DataError."""
-    scheme = _scheme(uri)
+    scheme = scheme_of(uri)
     plain = uri.partition("?")[0]
     found = uri if _exists(uri) else plain
     if scheme in STREAMS:
@@ -120,39 +117,6 @@ def camera_kind(uri: str) -> str:
 
     path = Path(found)
     return "folder" if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES else "video"
-
-
-def safe_uri(uri: str) -> str:
-    """The URI as it may stand in logs, verdicts and errors: no password, also none in the query.
-
-    Passwords with an unescaped "/", "?", "#" or "@" are taken out as well, and a pipeline's.
-    """
-    if _scheme(uri) == "gst":
-        uri = _PIPELINE_SECRET.sub(r"\1***", uri)
-    if not _scheme(uri) or "//" not in uri:
-        return uri
-    head, _, rest = uri.partition("//")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    broken = re.search(r":(?!\d*$)", authority.rpartition("@")[2]) and "@" in rest and "[" not in authority
-    end = rest.rindex("@") if broken else authority.rfind("@")
-    if end >= 0:
-        rest = rest[:end].partition(":")[0] + rest[end:]
-    return _without_query_secrets(f"{head}//{rest}")
-
-
-def _without_query_secrets(uri: str) -> str:
-    parts = urlsplit(uri)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if not any(name.lower() in _SECRET_WORDS for name, _ in query):
-        return uri
-    kept = [(name, "***" if name.lower() in _SECRET_WORDS else value) for name, value in query]
-    return parts._replace(query=urlencode(kept, safe="*", quote_via=quote_plus)).geturl()
-
-
-def _scheme(uri: str) -> str:
-    """The word before the colon; one letter is a Windows drive, not a scheme."""
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", uri)
-    return found.group(1).lower() if found else ""
 
 
 def _exists(path: str) -> bool:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from edge.errors import InspectError
 from edge.handshake import Mode
+from edge.outputs.addresses import check_address
 from edge.plc_link import PlcLink
 from edge.remote import Desk
 from edge.verdict import Verdict
@@ -62,6 +63,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
     All connections of one opener share one link: SEQUENCE and counters go on after an outage. Give the link
     where the PLC triggers; its mode is that of the URI. Raises InspectError for an unknown scheme or setting.
     """
+    check_address(uri)
     link = link or PlcLink(handshake_of(uri), recipe_number)
     match uri.partition(":")[0]:
         case "jsonl":
@@ -174,10 +176,7 @@ def handshake_of(uri: str) -> Mode:
     """
     if uri.startswith("jsonl:"):
         return Mode.FREE_RUN
-    if uri.startswith(("mqtt:", "mqtts:")):
-        from edge.outputs.mqtt_settings import refuse_password
-
-        refuse_password(uri)  # before anything that shows the address
+    check_address(uri)
     settings = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True))
     if uri.startswith(WIRED):
         return Mode.IDS if "trigger" in settings else Mode.FREE_RUN

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from edge.errors import InspectError
 
 SILENT_S = 5  # the other end has not acknowledged anything for so long: it has gone
+MOST_CALLERS = 32  # connections at once: a PLC has one or two; each costs the station a file it may open
 KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": SILENT_S * 1000}
 
 Network = IPv4Network | IPv6Network

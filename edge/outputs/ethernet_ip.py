@@ -7,6 +7,7 @@ request.
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from pycomm3 import (
     PADDED_EPATH,
@@ -20,6 +21,7 @@ from pycomm3 import (
 from edge.errors import OutputLost
 from edge.outputs.block_client import BlockClient, Step
 from edge.outputs.cip_services import SEVERAL, TagRefused, answers, read, registers, several, write
+from edge.outputs.exactly import exactly
 from edge.outputs.plc_address import TagAddress
 from edge.plc_link import PlcLink
 from edge.registers import PLC_START, STATION_COUNT, STATION_START
@@ -106,7 +108,7 @@ class EthernetIpClient(BlockClient):
 
 
 class _Driver(CIPDriver):
-    """The library's receive() never ends where the PLC hangs up in the middle of an answer."""
+    """The library's receive() never ends where the PLC hangs up, or trickles, in the middle of an answer."""
 
     def drop(self) -> None:
         """Close without another word to a PLC that does not answer."""
@@ -116,18 +118,10 @@ class _Driver(CIPDriver):
             self.close()  # type: ignore[no-untyped-call]
 
     def _receive(self) -> bytes:
-        reply = self._exactly(HEADER)
-        return reply + self._exactly(int.from_bytes(reply[2:4], "little"))
-
-    def _exactly(self, count: int) -> bytes:
         assert self._sock is not None
-        found = b""
-        while len(found) < count:
-            part = self._sock.sock.recv(count - len(found))
-            if not part:
-                raise CommError("it hung up")
-            found += part
-        return found
+        read, within_s = partial(exactly, self._sock.sock), float(self.socket_timeout)
+        reply = read(HEADER, within_s)
+        return reply + read(int.from_bytes(reply[2:4], "little"), within_s)
 
 
 def _connect(address: TagAddress) -> _Driver:

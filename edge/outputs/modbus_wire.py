@@ -27,7 +27,7 @@ from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge.errors import OutputLost
-from edge.outputs.callers import watch_cable
+from edge.outputs.callers import MOST_CALLERS, watch_cable
 from edge.outputs.modbus_settings import Settings
 from edge.registers import STATION_START
 
@@ -147,6 +147,7 @@ class RegisterServer:
         self.settings = settings or Settings("", host, port)
         self.on_hang_up = on_hang_up
         self.calling: _Caller | None = None  # whose request is being answered
+        self.callers: set[_Caller] = set()
         self._on_read, self._on_write, self._shown_at = on_read, on_write, shown_at
         self._where = host, port
         _try_out(self.settings)
@@ -232,8 +233,10 @@ class _Caller(ServerRequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._owner.callers.add(self)
         peer = transport.get_extra_info("peername")
-        if peer is not None and not self._owner.settings.lets_in(peer[0]):
+        refused = peer is not None and not self._owner.settings.lets_in(peer[0])
+        if refused or len(self._owner.callers) > MOST_CALLERS:
             cast(asyncio.Transport, transport).abort()
             return
         if (connection := transport.get_extra_info("socket")) is not None:
@@ -257,6 +260,7 @@ class _Caller(ServerRequestHandler):
 
     def callback_disconnected(self, exc: Exception | None) -> None:
         super().callback_disconnected(exc)
+        self._owner.callers.discard(self)
         if self.has_written:
             self._owner.on_hang_up()
         if self._owner.settings.serial is not None:

@@ -82,10 +82,17 @@ class Connection:
         return OutputLost(f"MQTT broker: {why}", self._settings.uri, hint)
 
     def close(self) -> None:
-        """Hang up; may be called twice."""
+        """Hang up; may be called twice.
+
+        paho's client frees its pipe when it goes itself: nothing of ours that it knows may know it.
+        """
         self._break("the connection was closed")
         self._client.disconnect()
         self._client.loop_stop()
+        self._hear = _nobody
+        client = self._client
+        client.on_connect = client.on_disconnect = client.on_message = None
+        client.on_subscribe = client.on_unsubscribe = None
 
     def _new_client(self, will: Message | None) -> paho.Client:
         settings = self._settings
@@ -191,6 +198,10 @@ class Connection:
         with self._changed:
             self.broken = self.broken or why
             self._changed.notify_all()
+
+
+def _nobody(topic: str, payload: bytes, retained: bool) -> None:
+    pass
 
 
 def _at_once(client: paho.Client, userdata: object, connection: object) -> None:

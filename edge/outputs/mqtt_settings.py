@@ -8,11 +8,12 @@ import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from edge.errors import InspectError
 from edge.mqtt_words import Dialect, PlainJson
 from edge.outputs import settings_of, whole_number
+from edge.outputs.addresses import check_address
 from edge.sparkplug import SparkplugNode
 
 KNOWN = (
@@ -23,7 +24,6 @@ KEPT = 10_000  # verdicts that wait while the broker is away: some 10 MB, a quar
 KEEP_LIMITS = range(1, 1_000_001)
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 KEEPALIVE_S = 5  # so often the broker hears of us; it gives us up after one and a half times as long
-SECRET = ("password", "passwd", "pass", "pwd", "pw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ClosedOnFailure(ssl.SSLSocket):
 
 def mqtt_settings(uri: str) -> MqttSettings:
     """Raises InspectError for a URI that cannot be used, and for files that are not there."""
-    refuse_password(uri)
+    check_address(uri)
     known = settings_of(uri, KNOWN)
     parts = urlsplit(uri)
     host, port = _address(uri)
@@ -88,20 +88,6 @@ def mqtt_settings(uri: str) -> MqttSettings:
 def keep(uri: str) -> int:
     """`keep=10000`: how many verdicts wait for the broker at most. Raises InspectError."""
     return whole_number(settings_of(uri, KNOWN), "keep", KEPT, KEEP_LIMITS, uri)
-
-
-def refuse_password(uri: str) -> None:
-    """Whoever writes a password into a URI finds it again in shell history and process list.
-
-    Raises InspectError, which does not repeat it.
-    """
-    head, _, rest = uri.partition("//")
-    authority = rest.partition("/")[0].partition("?")[0]
-    typed = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query, keep_blank_values=True)}
-    if ":" in authority.rpartition("@")[0] or typed & set(SECRET):
-        hint = "Write it into a file and give username=NAME&password_file=FILE, or password_env=VARIABLE."
-        where = f"{head}//{authority.rpartition('@')[2]}"
-        raise InspectError("a password does not belong into the address", where, hint)
 
 
 def _address(uri: str) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from snap7.error import S7Error, S7ProtocolError
 
 from edge.errors import OutputLost
 from edge.outputs.block_client import BlockClient, Step
+from edge.outputs.exactly import exactly
 from edge.outputs.plc_address import S7Address
 from edge.plc_link import PlcLink
 
@@ -86,12 +87,25 @@ class S7Client(BlockClient):
         self._client.disconnect()
 
 
+class _Connection(ISOTCPConnection):
+    """The library waits anew for each byte of an answer."""
+
+    def _recv_exact(self, size: int) -> bytes:
+        try:
+            if self.socket is None:
+                raise ConnectionError("it is closed")
+            return exactly(self.socket, size, self.timeout)
+        except OSError:
+            self.connected = False
+            raise
+
+
 class _Client(Client):
     """The library's connect() waits five seconds for each answer, whatever one wants."""
 
     def connect_within(self, address: S7Address) -> None:
         tsap = (self.connection_type << 8) | (address.rack << 5) | address.slot
-        self.connection = ISOTCPConnection(address.host, address.port, self.local_tsap, tsap)
+        self.connection = _Connection(address.host, address.port, self.local_tsap, tsap)
         self.connection.connect(timeout=address.timeout_s)
         self._setup_communication()
         self.connected = True

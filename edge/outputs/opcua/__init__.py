@@ -23,6 +23,7 @@ from asyncua import Server, ua
 
 from edge.errors import InspectError, OutputLost
 from edge.handshake import Handshake
+from edge.outputs.callers import MOST_CALLERS
 from edge.outputs.opcua.methods import Methods
 from edge.outputs.opcua.nodes import Nodes
 from edge.outputs.opcua.security import Users, own_identity
@@ -36,6 +37,7 @@ from edge.vision import VisionLine
 LOOK_S = 0.02
 START_S = 60.0  # a small PC under load; two seconds on a plain one
 SHOW_S = 5.0
+LOGIN_S = 15.0  # whoever has no session by then is hung up on
 ENCRYPTED = [
     ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt,
     ua.SecurityPolicyType.Aes256Sha256RsaPss_SignAndEncrypt,
@@ -139,6 +141,8 @@ class OpcUaServer:
         own = self._settings
         server = Server(user_manager=Users(own))
         await server.init()
+        server.iserver.max_connections = MOST_CALLERS
+        server.iserver.max_pending_activation_seconds = LOGIN_S
         host = f"[{own.host}]" if ":" in own.host else own.host
         server.set_endpoint(f"opc.tcp://{host}:{own.port}/edge-inspect")
         server.set_server_name("edge-inspect")
