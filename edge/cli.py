@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edge.cameras import KNOWN
 from edge.capture import Policy
 from edge.errors import InspectError
+from edge.outputs import SCHEMES
 
 if TYPE_CHECKING:
     from edge.compose import RunOptions
@@ -29,7 +31,7 @@ console = Console(stderr=True)
 
 CameraOption = Annotated[
     str,
-    typer.Option("--camera", help="0, /dev/v4l/by-id/NAME, FOLDER, VIDEO.mp4, rtsp://HOST/PATH, conveyor:"),
+    typer.Option("--camera", help=", ".join(KNOWN)),
 ]
 PicturesArgument = Annotated[
     Path, typer.Argument(help="Folder of good parts; or one product of MVTec AD, LOCO AD, VisA or BTAD.")
@@ -123,7 +125,8 @@ def train(
     fusion: Annotated[str, typer.Option(help="Of the maps: max, sum or reliability")] = "",
     pooled_distance: Annotated[bool, typer.Option(help="Distance of pooled features in the score.")] = True,
     word_distance: Annotated[bool, typer.Option(help="Distance of the word histogram in the score.")] = True,
-    steps: Annotated[int | None, typer.Option(help="Training steps.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps. Default: 1600 at most, fewer where it "
+        "learns nothing more.", min=1)] = None,
     flips: Annotated[bool, typer.Option(help="Also learn mirrored parts, where they are good.")] = False,
     seed: int = 0,
     restart: Annotated[bool, typer.Option(help="Forget an interrupted run.")] = False,
@@ -196,13 +199,11 @@ def evaluate(
 
 @app.command()
 def run(
-    cameras: Annotated[list[str], typer.Option("--camera", help="0, /dev/v4l/by-id/NAME, FOLDER, VIDEO.mp4, "
-        "rtsp://HOST/PATH, conveyor:; several look at one part, where a trigger starts it.")],
+    cameras: Annotated[list[str], typer.Option("--camera", help=f"{', '.join(KNOWN)}; several look at one "
+        "part, where a trigger starts it.")],
     engines: Annotated[list[Path], typer.Option("--engine", help="Model folder; or loco.onnx, with "
         "loco.recipe.json beside it. For several cameras one, or one for each.")],
-    plc: Annotated[list[str], typer.Option(help="Output; may be given several times: modbus-tcp://PLC:502, "
-        "modbus-tcp-server://0.0.0.0:502, s7://PLC?db=100, ethernet-ip://PLC/SLOT, "
-        "serial:///dev/ttyUSB0, tcp://PLC:2115, mqtt://BROKER/TOPIC, jsonl:FILE. "
+    plc: Annotated[list[str], typer.Option(help=f"Output; may be given several times: {', '.join(SCHEMES)}. "
         "?handshake=bits or ids: the PLC triggers.")] = [],  # noqa: B006
     backend: Annotated[str, typer.Option(help="auto, onnxruntime, openvino, tensorrt")] = "auto",
     policy: Annotated[Policy, typer.Option(help="latest drops old pictures, every judges all of them.")]

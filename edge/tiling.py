@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edge.frame import AnomalyMap, Pixels
 
 LARGE = 1024  # pixels of the longer side: up to here an engine with a larger input does as well
-MOST_TILES = 32  # a picture costs this many inferences at most, and its canvas about 6 MB
+MOST_TILES = 32  # a picture costs this many inferences at most, and its canvas about 14 MB at 384 pixels
 OVERLAP = (
     1 / 8
 )  # of a tile's side, at least: a defect on a border lies whole in one of the two, unless larger

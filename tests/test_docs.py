@@ -16,9 +16,10 @@ import typer
 
 from build_engines.cli import app as build_app
 from build_engines.precision import ISLANDS
-from edge.cameras import camera_opener
+from distillation.train import TrainConfig
+from edge.cameras import KNOWN, camera_opener
 from edge.cli import app as edge_app
-from edge.outputs import output_opener
+from edge.outputs import SCHEMES, output_opener
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -98,6 +99,24 @@ def test_cameras_and_outputs_that_are_written_out_are_known() -> None:
             camera_opener(uri)
         for uri in OUTPUT.findall(text):
             output_opener(uri)
+
+
+def test_the_tables_of_the_readme_name_every_camera_and_output() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    table = text.partition("## Cameras and outputs")[2].partition("##")[0]
+    typed = {span.partition(":")[0] for span in re.findall(r"`([^`]+)`", table)}
+    assert {name.partition(":")[0] for name in (*KNOWN, *SCHEMES)} <= typed
+
+
+def test_the_help_of_run_names_every_camera_and_output() -> None:
+    helps = {option: p.help for p in GROUP.commands["run"].params for option in p.opts}
+    assert all(name in helps["--camera"] for name in KNOWN)
+    assert all(name in helps["--plc"] for name in SCHEMES)
+
+
+def test_the_help_of_train_names_the_default_of_steps() -> None:
+    helps = {option: p.help for p in GROUP.commands["train"].params for option in p.opts}
+    assert f" {TrainConfig().steps} " in helps["--steps"]
 
 
 def test_the_five_commands_stand_in_the_readme() -> None:
