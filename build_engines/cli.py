@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
+from rich.table import Column, Table
 
 from build_engines.listener import Listener
 from calibration.thresholds import FALSE_REJECT_RATE
@@ -175,12 +175,13 @@ class _Screen(Listener):
         self.console.print(table)
 
     def sensitivities(self, table: "Sequence[Sensitivity]", in_float: Sequence[str]) -> None:
-        shown = Table("convolution", "weights", "share of work", "map error", "score error", "stays in",
+        whole = [Column(name, no_wrap=True) for name in ("convolution", "weights")]
+        shown = Table(*whole, "share of work", "map error", "score error", "stays in",
                       title="Each convolution alone in INT8: the worst", title_justify="left")  # fmt: skip
         for row in table[:SHOWN]:
             stays = "float" if row.name in in_float else "INT8"
             errors = f"{row.map_error:.3f}", f"{row.score_error:.3f}"
-            shown.add_row(row.name, "x".join(map(str, row.weights)), f"{row.work:.1%}", *errors, stays)
+            shown.add_row(row.layer, "x".join(map(str, row.weights)), f"{row.work:.1%}", *errors, stays)
         self.console.print(shown)
 
     def judged(self, result: "GateResult") -> None:

@@ -44,7 +44,7 @@ class Quantised:
         """Itself. Raises RecipeError, naming what bears INT8 worst, where the gate refused it."""
         if self.gate:
             return self
-        worst = "; ".join(f"{row.name} {row.weights}: score {row.score_error:.3f}" for row in self.table[:5])
+        worst = "; ".join(f"{row.layer} {row.weights}: score {row.score_error:.3f}" for row in self.table[:5])
         what = f"INT8 judges otherwise than FP32: {self}. Errors with this one alone in INT8: {worst}"
         hint = f"{self.gate.tolerance}. Use the FP32 engine or an FP16 plan (--fp16), or --force it."
         raise RecipeError(what, "accuracy gate", hint)

@@ -12,6 +12,7 @@ from build_engines.graph import convolutions, work_of
 from edge.frame import Pixels
 
 SCORE_WEIGHT = 5.0  # of the score's error beside the map's: the score decides
+LONGEST_LAYER = 27  # characters of a layer's name that a table in 80 columns has room for
 LEAST_WORK = 1e-4  # share of the work: what costs nothing in float is not divided by nothing
 
 Say = Callable[[str], None]
@@ -27,6 +28,18 @@ class Sensitivity:
     work: float  # share of all convolutions' multiply-accumulates
     map_error: float  # root mean square over the map's standard deviation
     score_error: float  # the same of the score
+    tensor: str = ""  # its weights' name in the export: which layer of which network
+
+    @property
+    def layer(self) -> str:
+        """Where it stands, for a person: of `teacher.blocks.10.project.conv.weight` as much as fits, whole
+        words, the last ones; its name where the weights have none."""
+        words = [word for word in self.tensor.split(".") if word not in ("conv", "weight")]
+        tail = ".".join(words)
+        while len(tail) > LONGEST_LAYER and len(words) > 1:
+            words = words[1:]
+            tail = ".".join(["..", *words])
+        return tail or self.name
 
     @property
     def damage(self) -> float:
@@ -45,9 +58,8 @@ def sensitivities(
         say(f"INT8: how convolution {number} of {len(work)} bears it")
         moved_maps, moved_scores = run_graph(quantised([n for n in work if n != node.name]), pictures)
         errors = _error(moved_maps, maps), _error(moved_scores, scores)
-        rows.append(
-            Sensitivity(node.name, weights[node.input[1]], work[node.name] / sum(work.values()), *errors)
-        )
+        share, tensor = work[node.name] / sum(work.values()), node.input[1]
+        rows.append(Sensitivity(node.name, weights[tensor], share, *errors, tensor))
     return sorted(rows, key=lambda row: -row.damage)
 
 

@@ -1,11 +1,16 @@
 """INT8: what bears it is found by measuring, and what good parts look like in INT8 is the new normal."""
 
+import io
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 from plans import good_pictures
+from rich.console import Console
+from rich.status import Status
 
+from build_engines.cli import SHOWN, _Screen
 from build_engines.gate import Gate, gate_pictures, run_graph
 from build_engines.graph import convolutions, load_onnx, producers, work_of
 from build_engines.listener import Listener
@@ -51,6 +56,26 @@ def test_the_budget_is_kept_and_goes_to_the_worst() -> None:
             Sensitivity("c", (), 0.01, 0.1, 0.1)]  # fmt: skip
     assert stay_float(rows, 0.1) == ("a", "c")
     assert rows[0].damage > rows[1].damage
+
+
+def test_layers_are_named_as_a_person_and_a_narrow_terminal_can_read_them() -> None:
+    """The story: the table said node_conv2d_44, and even that was cut."""
+    names = [f"teacher.blocks.{i}.depthwise.conv.weight" for i in range(16)]
+    names += [
+        "globl.decoder.stages.2.0.0.weight",
+        "onnx::Conv_12",
+        "a.very.long.way.to.a.tiny.convolution.weight",
+    ]
+    rows = [Sensitivity(f"node_{i}", (320, 1, 5, 5), 0.1, 0.1, 0.1, name) for i, name in enumerate(names)]
+    layers = [row.layer for row in rows]
+    assert layers[10] == "teacher.blocks.10.depthwise"
+    assert layers[16:18] == ["globl.decoder.stages.2.0.0", "onnx::Conv_12"]
+    assert layers[18].startswith("...") and layers[18].endswith(".a.tiny.convolution")
+    assert len(set(layers)) == len(names) and Sensitivity("node_1", (), 1, 1, 1).layer == "node_1"
+    screen = Console(file=io.StringIO(), width=80)
+    _Screen(screen, Status(""), False).sensitivities(rows[-SHOWN:], ())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert all(layer in shown for layer in layers[-SHOWN:]) and "320x1x5x5" in shown
 
 
 def test_work_is_counted_in_the_graph() -> None:
