@@ -65,7 +65,11 @@ def parse_gate(text: str) -> GateSettings:
     """Raises InspectError; lengths all have the unit ms, or none of them (encoder counts)."""
     given = dict(item.partition("=")[::2] for item in text.split(","))
     rejects = given.pop("rejects", "5")
-    in_ms = all(value.endswith("ms") for value in given.values())
+    units = {value.endswith("ms") for value in given.values()}
+    if len(units) > 1:
+        hint = "Give all lengths in ms (tolerance=50ms), or all as counts of the PLC's encoder."
+        raise InspectError(f"the units of {text!r} are mixed", OPTION, hint)
+    in_ms = units == {True}
     numbers = {name: value.removesuffix("ms") if in_ms else value for name, value in given.items()}
     readable = all(NUMBER.fullmatch(number) for number in (*numbers.values(), rejects))
     if not readable or not NEEDED <= numbers.keys() <= NEEDED | {"confirm"}:
@@ -76,14 +80,24 @@ def parse_gate(text: str) -> GateSettings:
 
 def _settings(lengths: dict[str, int], rejects: int, by_encoder: bool) -> GateSettings:
     distance, tolerance = lengths["distance"], lengths["tolerance"]
-    shortest = 1 if by_encoder else SHORTEST_MS
-    if not shortest <= tolerance < distance or rejects < 1:
-        hint = f"tolerance is at least {shortest:g}, distance more than it, rejects at least 1."
-        raise InspectError(f"a gate of distance {distance}, tolerance {tolerance} is none", OPTION, hint)
+    _check_size(distance, tolerance, "" if by_encoder else "ms")
+    if rejects < 1:
+        raise InspectError("rejects=0: the line would always stop", OPTION, "Give rejects=1 or more.")
     unit = 1 if by_encoder else 1_000_000
     modulus = ENCODER if by_encoder else NANOSECONDS
     gate = Gate(distance * unit, tolerance * unit, lengths.get("confirm", 0) * unit, rejects, modulus)
     return GateSettings(gate, by_encoder)
+
+
+def _check_size(distance: int, tolerance: int, unit: str) -> None:
+    shortest = SHORTEST_MS if unit else 1
+    if tolerance < shortest:
+        what = f"tolerance={tolerance}{unit} is too small: the gate could be missed between two looks"
+        raise InspectError(what, OPTION, f"Give tolerance={shortest:g}{unit} or more.")
+    if tolerance >= distance:
+        what = f"tolerance={tolerance}{unit} is not smaller than distance={distance}{unit}"
+        hint = "distance is the way from the camera to the gate, tolerance how far off a part may be there."
+        raise InspectError(what, OPTION, hint)
 
 
 class GateKeeper:

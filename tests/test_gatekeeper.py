@@ -274,6 +274,17 @@ def test_a_gate_that_cannot_be_is_refused(text: str) -> None:
         parse_gate(text)
 
 
+@pytest.mark.parametrize(("text", "words"), [
+    ("distance=1200ms,tolerance=50", "units of .* are mixed .* all lengths in ms"),
+    ("distance=100ms,tolerance=10ms", "tolerance=10ms is too small.*tolerance=20ms or more"),
+    ("distance=50,tolerance=60", "tolerance=60 is not smaller than distance=50"),
+    ("distance=1000,tolerance=5,rejects=0", "rejects=0: the line would always stop"),
+])  # fmt: skip
+def test_a_refused_gate_says_what_is_wrong_with_it(text: str, words: str) -> None:
+    with pytest.raises(InspectError, match=words):
+        parse_gate(text)
+
+
 @pytest.mark.parametrize(("options", "outputs", "what"), [
     (LineOptions(gate=GATE), ["modbus-tcp-server://127.0.0.1:0"], "without part ids"),
     (LineOptions("camera", gate="distance=90ms,tolerance=20ms"), ["modbus-tcp://plc"], "nobody reads"),
