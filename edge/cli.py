@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from edge.cameras import KNOWN
 from edge.capture import Policy
@@ -333,16 +332,21 @@ def recipe(
         str | None, typer.Option(help="Good pictures (a folder) to tell bad ones by; off")
     ] = None,
     restore: Annotated[bool, typer.Option(help="Write the recipe anew from the engine's own copy.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole recipe.")] = False,
 ) -> None:
     """Show a recipe, or change its limits and seal it again."""
-    from edge.settings import change_recipe, restore_recipe
+    from edge.recipe_show import shown
+    from edge.settings import change_recipe, readable, restore_recipe
 
     with plain_errors():
         changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
                    "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault,
                    "health": None if health is None else measured_health(engine, health)}  # fmt: skip
-        text = restore_recipe(engine) if restore else change_recipe(engine, changes, show_note)
-    print(text, end="")
+        if restore:
+            before = now = restore_recipe(engine)
+        else:
+            before, now = change_recipe(engine, changes, show_note)
+    print(readable(now) if as_json else shown(now, before), end="")
 
 
 def measured_health(engine: Path, text: str) -> dict[str, Any]:
@@ -361,19 +365,15 @@ def show_note(text: str) -> None:
 def show_dry_run(options: "RunOptions", as_json: bool) -> int:
     """Print every check; the exit code is that of the first fault."""
     from edge.compose import dry_run
+    from edge.listing import listing
 
     checks = dry_run(options)
     if as_json:
         print(json.dumps([{"what": c.what, "ok": c.error is None, "detail": c.detail} for c in checks]))
     else:
-        table = Table(show_header=False, border_style="dim")
-        for check in checks:
-            table.add_row(
-                "[green]ok[/]" if check.error is None else "[bold red]fault[/]",
-                escape(check.what),
-                escape(check.detail),
-            )
-        console.print(table)
+        states = {True: "[green]ok[/]", False: "[bold red]fault[/]"}
+        rows = ((states[check.error is None], check.what, [check.detail]) for check in checks)
+        console.print(listing(rows), highlight=False)
     return next((check.error.exit_code for check in checks if check.error), 0)
 
 

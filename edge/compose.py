@@ -1,5 +1,6 @@
 """Putting a station together from what the user typed, running it, and checking it beforehand."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,8 @@ from edge.errors import CameraLost, CameraTimeout, FrameIncomplete, InspectError
 from edge.evidence import EvidenceWriter
 from edge.frame import Pixels
 from edge.handshake import Mode
-from edge.line import LineOptions
+from edge.http_trigger import HttpTrigger
+from edge.line import HTTP, LineOptions
 from edge.outbox import Outbox
 from edge.outputs import Output, caution_of, handshake_of, kept_verdicts, output_opener
 from edge.paths import check_folder
@@ -31,6 +33,7 @@ from edge.wiring import capture_of, map_limit, outbox_age_s, recipes_of, wire
 from edge.worker import InferenceWorker
 
 ISOLATED = Housing(isolated=True)
+SAME_WISH_S = 1.0  # a second signal so soon after the first
 FIRST_PICTURE_S = 10.0  # a GigE or RTSP camera may take seconds to give its first picture
 
 
@@ -177,11 +180,21 @@ def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox 
 
 @contextmanager
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run after the verdict in hand; a second one ends it the hard way."""
+    """SIGINT and SIGTERM end the run after the verdict in hand; a later one ends it the hard way.
+
+    One that comes within SAME_WISH_S is the same wish: a key that bounces, an impatient finger, a shell and
+    its script that both pass it on. It must not cost the summary, so once asked they are looked after to the
+    program's end.
+    """
+    first_s = math.inf
 
     def handle(number: int, frame: object) -> None:
+        nonlocal first_s
+        first_s = min(first_s, time.monotonic())
+        if time.monotonic() - first_s > SAME_WISH_S:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         stop()
-        signal.signal(number, signal.SIG_DFL)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, handle) for number in numbers}
@@ -189,7 +202,8 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            if first_s == math.inf:
+                signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -238,6 +252,8 @@ def _line_checks(options: RunOptions) -> list[Check]:
     def line() -> str:
         asking = _trigger({safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs})
         options.line.check(asking is not None, options.outputs)
+        if options.line.kind == HTTP:
+            HttpTrigger(options.line.trigger, lambda now_ns: False, 0).close()  # is the port free?
         return "can be used"
 
     def opens(number: int) -> str:

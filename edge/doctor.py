@@ -11,11 +11,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from edge.cameras import safe_uri
 from edge.errors import InspectError
+from edge.listing import listing
 
 Json = dict[str, str]
 
@@ -109,11 +108,13 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def show(findings: Iterable[Finding], console: Console) -> None:
-    """Print a table."""
-    table = Table(border_style="dim")
-    for title in ("", "what", "found", "what to do"):
-        table.add_column(title, overflow="fold")  # a command is no use with its end cut off
-    for finding in findings:
-        state = f"[{COLOURS[finding.state]}]{finding.state.value}[/]"
-        table.add_row(state, *(escape(text) for text in (finding.what, finding.detail, finding.todo)))
-    console.print(table)
+    """Print what was found, and below it what to do."""
+    rows = (
+        (
+            f"[{COLOURS[each.state]}]{each.state.value}[/]",
+            each.what,
+            [each.detail, each.todo and f"-> {each.todo}"],
+        )
+        for each in findings
+    )
+    console.print(listing(rows), highlight=False)

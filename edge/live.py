@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
+from typing import Any
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,7 @@ from edge.compose import Running, RunOptions, station_of, stop_on_signals
 from edge.engine import pace
 from edge.frame import Frame, Inspection
 from edge.recipe import size_note
+from edge.trigger import FreeRun
 from edge.verdict import Outcome, Reason, Verdict
 
 ROWS = 12
@@ -240,8 +242,19 @@ def summary_table(running: Running) -> Table:
     """The summary for a person."""
     table = Table(title="summary", show_header=False, border_style="dim")
     for name, value in summary(running).items():
-        table.add_row(name.replace("_", " "), _readable(value))
+        told = _unused(value) if name == "camera" and _is_asked(running) else value
+        table.add_row(name.replace("_", " "), _readable(told))
     return table
+
+
+def _is_asked(running: Running) -> bool:
+    """Whether a trigger asks for the pictures; the others are nobody's."""
+    return not isinstance(running.station.trigger, FreeRun)
+
+
+def _unused(camera: Any) -> dict[str, object]:
+    """With a trigger a picture that was not judged is no loss: `dropped` would sound like one."""
+    return {"not asked for" if name == "dropped" else name: count for name, count in camera.items()}
 
 
 def _readable(value: object) -> str:

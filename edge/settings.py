@@ -32,15 +32,15 @@ def _nobody(text: str) -> None:
     pass
 
 
-def change_recipe(path: Path, changes: dict[str, Any], say: Say = _nobody) -> str:
-    """Apply the changes that are not None, seal, and show the recipe. Raises RecipeError.
+def change_recipe(path: Path, changes: dict[str, Any], say: Say = _nobody) -> tuple[Recipe, Recipe]:
+    """Apply the changes that are not None and seal; the recipe before and after. Raises RecipeError.
 
     `say` hears what follows from them.
     """
     engine, recipe, _ = load_pair(path)
     wanted = {name: value for name, value in changes.items() if value is not None}
     if not wanted:
-        return readable(recipe)
+        return recipe, recipe
     try:
         changed: Recipe = replace(recipe, **wanted)
     except ValueError as error:
@@ -50,7 +50,7 @@ def change_recipe(path: Path, changes: dict[str, Any], say: Say = _nobody) -> st
         say("the expected false rejects held for the old limits and are taken out; `edge-inspect evaluate` "
             "tells what the new ones stop")  # fmt: skip
     save_recipe(changed, recipe_path(engine))
-    return readable(changed)
+    return recipe, changed
 
 
 def readable(recipe: Recipe) -> str:
@@ -58,7 +58,7 @@ def readable(recipe: Recipe) -> str:
     return re.sub(r'"[\w+/=]{200,}"', lambda text: f'"... {len(text.group())} characters"', dumps(recipe))
 
 
-def restore_recipe(path: Path) -> str:
+def restore_recipe(path: Path) -> Recipe:
     """Write the recipe anew from the copy in the engine's metadata: limits as they were built.
 
     One that cannot be used is kept beside it as NAME.recipe.json.old. Raises RecipeError where there is one
@@ -75,7 +75,7 @@ def restore_recipe(path: Path) -> str:
     if (old := recipe_path(engine)).exists():
         old.replace(old.with_name(old.name + ".old"))
     save_recipe(recipe, recipe_path(engine))
-    return readable(recipe)
+    return recipe
 
 
 def _refuse_usable(path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 from toy import toy_pair
 
-from edge.compose import RunOptions
+from edge.compose import SAME_WISH_S, RunOptions
 from edge.demo.show import ENGINE
 from edge.engine import pace
 from edge.live import watched
@@ -94,6 +94,74 @@ def test_a_signal_ends_the_run_with_a_summary(engine: Path, number: signal.Signa
     assert first["frame_id"] == 1
     assert process.returncode == 0
     assert json.loads(rest.splitlines()[-1])["summary"]["parts"] >= 1
+
+
+def test_a_second_signal_right_after_the_first_costs_no_summary(engine: Path) -> None:
+    """The story: a key that bounced, or an impatient finger, and the run ended without a word."""
+    command = [*INSPECT, "run", "--camera", "conveyor:?fps=20", "--engine", str(engine), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    for _ in range(20):  # the last ones while the summary is written, or after it
+        time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    assert "summary" in json.loads(rest.splitlines()[-1])
+
+
+def test_a_later_second_signal_ends_what_does_not_end() -> None:
+    code = (
+        "import time\nfrom edge.compose import stop_on_signals\n"
+        "with stop_on_signals(lambda: print('asked', flush=True)):\n"
+        "    print('runs', flush=True)\n    time.sleep(60)\n    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "runs\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "asked\n"
+    time.sleep(SAME_WISH_S + 0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_signal_while_the_program_loads_ends_it_without_a_traceback() -> None:
+    """The story: Ctrl-C in the first moment gave twenty lines of Python."""
+    command = [sys.executable, "-v", "-c", "from edge.start import main; main()", "run", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:  # what Python says it imports
+        if line.startswith("import 'numpy"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT and "Traceback" not in rest
+
+
+def test_a_recipe_is_shown_in_a_few_lines_and_a_change_beside_what_was(engine: Path) -> None:
+    """The story: sixty lines of JSON and hashes, where the limits were asked for."""
+    shown = inspect("recipe", engine).stdout
+    assert re.search(r"^review +1\.5 ", shown, re.M) and re.search(r"^fail +2 ", shown, re.M)
+    assert shown.count("\n") < 10 and "sha256" not in shown
+    changed = inspect("recipe", engine, "--review", "1.6", "--fail", "1.9", "--health", "off").stdout
+    assert re.search(r"^review +1\.5 -> 1\.6 ", changed, re.M)
+    assert re.search(r"^fail +2 -> 1\.9 ", changed, re.M)
+    assert "500 ->" not in changed
+    whole = json.loads(inspect("recipe", engine, "--json").stdout)
+    assert (whole["review"], whole["digest"]) == (1.6, load_recipe(recipe_path(engine)).digest)
+
+
+@pytest.mark.parametrize("command", ["run", "doctor"])
+def test_addresses_are_shown_whole_on_a_terminal_of_80_columns(engine: Path, command: str) -> None:
+    uri = "modbus-tcp://127.0.0.1:1?unit=1&offset=400&timeout_ms=300"
+    words = ["--camera", "conveyor:", "--engine", str(engine), "--backend", "onnxruntime", "--plc", uri]
+    dry = ["--dry-run"] if command == "run" else []
+    ended = subprocess.run([*INSPECT, command, *words, *dry], capture_output=True, text=True, timeout=60,
+                           env={**os.environ, "COLUMNS": "80"})  # fmt: skip
+    lines = [line.strip() for line in ended.stderr.splitlines()]
+    assert any(uri in line for line in lines) and "…" not in ended.stderr
+    assert max(map(len, ended.stderr.splitlines())) <= 80
 
 
 def test_the_dry_run_finds_every_fault_at_once(engine: Path) -> None:

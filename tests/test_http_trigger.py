@@ -1,6 +1,7 @@
 """HTTP triggers: one question, one part, one verdict; real sockets, another library at the other end."""
 
 import http.client
+import io
 import json
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from peers import a_verdict, until
+from rich.console import Console
 from test_orders import BAD, GOOD, write
 from toy import toy_pair
 
@@ -21,6 +23,7 @@ from edge.compose import RunOptions, dry_run, station_of
 from edge.errors import InspectError
 from edge.http_trigger import CLIENTS, LONGEST_BODY, HttpTrigger
 from edge.line import LineOptions
+from edge.live import summary_table
 
 JSON = {"Content-Type": "application/json"}
 PATIENCE = 30.0
@@ -82,6 +85,30 @@ def test_run_answers_each_question_with_its_own_part_s_verdict(
     assert [answer["part_id"] for _, answer in answers] == [70_001, 70_002, 3], (
         "else the trigger's own number"
     )
+
+
+def test_a_dry_run_finds_that_the_port_is_taken(tmp_path: Path) -> None:
+    """The story: the dry run said ok, and the run refused to start."""
+    with listening() as other:
+        line = LineOptions(f"http://127.0.0.1:{other.port}")
+        options = RunOptions("conveyor:", toy_pair(tmp_path), (), "onnxruntime", line=line)
+        taken = [check for check in dry_run(options) if check.error]
+    assert [check.what for check in taken] == ["line"] and "cannot listen" in taken[0].detail
+    assert [check.what for check in dry_run(options) if check.error] == []
+
+
+def test_pictures_that_nobody_asked_for_are_no_loss(tmp_path: Path) -> None:
+    """The story: with a handshake the summary said "dropped 254", and nothing was lost."""
+    for trigger, word in (("http://127.0.0.1:0", "not asked for"), ("", "dropped")):
+        line = LineOptions(trigger)
+        options = RunOptions("conveyor:?fps=50", toy_pair(tmp_path), (), "onnxruntime", line=line)
+        with station_of(options) as running:
+            capture = running.station.capture
+            assert until(lambda capture=capture: capture.counters.dropped > 2, PATIENCE)
+            screen = Console(file=io.StringIO(), width=200)
+            screen.print(summary_table(running))
+        shown = screen.file.getvalue()  # type: ignore[attr-defined]
+        assert word in shown and ("dropped" in shown) == (word == "dropped")
 
 
 def test_two_cameras_look_at_one_part_and_each_has_its_own_engine(tmp_path: Path) -> None:

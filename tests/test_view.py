@@ -35,7 +35,7 @@ from edge.evidence import EvidenceWriter
 from edge.frame import Pixels, Shot
 from edge.preprocess import preprocess
 from edge.recipe import load_pair, load_recipe, recipe_path
-from edge.settings import change_recipe
+from edge.settings import change_recipe, readable
 from edge.verdict import Outcome, Reason
 from edge.view import IGNORED, View, view_of
 
@@ -93,7 +93,7 @@ def test_a_sealed_view_that_makes_no_sense_never_runs(tmp_path: Path, view: dict
 
 def test_a_shown_recipe_is_readable_the_file_is_whole(tmp_path: Path) -> None:
     engine = toy_pair(tmp_path, roi=PART, view=full_view().to_json())
-    shown = json.loads(change_recipe(engine, {}))
+    shown = json.loads(readable(load_pair(engine)[1]))
     assert shown["view"]["mask"].endswith("characters") and max(map(len, str(shown).split())) < 100
     assert load_recipe(recipe_path(engine)).view["mask"] == full_view().to_json()["mask"]
 
