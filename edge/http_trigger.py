@@ -2,7 +2,8 @@
 
     POST /trigger  {"part_id": 7}     200  the verdict, as a line of `jsonl:` (docs/outputs.md)
                                       409  a part is being judged: ask again when it has its verdict
-                                      503  the station cannot judge now; nothing was triggered
+                                      503  the station cannot judge now, or the line has to stop until
+                                           CLEAR_ERROR; nothing was triggered
                                       504  no verdict in time: treat the part as bad
     GET  /health                      200  {"ready": true}, or 503
 
@@ -97,7 +98,7 @@ class HttpTrigger:
     def ask(self, part_id: int | None) -> Answer:
         """One part, from the question to its verdict; blocks so long."""
         if not self._is_healthy(time.monotonic_ns()):
-            return HTTPStatus.SERVICE_UNAVAILABLE, _error("the station cannot judge now; see its log")
+            return HTTPStatus.SERVICE_UNAVAILABLE, _error("the station cannot judge now, or the line has to stop; see its log")
         with self._lock:
             if self._waits is not None:
                 return HTTPStatus.CONFLICT, _error("a part is being judged; ask again after its verdict")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import a_verdict, until
+from peers import a_verdict, free_port, plc_client, until
 from test_orders import BAD, GOOD, write
 from toy import toy_pair
 
@@ -21,6 +21,8 @@ from edge.compose import RunOptions, dry_run, station_of
 from edge.errors import InspectError
 from edge.http_trigger import CLIENTS, LONGEST_BODY, HttpTrigger
 from edge.line import LineOptions
+from edge.registers import PLC_COUNT, Control, GateBits
+from edge.verdict import Reason
 
 JSON = {"Content-Type": "application/json"}
 PATIENCE = 30.0
@@ -104,6 +106,31 @@ def test_two_cameras_look_at_one_part_and_each_has_its_own_engine(tmp_path: Path
     assert [a["threshold"] for a in answers] == [0.8, 0.8, 1.5]
     assert len(list((tmp_path / "heat" / "camera-2").glob("*.jpg"))) == 1
     assert [check.what for check in dry_run(options) if check.error] == []
+
+
+def test_a_line_that_has_to_stop_takes_no_part_until_somebody_has_looked(tmp_path: Path) -> None:
+    """The story: LINE_STOP stood in register GATE, and by HTTP the station went on judging."""
+    port, pictures = free_port(), write(tmp_path / "line", BAD)
+    line = LineOptions("http://127.0.0.1:0", gate="distance=100ms,tolerance=20ms,rejects=2")
+    outputs = [f"modbus-tcp-server://127.0.0.1:{port}"]
+    run = RunOptions(f"{pictures}?loop=1", toy_pair(tmp_path), outputs, "onnxruntime", line=line)
+    with station_of(run) as running, plc_client(port) as plc:
+        trigger = running.station.trigger
+        assert isinstance(trigger, HttpTrigger)
+        loop = threading.Thread(target=running.station.run)
+        loop.start()
+        try:
+            assert until(lambda: send(trigger.port)[0] == 503, PATIENCE), "rejects in a row"
+            assert until(lambda: plc.read_holding_registers(136) == [GateBits.LINE_STOP])
+            assert plc.read_holding_registers(111) == [Reason.REJECTS_IN_A_ROW]
+            assert (send(trigger.port)[0], trigger.health()[0]) == (503, 503)
+            assert plc.write_multiple_registers(0, [0] * PLC_COUNT)
+            assert plc.write_single_register(0, Control.CLEAR_ERROR)
+            assert until(lambda: trigger.health()[0] == 200), "the gate is looked at every few ms"
+            assert send(trigger.port)[0] == 200
+        finally:
+            running.station.stop()
+            loop.join()
 
 
 def test_a_second_question_is_refused_until_the_first_has_its_verdict() -> None:
