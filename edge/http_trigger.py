@@ -98,7 +98,8 @@ class HttpTrigger:
     def ask(self, part_id: int | None) -> Answer:
         """One part, from the question to its verdict; blocks so long."""
         if not self._is_healthy(time.monotonic_ns()):
-            return HTTPStatus.SERVICE_UNAVAILABLE, _error("the station cannot judge now, or the line has to stop; see its log")
+            why = "the station cannot judge now, or the line has to stop; see its log"
+            return HTTPStatus.SERVICE_UNAVAILABLE, _error(why)
         with self._lock:
             if self._waits is not None:
                 return HTTPStatus.CONFLICT, _error("a part is being judged; ask again after its verdict")
