@@ -162,6 +162,18 @@ def test_a_station_that_goes_costs_its_parts_and_may_come_back() -> None:
         assert plc.said == ["the station is there", "the station is gone"] * 2
 
 
+@pytest.mark.parametrize(("station", "plc"), [("ids", Mistake.NOT_CLEARED), ("bits", Mistake.NO_TRIGGER_ACK)])
+def test_a_station_with_the_other_handshake_is_found_out(station: str, plc: Mistake) -> None:
+    """The story: bits here, ids there, and all was well; a real PLC waited for ever."""
+    uri = f"modbus-tcp-server://127.0.0.1:{free_port()}?handshake="
+    other = {"ids": "bits", "bits": "ids"}[station]
+    with closing(Watch(uri + other)) as watch, answering(uri + station):
+        watch.until(lambda tally: tally.connected)
+        watch.peer.part_arrives(PARTS[0])
+        watch.until(lambda tally: tally.mistakes[plc])
+    assert any("handshake=" in line for line in watch.said if "MISTAKE" in line), watch.said
+
+
 def test_a_wrong_station_over_modbus_is_found_out() -> None:
     """Another library writes what no station should: the valid bit first, then another part's pass."""
     port = free_port()

@@ -106,7 +106,7 @@ class BlockJudge:
         deaf = bool(control & Control.ENABLE) and status & (AT_WORK | Status.ONLINE) == Status.ONLINE
         last = self._lasting.look
         return [
-            *last(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later", SOON_NS, now_ns),
+            *last(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later{SAME}", SOON_NS, now_ns),
             *last(Mistake.NO_TRIGGER_ACK, unanswered, f"part {asked}, for 1 s{SAME}", SOON_NS, now_ns),
             *last(Mistake.NOT_READY, deaf, f"for 5 s with ENABLE on{SAME}", DEAF_NS, now_ns),
             *last(Mistake.READY_OFFLINE, offline, f"STATUS is {status:#06x}", 0, now_ns),
