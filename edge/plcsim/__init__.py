@@ -69,6 +69,22 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A command of the PLC's: done, failed or no answer."""
+
+    command: str
+    how: str
+
+    @property
+    def ok(self) -> bool:
+        """The station has done it."""
+        return self.how == "done"
+
+    def __str__(self) -> str:
+        return f"{self.command}: {self.how}"
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """One cycle of the PLC: what stands on the signals now, and what happened since the last one."""
 
@@ -78,6 +94,7 @@ class Scan:
     taken: tuple[Taken, ...] = ()
     rejected: tuple[int, ...] = ()  # parts without a result
     complaints: tuple[Complaint, ...] = ()
+    ended: tuple[Ended, ...] = ()
 
 
 class Peer(Protocol):
