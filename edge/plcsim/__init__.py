@@ -33,9 +33,13 @@ SCHEMES = (
 )
 
 
+RUNS_FREE = "start the station with handshake= as here"
+
+
 class Mistake(Enum):
     """What a station must not do, in the words of docs/plc-sim.md."""
 
+    UNASKED = "result before any trigger: the station runs free"
     OTHER_PART = "verdict for another part"
     EARLY = "RESULT_VALID before the data"
     CHANGED = "result changed while it was valid"
