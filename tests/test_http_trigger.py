@@ -81,8 +81,8 @@ def test_run_answers_each_question_with_its_own_part_s_verdict(
         loop.join()
     assert [status for status, _ in answers] == [200] * 3
     assert [answer["outcome"] for _, answer in answers] == outcomes
-    assert [answer["part_id"] for _, answer in answers] == [70_001, 70_002, 3], (
-        "else the trigger's own number"
+    assert [answer["part_id"] for _, answer in answers] == [70_001, 70_002, 70_003], (
+        "without a number: the next one, which nobody has had"
     )
 
 
@@ -162,6 +162,17 @@ def test_a_station_that_cannot_judge_says_so_and_triggers_nothing() -> None:
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())) == (503, {"ready": False})
         connection.close()
+
+
+def test_a_browser_that_opens_the_trigger_is_told_how_it_is_asked() -> None:
+    with listening() as trigger:
+        connection = http.client.HTTPConnection("127.0.0.1", trigger.port, timeout=PATIENCE)
+        connection.request("GET", "/trigger")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Allow")) == (405, "POST")
+        assert json.loads(answer.read()) == {"error": "POST /trigger"}
+        connection.close()
+        assert trigger.wait(0.0) is None
 
 
 @pytest.mark.parametrize(("body", "headers", "status"), [
