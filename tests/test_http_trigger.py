@@ -120,6 +120,7 @@ def test_a_line_that_has_to_stop_takes_no_part_until_somebody_has_looked(tmp_pat
         loop = threading.Thread(target=running.station.run)
         loop.start()
         try:
+            assert until(lambda: trigger.health()[0] == 200, PATIENCE), "the camera is there"
             assert until(lambda: send(trigger.port)[0] == 503, PATIENCE), "rejects in a row"
             assert until(lambda: plc.read_holding_registers(136) == [GateBits.LINE_STOP])
             assert plc.read_holding_registers(111) == [Reason.REJECTS_IN_A_ROW]

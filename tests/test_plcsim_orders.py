@@ -80,6 +80,7 @@ def test_errors_are_cleared_without_a_handshake_too(
     with station(tmp_path, uri, (BAD, BAD, GOOD, GOOD), line) as running:
         trigger = running.station.trigger
         assert isinstance(trigger, HttpTrigger)
+        assert until(lambda: trigger.health()[0] == 200, 20.0)
         assert until(lambda: send(trigger.port)[0] == 503, 20.0)
         goes_on = threading.Thread(target=lambda: until(lambda: send(trigger.port)[0] == 200, 30.0))
         goes_on.start()
