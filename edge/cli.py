@@ -310,13 +310,17 @@ def plc_sim(
     wait: Annotated[
         float, typer.Option(help="Stop after so many seconds in which nothing came of --parts.", min=0)
     ] = 60.0,
+    command: Annotated[
+        list[str] | None,
+        typer.Option(help="Give it once after the start: load=2, challenge, reset, lot=17, clear."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """A PLC for trying a station without one: triggers parts, draws the signals, says what is wrong."""
     from edge.plcsim.run import SimOptions, run_plc
 
     with plain_errors():
-        code = run_plc(SimOptions(uri, handshake, parts, rate, wait), as_json, console)
+        code = run_plc(SimOptions(uri, handshake, parts, rate, wait, command or []), as_json, console)
     raise typer.Exit(code)
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import select
 import signal
 import socket
@@ -36,7 +37,7 @@ class EngineChild:
 
     def __init__(self, job: str) -> None:
         self.answers, self.engine_ns, self._closed = 0, 0, False  # engine_ns: what the last answer took there
-        self._patience_s = math.inf
+        self._patience_s, self._oom_kills = math.inf, _oom_kills()
         self._asking = threading.Lock()
         with ExitStack() as owned:
             self._wire, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -102,9 +103,8 @@ class EngineChild:
         """How it ended, in words; it has."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        return BackendFault(
-            f"the engine's process ended ({_how(self._process.returncode)})", f"process {self.pid}", RESTARTS
-        )
+        how = _how(self._process.returncode, _oom_kills() > self._oom_kills)
+        return BackendFault(f"the engine's process ended ({how})", f"process {self.pid}", RESTARTS)
 
     def _hear(self, patience_s: float) -> bytes:
         """A message that is no fault; a fault is raised."""
@@ -144,9 +144,17 @@ def _timeval(seconds: float) -> bytes:
     return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
-def _how(code: int | None) -> str:
+def _oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory on this machine; 0: it does not say."""
+    with suppress(OSError):
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
+def _how(code: int | None, starved: bool) -> str:
     if code is None:
         return "it cannot be ended"
     if code == -signal.SIGKILL:
-        return "SIGKILL: out of memory?"
+        return "SIGKILL: the machine ran out of memory" if starved else "SIGKILL: somebody ended it"
     return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -145,6 +145,11 @@ class GateKeeper:
                 self._tracker.triggered(verdict.part_id, verdict.captured_ns)
             self._judged(verdict.part_id, verdict.outcome is Outcome.PASS)
 
+    @property
+    def stopped(self) -> bool:
+        """The line must not go on before a person has looked."""
+        return self._tracker.stopped or not self._thread.is_alive()
+
     def close(self) -> None:
         """Move nothing any more; may be called twice."""
         self._closing.set()

@@ -2,7 +2,8 @@
 
     POST /trigger  {"part_id": 7}     200  the verdict, as a line of `jsonl:` (docs/outputs.md)
                                       409  a part is being judged: ask again when it has its verdict
-                                      503  the station cannot judge now; nothing was triggered
+                                      503  the station cannot judge now, or the line has to stop until
+                                           CLEAR_ERROR; nothing was triggered
                                       504  no verdict in time: treat the part as bad
     GET  /health                      200  {"ready": true}, or 503
 
@@ -43,7 +44,7 @@ class HttpTrigger:
     def __init__(self, uri: str, is_healthy: Callable[[int], bool], budget_ns: int) -> None:
         self._is_healthy = is_healthy
         self._lock = threading.Lock()
-        self._number = 0
+        self._number = self._part_id = 0  # of the last request; rises by one, and what it called its part
         self._waits: tuple[Request, queue.SimpleQueue[Verdict | None]] | None = None
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
         host, port = _address(uri)
@@ -97,13 +98,14 @@ class HttpTrigger:
     def ask(self, part_id: int | None) -> Answer:
         """One part, from the question to its verdict; blocks so long."""
         if not self._is_healthy(time.monotonic_ns()):
-            return HTTPStatus.SERVICE_UNAVAILABLE, _error("the station cannot judge now; see its log")
+            why = "the station cannot judge now, or the line has to stop; see its log"
+            return HTTPStatus.SERVICE_UNAVAILABLE, _error(why)
         with self._lock:
             if self._waits is not None:
                 return HTTPStatus.CONFLICT, _error("a part is being judged; ask again after its verdict")
             self._number += 1
-            number = self._number
-            request = Request(number, number if part_id is None else part_id, time.monotonic_ns())
+            self._part_id = (self._part_id + 1) & U32_MASK if part_id is None else part_id
+            request = Request(self._number, self._part_id, time.monotonic_ns())
             answer: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
             self._waits = request, answer
         self._asked.put(request)
@@ -172,8 +174,12 @@ def _handler(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
         server_version, sys_version = "edge-inspect", ""
 
         def do_GET(self) -> None:
-            known = self.path == "/health"
-            self._answer(*(trigger.health() if known else (HTTPStatus.NOT_FOUND, _error("POST /trigger"))))
+            if self.path == "/health":
+                self._answer(*trigger.health())
+            elif self.path == "/trigger":
+                self._answer(HTTPStatus.METHOD_NOT_ALLOWED, _error("POST /trigger"), allow="POST")
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, _error("POST /trigger"))
 
         def do_POST(self) -> None:
             if self.path != "/trigger":
@@ -197,11 +203,13 @@ def _handler(trigger: HttpTrigger) -> type[BaseHTTPRequestHandler]:
                 raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, too_long)
             return self.rfile.read(int(length))
 
-        def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
+        def _answer(self, status: HTTPStatus, content: dict[str, Any], allow: str = "") -> None:
             data = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
+            if allow:
+                self.send_header("Allow", allow)
             self.send_header("Connection", "close")  # one part, one connection: none is left open at the end
             self.end_headers()
             self.wfile.write(data)
@@ -217,7 +225,7 @@ class _Refused(Exception):
 
 
 def _part_id(body: bytes) -> int | None:
-    """Of `{"part_id": 7}`; an empty body or object: the station numbers the part."""
+    """Of `{"part_id": 7}`; an empty body or object: the station counts on from the last one."""
     try:
         content = json.loads(body or b"{}")
     except (ValueError, RecursionError):

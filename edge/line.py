@@ -16,6 +16,7 @@ from edge.errors import InspectError
 from edge.finder import CountedPictures, EveryPicture, Finder, PresenceFinder, empty_belt
 from edge.gatekeeper import OPTION, GateKeeper, now_ns, parse_gate
 from edge.images import read_image
+from edge.outputs import takes_recipes
 from edge.plc_link import PlcLink
 from edge.presence import PartWatch
 from edge.recipe import find_engine, load_pair
@@ -67,6 +68,9 @@ class LineOptions:
             self._check_gate(asking, outputs)
         for choice in (*self.recipes.values(), *(choice for _, choice in self.views)):
             load_pair(choice.engine)
+        if self.recipes and not any(map(takes_recipes, outputs)):
+            hint = "Add ?handshake= to a PLC with registers; or tcp:, serial: (RCP), opc-ua:."
+            raise InspectError("nobody can load another recipe", "--recipe", hint)
 
     def _check_gate(self, asking: bool, outputs: Sequence[str]) -> None:
         by_encoder = parse_gate(self.gate).by_encoder

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from edge.compose import Running, RunOptions, station_of, stop_on_signals
 from edge.engine import pace
+from edge.errors import FrameIncomplete
 from edge.frame import Frame, Inspection
 from edge.recipe import size_note
 from edge.trigger import FreeRun
@@ -27,6 +28,7 @@ ROWS = 12
 WAITING_LINES = 1000
 JOIN_S = 1.0
 LOOK_S = 0.2  # how soon a fault is told
+ONE_PICTURE = ""  # a fault that the next picture need not have: that it is over is not told
 TRIES_AGAIN = "The station goes on and tries again by itself."
 COLOURS = {Outcome.PASS: "green", Outcome.REVIEW: "yellow", Outcome.FAIL: "bold red"}
 
@@ -59,7 +61,8 @@ class LiveView:
 
 
 class PlainLines:
-    """Lines that stay: what is wrong as soon as it is, and for a log every part that did not pass.
+    """Lines that stay: what is wrong as soon as it is, and when it works again; for a log every part that did
+    not pass.
 
     Printed by a thread of its own: a terminal or a pipe that nobody reads must not stop the line. That thread
     looks for faults by itself, since an output may be down while no part comes.
@@ -68,9 +71,9 @@ class PlainLines:
     def __init__(self, console: Console, verdicts: bool = True) -> None:
         self.running: Running | None = None
         self._console, self._verdicts = console, verdicts
-        self._told: list[str] = []
+        self._told: dict[str, str] = {}  # faults, and what does not work by them
         self._seen = False  # a picture
-        self._items: queue.Queue[tuple[list[str], str] | None] = queue.Queue(WAITING_LINES)
+        self._items: queue.Queue[tuple[dict[str, str], str] | None] = queue.Queue(WAITING_LINES)
         self._thread = threading.Thread(target=self._run, name="log lines", daemon=True)
         self._thread.start()
 
@@ -93,7 +96,7 @@ class PlainLines:
         self._put(None)
         self._thread.join(JOIN_S)
 
-    def _put(self, item: tuple[list[str], str] | None) -> None:
+    def _put(self, item: tuple[dict[str, str], str] | None) -> None:
         with suppress(queue.Full):  # nobody reads; the verdicts themselves go to the outputs
             self._items.put_nowait(item)
 
@@ -102,19 +105,21 @@ class PlainLines:
             self._print(*item)
         self._print(self._faults(), "")
 
-    def _next(self) -> tuple[list[str], str] | None:
+    def _next(self) -> tuple[dict[str, str], str] | None:
         try:
             return self._items.get(timeout=LOOK_S)
         except queue.Empty:
             return self._faults(), ""
 
-    def _faults(self) -> list[str]:
-        return _faults(self.running) if self.running is not None else []
+    def _faults(self) -> dict[str, str]:
+        return _faults(self.running) if self.running is not None else {}
 
-    def _print(self, faults: list[str], line: str) -> None:
-        new = [f"[bold red]fault[/] {escape(fault)}" for fault in faults if fault not in self._told]
-        self._told = faults
-        for text in [*new, *([line] if line else [])]:
+    def _print(self, faults: dict[str, str], line: str) -> None:
+        told, self._told = self._told, faults
+        new = [f"[bold red]fault[/] {escape(fault)}" for fault in faults if fault not in told]
+        well = dict.fromkeys(what for what in told.values() if what not in (ONE_PICTURE, *faults.values()))
+        good = [f"[bold green]works again[/] {escape(what)}" for what in well]
+        for text in [*new, *good, *([line] if line else [])]:
             self._console.print(text, highlight=False, soft_wrap=True)
 
 
@@ -143,13 +148,20 @@ def _tell(lines: PlainLines, text: str) -> None:
     lines.say(f"[bold yellow]note[/] {escape(text)}")
 
 
-def _faults(running: Running) -> list[str]:
-    """Everything that does not work now, in its own words."""
-    stations = [running.station, *running.station.views]
-    cameras = [str(station.capture.error or "") for station in stations]
-    engines = [station.worker.last_error for station in stations]
-    outputs = [f"{box.last_error} {TRIES_AGAIN}" for box in running.outboxes.values() if box.alarm]
-    return [fault for fault in (*cameras, *outputs, *engines) if fault]
+def _faults(running: Running) -> dict[str, str]:
+    """Everything that is wrong now, in its own words -> what does not work."""
+    found: dict[str, str] = {}
+    for station in (running.station, *running.station.views):
+        error, worker = station.capture.error, station.worker
+        if error is not None:
+            momentary = isinstance(error, FrameIncomplete)
+            found[str(error)] = ONE_PICTURE if momentary else f"camera {station.capture.source}"
+        if worker.last_error:
+            found[worker.last_error] = ONE_PICTURE if worker.ready else f"engine {worker.engine}"
+    for uri, box in running.outboxes.items():
+        if box.alarm:
+            found[f"{box.last_error} {TRIES_AGAIN}"] = f"output {uri}"
+    return found
 
 
 def _line(verdict: Verdict) -> str:

@@ -16,6 +16,7 @@ from typing import Protocol
 from edge.challenge import CHALLENGE, challenge_pictures, surprises
 from edge.commands import Command, Order
 from edge.engine import Opened
+from edge.line_events import Event, Happened
 from edge.plc_link import PlcLink
 from edge.station import Station, Successor
 from edge.verdict import Reason
@@ -43,6 +44,7 @@ class Orders:
         self._station, self._recipes, self._say = station, recipes, say
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._links: list[PlcLink] = []  # a challenge concerns all of them, whoever orders it
+        self.challenge_failed = False  # and nobody has looked since
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="orders", daemon=True)
         self._thread.start()
@@ -51,12 +53,17 @@ class Orders:
         """Take this PLC's orders from now on."""
         self._links.append(link)
         link.obey(lambda order: self._waiting.put(partial(self._carry_out, link, order)))
+        link.listen(self._hear)
 
     def close(self) -> None:
         """End after the order in hand; may be called twice."""
         self._closed = True
         self._waiting.put(None)
         self._thread.join(JOIN_S)
+
+    def _hear(self, event: Event) -> None:
+        if event.what is Happened.CLEARED:
+            self.challenge_failed = False
 
     def _run(self) -> None:
         while (task := self._waiting.get()) is not None:
@@ -72,6 +79,8 @@ class Orders:
                     self._station.between_parts(partial(self._challenge, link, order))
                 case Command.SET_LOT:
                     self._station.between_parts(partial(self._set_lot, link, order))
+                case Command.RESET_COUNTERS:  # the handshake has done it: the counters are its own
+                    self._say("counters reset")
                 case _:
                     self._fail(link, order, None, f"command {order.command.name} cannot be carried out here")
         except Exception as error:  # whatever it is: the PLC gets its answer, the station goes on as it was
@@ -107,6 +116,7 @@ class Orders:
                 wrong += surprises(masters, partial(self._station.try_out, view))
         except Exception as error:  # a picture that cannot be read is not proof of anything
             wrong.append(str(error))
+        self.challenge_failed = bool(wrong)
         for each in self._links:
             each.stop(Reason.CHALLENGE_FAILED) if wrong else each.proven()
         self._hold(False)

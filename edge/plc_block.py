@@ -1,7 +1,8 @@
 """The PLC's registers 0..27, looked at again and again: what changes is a trigger, an acknowledge, a command.
 
 Pure. Only what the PLC does while it is watched counts: bits and ids that stand already when it connects, or
-when it sets ENABLE, are where it starts from, not triggers.
+when it sets ENABLE, are where it starts from, not triggers. CLEAR_ERROR alone is kept beyond a connection to
+registers of ours: an operator panel may connect for nothing else.
 """
 
 from collections.abc import Sequence
@@ -38,9 +39,18 @@ class PlcWatch:
     def __init__(self, handshake: Handshake) -> None:
         self._handshake = handshake
         self._before: PlcBlock | None = None
+        self._clear_stands = True  # unknown is as if it stood: nobody has pressed it before our eyes
 
     def forget(self) -> None:
         """What the PLC shows next is where it starts from."""
+        self._before, self._clear_stands = None, True
+
+    def begin_at_zero(self) -> None:
+        """The PLC writes into registers of ours, which are 0 until it does."""
+        self._clear_stands = False
+
+    def hang_up(self) -> None:
+        """The writer has gone, its registers stay: CLEAR_ERROR that is written again is no new one."""
         self._before = None
 
     def look(self, plc: PlcBlock, now_ns: int) -> None:
@@ -53,6 +63,10 @@ class PlcWatch:
             hand.trigger_stands = bool(plc.control & Control.TRIGGER)
             hand.ack_stands = bool(plc.control & Control.RESULT_ACK)
         hand.tick(now_ns)
+        clears, stood = bool(plc.control & Control.CLEAR_ERROR), self._clear_stands
+        self._clear_stands = clears
+        if clears and not stood:
+            hand.clear_error(now_ns)
         if before is not None:
             self._hear(plc.control & ~before.control, now_ns)
         was_enabled, hand.enabled = hand.enabled, bool(plc.control & Control.ENABLE) and not hand.plc_lost
@@ -77,8 +91,6 @@ class PlcWatch:
 
     def _hear(self, rises: Control, now_ns: int) -> None:
         """Of what concerns the line, not one part; also in free run."""
-        if rises & Control.CLEAR_ERROR:
-            self._handshake.clear_error(now_ns)
         if rises & Control.REJECT_CONFIRMED:
             self._handshake.reject_confirmed(now_ns)
 

@@ -76,10 +76,15 @@ class PlcLink:
             self.encoder = None
             self.act(lambda hand, now_ns: hand.withdraw(now_ns))
 
+    def begin_at_zero(self) -> None:
+        """The PLC writes into registers of ours, which are 0 until it does."""
+        with self._lock:
+            self._watch.begin_at_zero()
+
     def hang_up(self) -> None:
         """The PLC's connection is gone, and its handshake with it; the station goes on."""
         with self._lock:
-            self._watch.forget()
+            self._watch.hang_up()
             self.encoder = None
             self.act(lambda hand, now_ns: hand.hang_up(now_ns))
 

@@ -111,9 +111,10 @@ class PlcProgram:
 
     def _block(self) -> list[int]:
         block = [0] * PLC_COUNT
+        ack_id = self._ack_id if self._mode is Mode.IDS else 0  # or it would answer the other handshake, too
         values = {
             "CONTROL": self._control, "TRIGGER_ID": self._trigger_id, "PLC_HEARTBEAT": self._heartbeat,
-            "COMMAND": self._command, "COMMAND_ARG": self._command_arg, "RESULT_ACK_ID": self._ack_id,
+            "COMMAND": self._command, "COMMAND_ARG": self._command_arg, "RESULT_ACK_ID": ack_id,
         }  # fmt: skip
         for name, value in values.items():
             place(block, PLC_START, name, value, self._order)

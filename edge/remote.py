@@ -111,8 +111,8 @@ def read_command(payload: bytes, where: str) -> RemoteCommand:
     try:
         if len(payload) > LONGEST_COMMAND:
             raise ValueError(f"{len(payload)} bytes, {LONGEST_COMMAND} are allowed")
-        return _command(json.loads(payload))
-    except (ValueError, RecursionError) as error:  # a thousand brackets
+        return _command(_json(payload))
+    except ValueError as error:
         raise InspectError(f"this is no command: {error}", where, hint) from error
 
 
@@ -123,6 +123,13 @@ def part_id_of(value: object) -> int | None:
     if type(value) is not int or not 0 <= value <= U32_MASK:
         raise ValueError(f"part_id is not a whole number from 0 to {U32_MASK}")
     return value
+
+
+def _json(payload: bytes) -> object:
+    try:
+        return json.loads(payload)
+    except (ValueError, RecursionError) as error:  # a thousand brackets
+        raise ValueError("not JSON") from error
 
 
 def _command(raw: object) -> RemoteCommand:

@@ -56,15 +56,20 @@ def wire(
     station.shots = line.shots
     station.finder = finder_of(line.trigger)
     station.views = [_view(options, number, start, stack) for number in range(len(line.views))]
-    http = _http(options, running, stack)
-    if line.gate:
-        station.outboxes.append(keep_gate(line, [*links.values()], asking, say, stack))
-        _say_if_near(line, running.recipe, say)
-    _follow_the_recipe(options, running, links, http)
     orders = Orders(station, recipes_of(options, start), say)
     stack.callback(orders.close)
     for link in links.values():
         orders.obey(link)
+    keeper = keep_gate(line, [*links.values()], asking, say, stack) if line.gate else None
+    if keeper is not None:
+        station.outboxes.append(keeper)
+        _say_if_near(line, running.recipe, say)
+
+    def line_may_go() -> bool:
+        return not (orders.challenge_failed or (keeper is not None and keeper.stopped))
+
+    http = _http(options, running, line_may_go, stack)
+    _follow_the_recipe(options, running, links, http)
 
 
 def _say_if_near(line: LineOptions, recipe: Recipe, say: Say) -> None:
@@ -75,12 +80,19 @@ def _say_if_near(line: LineOptions, recipe: Recipe, say: Say) -> None:
         say(f"gate: {after}: what comes later is rejected")
 
 
-def _http(options: "RunOptions", running: "Running", stack: ExitStack) -> HttpTrigger | None:
+def _http(
+    options: "RunOptions", running: "Running", line_may_go: Callable[[], bool], stack: ExitStack
+) -> HttpTrigger | None:
     if options.line.kind != HTTP:
         return None
-    trigger = HttpTrigger(options.line.trigger, running.station.is_healthy, int(SENDING_S * 1e9))
+    station = running.station
+
+    def can_judge(now_ns: int) -> bool:
+        return line_may_go() and station.is_healthy(now_ns)
+
+    trigger = HttpTrigger(options.line.trigger, can_judge, int(SENDING_S * 1e9))
     stack.callback(trigger.close)
-    running.station.trigger = trigger
+    station.trigger = trigger
     running.station.outboxes.append(trigger)
     return trigger
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from peers import free_port, tcp_plc, until
 from rich.console import Console
 from toy import toy_pair
 
@@ -245,6 +247,29 @@ def test_a_fault_stays_on_the_terminal_when_the_table_is_gone(engine: Path, pict
     with watched(options, screen, quiet=False) as running:
         running.station.run()
     assert screen.file.getvalue().count("tries again") == 1  # type: ignore[attr-defined]
+
+
+def test_that_an_output_works_again_is_told_as_its_fault_was(engine: Path) -> None:
+    """The story: "no PLC is connected" stood in the log for ever, and the PLC had long come."""
+    screen, port = Console(file=io.StringIO(), width=200), free_port()
+    uri = f"tcp-server://127.0.0.1:{port}"
+    options = RunOptions("conveyor:?fps=50", engine, [uri], "onnxruntime")
+
+    def told() -> list[str]:
+        lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        return [line for line in lines if line.startswith(("fault", "works again"))]
+
+    with watched(options, screen, quiet=True) as running:
+        loop = threading.Thread(target=running.station.run)
+        loop.start()
+        assert until(lambda: len(told()) == 1, 20.0), "nobody is there"
+        with tcp_plc(port):
+            assert until(lambda: len(told()) == 2, 20.0)
+        assert until(lambda: len(told()) == 3, 20.0), "it has gone"
+        running.station.stop()
+        loop.join()
+    first, second, third = told()[:3]
+    assert "no PLC is connected" in first and second == f"works again output {uri}" and third == first
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -234,10 +235,24 @@ def test_cameras_get_their_engines_in_order() -> None:
 def test_recipes_are_checked_at_the_start_and_by_a_dry_run(tmp_path: Path) -> None:
     lid, can = toy_pair(tmp_path, "lid"), toy_pair(tmp_path, "can")
     options = RunOptions(
-        "conveyor:?fps=50", can, (), "onnxruntime", line=LineOptions(recipes={2: Choice(lid, "auto")})
-    )
+        "conveyor:?fps=50", can, ("tcp-server://127.0.0.1:0",), "onnxruntime",
+        line=LineOptions(recipes={2: Choice(lid, "auto")}),
+    )  # fmt: skip
     assert [check.what for check in dry_run(options) if check.error is None][1:3] == ["line", "recipe 2"]
     lid.write_bytes(b"half a file")
     assert [check.what for check in dry_run(options) if check.error] == ["line", "recipe 2"]
     with pytest.raises(RecipeError):
         options.line.check(False, [])
+
+
+@pytest.mark.parametrize(("uri", "can"), [
+    ("jsonl:-", False), ("modbus-tcp-server://0.0.0.0", False), ("s7://plc?handshake=bits", True),
+    ("mqtt://broker/line3?handshake=ids", False), ("tcp://plc:2115?dialect=trig", False),
+    ("tcp://plc:2115", True), ("opc-ua://0.0.0.0", True),
+    ("modbus-tcp-io://module?ok=1&ng=2&fault=3&trigger=16", False),
+])  # fmt: skip
+def test_recipes_that_nobody_can_load_are_refused(tmp_path: Path, uri: str, can: bool) -> None:
+    """The story: --recipe 2=lid/ beside a file was taken without a word."""
+    line = LineOptions(recipes={2: Choice(toy_pair(tmp_path, "lid"), "auto")})
+    with nullcontext() if can else pytest.raises(InspectError, match="nobody can load another recipe"):
+        line.check(False, ["jsonl:verdicts.jsonl", uri])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import a_verdict, until
+from peers import a_verdict, free_port, plc_client, until
 from rich.console import Console
 from test_orders import BAD, GOOD, write
 from toy import toy_pair
@@ -24,6 +24,8 @@ from edge.errors import InspectError
 from edge.http_trigger import CLIENTS, LONGEST_BODY, HttpTrigger
 from edge.line import LineOptions
 from edge.live import summary_table
+from edge.registers import PLC_COUNT, Control, GateBits
+from edge.verdict import Reason
 
 JSON = {"Content-Type": "application/json"}
 PATIENCE = 30.0
@@ -82,8 +84,8 @@ def test_run_answers_each_question_with_its_own_part_s_verdict(
         loop.join()
     assert [status for status, _ in answers] == [200] * 3
     assert [answer["outcome"] for _, answer in answers] == outcomes
-    assert [answer["part_id"] for _, answer in answers] == [70_001, 70_002, 3], (
-        "else the trigger's own number"
+    assert [answer["part_id"] for _, answer in answers] == [70_001, 70_002, 70_003], (
+        "without a number: the next one, which nobody has had"
     )
 
 
@@ -133,6 +135,32 @@ def test_two_cameras_look_at_one_part_and_each_has_its_own_engine(tmp_path: Path
     assert [check.what for check in dry_run(options) if check.error] == []
 
 
+def test_a_line_that_has_to_stop_takes_no_part_until_somebody_has_looked(tmp_path: Path) -> None:
+    """The story: LINE_STOP stood in register GATE, and by HTTP the station went on judging."""
+    port, pictures = free_port(), write(tmp_path / "line", BAD)
+    line = LineOptions("http://127.0.0.1:0", gate="distance=100ms,tolerance=20ms,rejects=2")
+    outputs = [f"modbus-tcp-server://127.0.0.1:{port}"]
+    run = RunOptions(f"{pictures}?loop=1", toy_pair(tmp_path), outputs, "onnxruntime", line=line)
+    with station_of(run) as running, plc_client(port) as plc:
+        trigger = running.station.trigger
+        assert isinstance(trigger, HttpTrigger)
+        loop = threading.Thread(target=running.station.run)
+        loop.start()
+        try:
+            assert until(lambda: trigger.health()[0] == 200, PATIENCE), "the camera is there"
+            assert until(lambda: send(trigger.port)[0] == 503, PATIENCE), "rejects in a row"
+            assert until(lambda: plc.read_holding_registers(136) == [GateBits.LINE_STOP])
+            assert plc.read_holding_registers(111) == [Reason.REJECTS_IN_A_ROW]
+            assert (send(trigger.port)[0], trigger.health()[0]) == (503, 503)
+            assert plc.write_multiple_registers(0, [0] * PLC_COUNT)
+            assert plc.write_single_register(0, Control.CLEAR_ERROR)
+            assert until(lambda: trigger.health()[0] == 200), "the gate is looked at every few ms"
+            assert send(trigger.port)[0] == 200
+        finally:
+            running.station.stop()
+            loop.join()
+
+
 def test_a_second_question_is_refused_until_the_first_has_its_verdict() -> None:
     with listening() as trigger, in_background(lambda: send(trigger.port, {"part_id": 7})) as answers:
         request = trigger.wait(PATIENCE)
@@ -162,6 +190,17 @@ def test_a_station_that_cannot_judge_says_so_and_triggers_nothing() -> None:
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())) == (503, {"ready": False})
         connection.close()
+
+
+def test_a_browser_that_opens_the_trigger_is_told_how_it_is_asked() -> None:
+    with listening() as trigger:
+        connection = http.client.HTTPConnection("127.0.0.1", trigger.port, timeout=PATIENCE)
+        connection.request("GET", "/trigger")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Allow")) == (405, "POST")
+        assert json.loads(answer.read()) == {"error": "POST /trigger"}
+        connection.close()
+        assert trigger.wait(0.0) is None
 
 
 @pytest.mark.parametrize(("body", "headers", "status"), [

@@ -26,7 +26,7 @@ from edge.outputs.plc_sim import SimulatedPlc
 from edge.plc_link import PlcLink
 from edge.registers import STATION_COUNT, STATION_START, Control, Status, decode
 from edge.station_image import StationImage
-from edge.verdict import Outcome
+from edge.verdict import Outcome, Reason
 
 DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"
 
@@ -70,6 +70,40 @@ def test_status_bits_are_coils_too(station: ModbusServer, plc: PlcClient) -> Non
     expected = [bool(bits >> bit & 1) for bit in range(16)]
     assert plc.read_coils(16 * STATION_START, 16) == expected
     assert plc.read_discrete_inputs(16 * STATION_START, 16) == expected
+
+
+def test_a_panel_that_connects_only_to_acknowledge_is_heard_and_a_forgotten_bit_is_not() -> None:
+    """The story: CLEAR_ERROR as the first word of a connection was lost, and the line stood."""
+    link = PlcLink()
+    output = ModbusServer(server_settings("modbus-tcp-server://127.0.0.1:0"), link)
+
+    def press(control: int) -> bool:
+        """Stop, connect, write, hang up; does the error stand?"""
+        link.stop(Reason.REJECTS_IN_A_ROW)
+        with plc_client(output.port) as panel:
+            assert panel.write_single_register(0, control)
+            return bool(station_block(panel)[0] & Status.ERROR)
+
+    stands = [press(control) for control in (8, 8, 0, 8)]
+    output.close()
+    assert stands == [False, True, True, False], "8 on 8 is a bit that nobody took back"
+
+
+def test_a_bit_that_stands_in_the_plc_s_own_memory_clears_nothing_until_it_is_set_anew() -> None:
+    """Nobody knows since when it stands there: before the line stopped, perhaps."""
+    link = PlcLink(Mode.BITS)
+    with plc_server(port := free_port()) as plc:
+        plc.data_bank.set_holding_registers(0, [Control.ENABLE | Control.CLEAR_ERROR])
+        link.stop(Reason.REJECTS_IN_A_ROW)
+        output = output_opener(f"modbus-tcp://127.0.0.1:{port}?handshake=bits", link=link)()
+        enabled = link.act(lambda hand, _: hand.enabled)
+        stands = Status(link.block()[0]) & Status.ERROR
+        plc.data_bank.set_holding_registers(0, [0])
+        seen = until(lambda: not link.act(lambda hand, _: hand.enabled))
+        plc.data_bank.set_holding_registers(0, [Control.CLEAR_ERROR])
+        cleared = until(lambda: not Status(link.block()[0]) & Status.ERROR)
+        output.close()
+    assert enabled and stands and seen and cleared
 
 
 def test_the_test_registers_stand_before_the_first_part(plc: PlcClient) -> None:

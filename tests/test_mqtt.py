@@ -75,9 +75,9 @@ def test_commands_are_answered_one_by_one(broker: Broker) -> None:
         output.send(a_verdict(1))
         sent: list[tuple[bytes | str, str]] = [
             ('{"command": "trigger", "part_id": 5}', "handshake=ids"),
-            (b"\xff\x00garbage", "no command"),
-            ("", "no command"),
-            ("[" * 900, "no command"),
+            (b"\xff\x00garbage", "no command: not JSON ("),
+            ("", "no command: not JSON ("),
+            ("[" * 900, "no command: not JSON ("),
             ('{"command": "pass"}', "unknown command"),
             ('{"command": "trigger", "part_id": 5, "outcome": "pass"}', "unknown key"),
             (json.dumps({"command": "trigger", "id": "x" * 65}), "id is not"),

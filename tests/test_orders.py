@@ -110,6 +110,17 @@ def line(tmp_path: Path, greys: tuple[int, ...], options: LineOptions) -> Iterat
             loop.join()
 
 
+def test_counters_that_were_reset_are_no_failed_command(tmp_path: Path) -> None:
+    """The story: the PLC got DONE, and the log said that it could not be carried out here."""
+    with line(tmp_path, (GOOD,), LineOptions()) as on:
+        assert on.plc.waits_for(Status.READY)
+        on.plc.part(1)
+        assert on.plc.order(Command.RESET_COUNTERS) == Status.COMMAND_DONE
+        assert on.plc.read("COUNT_TOTAL") == 0
+        assert until(lambda: "counters reset" in on.said)
+        assert not any("failed" in text for text in on.said), on.said
+
+
 def test_another_recipe_judges_from_the_command_s_end_on_and_every_result_names_its_own(
     tmp_path: Path,
 ) -> None:

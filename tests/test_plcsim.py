@@ -1,5 +1,6 @@
 """plc-sim against real stations, right ones and wrong ones, over every wire it knows."""
 
+import itertools
 import json
 import os
 import re
@@ -160,6 +161,37 @@ def test_a_station_that_goes_costs_its_parts_and_may_come_back() -> None:
             plc.until(lambda tally: not tally.connected)
         assert plc.tally.connections == 2
         assert plc.said == ["the station is there", "the station is gone"] * 2
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tcp-server", "modbus-tcp", "modbus-tcp-server"])
+def test_a_station_that_runs_free_is_named_as_the_first_mistake(scheme: str) -> None:
+    """The story: hundreds of verdicts for another part, no trigger, and the cause was never said."""
+    uri = f"{scheme}://127.0.0.1:{free_port()}"
+    with closing(Watch(f"{uri}?handshake=ids")) as watch:
+        outbox, count = Outbox(output_opener(uri), beat_s=0.05), itertools.count(1)
+        watch.until(lambda tally: tally.connected)
+        watch.peer.part_arrives(PARTS[0])
+
+        def found(tally: Tally) -> bool:
+            outbox.put(judged(Request(part_id=None), next(count)))
+            return bool(tally.mistakes)
+
+        watch.until(found)
+        outbox.close()
+    assert watch.tally.mistakes.keys() == {Mistake.UNASKED} and not watch.tally.triggers, watch.said
+    assert any("start the station with handshake=" in line for line in watch.said)
+
+
+@pytest.mark.parametrize(("station", "plc"), [("ids", Mistake.NOT_CLEARED), ("bits", Mistake.NO_TRIGGER_ACK)])
+def test_a_station_with_the_other_handshake_is_found_out(station: str, plc: Mistake) -> None:
+    """The story: bits here, ids there, and all was well; a real PLC waited for ever."""
+    uri = f"modbus-tcp-server://127.0.0.1:{free_port()}?handshake="
+    other = {"ids": "bits", "bits": "ids"}[station]
+    with closing(Watch(uri + other)) as watch, answering(uri + station):
+        watch.until(lambda tally: tally.connected)
+        watch.peer.part_arrives(PARTS[0])
+        watch.until(lambda tally: tally.mistakes[plc])
+    assert any("handshake=" in line for line in watch.said if "MISTAKE" in line), watch.said
 
 
 def test_a_wrong_station_over_modbus_is_found_out() -> None:

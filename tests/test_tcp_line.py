@@ -153,6 +153,8 @@ def test_a_first_client_whose_heartbeat_is_lost_makes_room(station: tuple[TcpSer
         assert plc.ask("HB") == "OK"
         link.act(lambda hand, now_ns: hand.tick(now_ns + 4_000_000_000))  # as if 4 s had passed
         assert until(lambda: gone(output))
+        with pytest.raises(NobodyListens, match="the PLC stopped asking HB for 3 s"):
+            output.beat(2, True)
         with tcp_plc(output.port) as back:
             assert back.ask("ST") == "OK,RUN,1,0,0"
 

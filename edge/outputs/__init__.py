@@ -188,6 +188,18 @@ def handshake_of(uri: str) -> Mode:
     return Mode(wanted)
 
 
+def takes_recipes(uri: str) -> bool:
+    """True where somebody can load another recipe: by EXEC_COMMAND, by the line RCP or over OPC UA."""
+    match uri.partition(":")[0]:
+        case "opc-ua":
+            return True
+        case "serial" | "tcp" | "tcp-server":
+            return "dialect" not in dict(parse_qsl(urlsplit(uri).query))
+        case "jsonl" | "mqtt" | "mqtts":
+            return False
+    return not uri.startswith(WIRED) and handshake_of(uri) is not Mode.FREE_RUN
+
+
 def is_information(uri: str) -> bool:
     """True where nobody acts on a verdict at once, so that a late one, marked as such, is still of use."""
     return uri.partition(":")[0] in ("jsonl", "mqtt", "mqtts")

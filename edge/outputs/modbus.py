@@ -52,6 +52,7 @@ class ModbusServer:
     def __init__(self, settings: Settings, link: PlcLink) -> None:
         self._settings, self._link = settings, link
         link.withdraw()
+        link.begin_at_zero()
         block = range(PLC_START, PLC_COUNT)
         try:
             self._server = RegisterServer(

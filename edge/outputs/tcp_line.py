@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from edge.errors import InspectError, NobodyListens, OutputLost
-from edge.handshake import Handshake
+from edge.handshake import PLC_SILENT_NS, Handshake
 from edge.line_protocol import Language
 from edge.outputs import settings_of, whole_number
 from edge.outputs.ascii_line import READ_S, WRITE_S, AsciiLine, Conversation
@@ -24,6 +24,7 @@ from edge.plc_link import PlcLink
 from edge.verdict import Verdict
 
 CHUNK = 4096
+NOBODY = "no PLC is connected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class TcpServerLine:
 
     def __init__(self, settings: LineSettings, link: PlcLink) -> None:
         self.uri, self._settings, self._link = settings.uri, settings, link
-        self._beaten = (0, False)
+        self._beaten, self._why = (0, False), NOBODY
         self._conversation: Conversation | None = None
         self._changing = threading.RLock()
         self._closing = threading.Event()
@@ -171,7 +172,7 @@ class TcpServerLine:
 
     def _nobody(self) -> NobodyListens:
         hint = "Connect the PLC; check its address and port, the firewall, and allow= where it is set."
-        return NobodyListens("no PLC is connected", self.uri, hint)
+        return NobodyListens(self._why, self.uri, hint)
 
     def _accept(self) -> None:
         while not self._closing.is_set():
@@ -182,7 +183,12 @@ class TcpServerLine:
 
     def _let_go_of_the_dead(self) -> None:
         conversation = self._conversation
-        if conversation is not None and (conversation.broken is not None or self._link.act(_is_silent)):
+        if conversation is None:
+            return
+        if conversation.broken is not None:
+            self._hang_up(conversation)
+        elif self._link.act(_is_silent):
+            self._why = f"the PLC stopped asking HB for {PLC_SILENT_NS / 1e9:g} s and was hung up on"
             self._hang_up(conversation)
 
     def _greet(self, connection: socket.socket, address: tuple[str, int]) -> None:
@@ -192,6 +198,7 @@ class TcpServerLine:
             return
         with self._changing:
             self._link.withdraw()
+            self._why = NOBODY
             self._link.beat(*self._beaten)  # READY must not wait for the next beat
             self._conversation = Conversation(TcpStream(connection), self._link, self._settings.language)
 

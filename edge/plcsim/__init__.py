@@ -33,9 +33,13 @@ SCHEMES = (
 )
 
 
+RUNS_FREE = "start the station with handshake= as here"
+
+
 class Mistake(Enum):
     """What a station must not do, in the words of docs/plc-sim.md."""
 
+    UNASKED = "result before any trigger: the station runs free"
     OTHER_PART = "verdict for another part"
     EARLY = "RESULT_VALID before the data"
     CHANGED = "result changed while it was valid"
@@ -69,6 +73,22 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A command of the PLC's: done, failed or no answer."""
+
+    command: str
+    how: str
+
+    @property
+    def ok(self) -> bool:
+        """The station has done it."""
+        return self.how == "done"
+
+    def __str__(self) -> str:
+        return f"{self.command}: {self.how}"
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """One cycle of the PLC: what stands on the signals now, and what happened since the last one."""
 
@@ -78,6 +98,7 @@ class Scan:
     taken: tuple[Taken, ...] = ()
     rejected: tuple[int, ...] = ()  # parts without a result
     complaints: tuple[Complaint, ...] = ()
+    ended: tuple[Ended, ...] = ()
 
 
 class Peer(Protocol):

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from edge.handshake import Mode
 from edge.plc_program import PlcProgram
-from edge.plcsim import Complaint, Scan, Taken
+from edge.plcsim import Complaint, Ended, Scan, Taken
 from edge.plcsim.judge import BlockJudge
+from edge.plcsim.orders import OrderBook, SimOrder
 from edge.registers import PLC_COUNT, STATION_COUNT, Status, VerdictCode, WordOrder, decode
 from edge.timing_chart import Sample, sample
 from edge.verdict import Reason
@@ -38,6 +39,7 @@ class BlockPlc:
         self._wire, self._mode, self._order = wire, mode, word_order
         self._program = PlcProgram(mode, word_order, PATIENCE)
         self._judge = BlockJudge(mode, word_order)
+        self._book = OrderBook(self._program)
         self._plc = [0] * PLC_COUNT
         self._sequence = 0  # of the last result in free run
 
@@ -50,26 +52,33 @@ class BlockPlc:
         """Trigger it as soon as the station is READY."""
         self._program.part_arrives(part_id)
 
+    def order(self, orders: Sequence[SimOrder]) -> None:
+        """Give these commands, once, as soon as a station is there; before the first scan."""
+        self._book = OrderBook(self._program, orders)
+
     def scan(self, now_ns: int) -> Scan:
         """Read, judge, let the program do its cycle, write."""
         open_before = set(self._program.open_parts)
         gone = len(self._program.rejected)
         complaints: list[Complaint] = []
-        taken: tuple[Taken, ...] = ()
+        taken, ended = tuple[Taken, ...](), tuple[Ended, ...]()
         try:
             blocks = self._wire.read()
             for block in blocks:
                 complaints += self._judge.look(block, self._plc, self._program.open_parts, now_ns)
             taken = self._take(blocks)
+            ended = self._book.look(Status(blocks[-1][0]), now_ns)
+            self._plc[0] |= self._book.control
             self._wire.show(self._plc)
         except OSError:
             self._judge.forget()
             self._program.abandon()
             rejected = tuple(self._program.rejected[gone:])
-            return Scan(False, {}, taken=taken, rejected=rejected, complaints=tuple(complaints))
+            ended += self._book.lose()
+            return Scan(False, {}, taken=taken, rejected=rejected, complaints=tuple(complaints), ended=ended)
         triggered = tuple(part for part in self._program.open_parts if part not in open_before)
         rejected = tuple(self._program.rejected[gone:])
-        return Scan(True, self._sample(blocks[-1]), triggered, taken, rejected, tuple(complaints))
+        return Scan(True, self._sample(blocks[-1]), triggered, taken, rejected, tuple(complaints), ended)
 
     def close(self) -> None:
         """A PLC that stops: its block is cleared."""
@@ -79,6 +88,7 @@ class BlockPlc:
 
     def _take(self, blocks: Sequence[Sequence[int]]) -> tuple[Taken, ...]:
         if self._mode is Mode.FREE_RUN:
+            self._plc = [0] * PLC_COUNT
             return tuple(self._result(block) for block in blocks if self._is_new(block))
         count = len(self._program.taken)
         self._plc = self._program.scan(blocks[-1])

@@ -6,7 +6,7 @@ Every mistake is told once, when it begins: at the edge, not at each look.
 from collections.abc import Callable, Collection, Sequence
 
 from edge.handshake import Mode
-from edge.plcsim import Complaint, Mistake
+from edge.plcsim import RUNS_FREE, Complaint, Mistake
 from edge.plcsim.lasting import Lasting
 from edge.registers import (
     RESULT_BITS,
@@ -43,6 +43,7 @@ class BlockJudge:
         """What is seen next is where it starts from."""
         self._before: Sequence[int] | None = None
         self._open: Collection[int] = ()  # parts without a result
+        self._asked = False  # for any part
         self._sequence = 0  # of the last result
         self._beat: tuple[int, int] | None = None  # HEARTBEAT, and since when
         self._lasting = Lasting()
@@ -55,6 +56,7 @@ class BlockJudge:
     ) -> list[Complaint]:
         """Registers 100..149 as the station shows them, 0..27 as the PLC does; parts without a result yet."""
         before, self._before, self._open = self._before, list(block), open_parts
+        self._asked = self._asked or bool(open_parts or decode("TRIGGER_ID", plc, self._order))
         if now_ns - self._looked_ns > SOON_NS:  # we stood still ourselves: what lasts is timed anew
             self._beat = None
             self._lasting.begin_anew()
@@ -106,7 +108,7 @@ class BlockJudge:
         deaf = bool(control & Control.ENABLE) and status & (AT_WORK | Status.ONLINE) == Status.ONLINE
         last = self._lasting.look
         return [
-            *last(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later", SOON_NS, now_ns),
+            *last(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later{SAME}", SOON_NS, now_ns),
             *last(Mistake.NO_TRIGGER_ACK, unanswered, f"part {asked}, for 1 s{SAME}", SOON_NS, now_ns),
             *last(Mistake.NOT_READY, deaf, f"for 5 s with ENABLE on{SAME}", DEAF_NS, now_ns),
             *last(Mistake.READY_OFFLINE, offline, f"STATUS is {status:#06x}", 0, now_ns),
@@ -139,11 +141,17 @@ class BlockJudge:
             return [Complaint(Mistake.EARLY, f"RESULT_VALID is 1, SEQUENCE (104) still {last}, part {part}")]
         found = []
         if self._mode is not Mode.FREE_RUN and part not in self._open:
-            waiting = ", ".join(map(str, self._open)) or "no part"
-            found.append(Complaint(Mistake.OTHER_PART, f"RESULT_ID is {part}, {waiting} waits for a result"))
+            found.append(self._nobody_s(part))
         if last and sequence != next_sequence(last):
             found.append(Complaint(Mistake.SKIPPED, f"from {last} to {sequence}: results were missed"))
         return found
+
+    def _nobody_s(self, part: int) -> Complaint:
+        """A result for a part that waits for none."""
+        if not self._asked:
+            return Complaint(Mistake.UNASKED, f"RESULT_ID is {part}; {RUNS_FREE}")
+        waiting = ", ".join(map(str, self._open)) or "no part"
+        return Complaint(Mistake.OTHER_PART, f"RESULT_ID is {part}, {waiting} waits for a result")
 
     def _contradiction(self, status: Status, read: Read) -> list[Complaint]:
         valid, verdict, reason = bool(status & Status.RESULT_VALID), read("VERDICT"), read("REASON")

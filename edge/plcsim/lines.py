@@ -10,7 +10,7 @@ from edge.line_protocol import Language, Received, receive
 from edge.outputs.ascii_line import Stream
 from edge.outputs.serial_line import port_settings
 from edge.outputs.tcp_line import client_settings, server_settings
-from edge.plcsim import Complaint, Mistake, Peer, Scan, Taken
+from edge.plcsim import RUNS_FREE, Complaint, Mistake, Peer, Scan, Taken
 from edge.plcsim.doors import Caller, Door, Listener, SerialPort, Terminal
 from edge.plcsim.phrases import Heard, phrases_of
 from edge.registers import VerdictCode
@@ -48,7 +48,7 @@ class LinePlc:
         self._open_ns = self._again_ns = 0
         self._received, self._phrases = Received(), phrases_of(language)
         self._shown = {"RESULT_ID": "0", "VERDICT": VerdictCode.NONE.name}
-        self._results = 0
+        self._results, self._asked = 0, False
 
     @property
     def station(self) -> str:
@@ -106,6 +106,9 @@ class LinePlc:
         if waits is not None and part in (None, self._phrases.wire_id(waits)):
             self._open = None
             return waits
+        if not self._asked:
+            complaints.append(Complaint(Mistake.UNASKED, f"{line!r}; {RUNS_FREE}"))
+            return -1 if part is None else part
         who = "no part" if waits is None else f"part {waits}"
         complaints.append(Complaint(Mistake.OTHER_PART, f"{line!r}, {who} waits for a result"))
         return -1 if part is None else part
@@ -114,7 +117,7 @@ class LinePlc:
         idle = self._open is None and now_ns >= self._again_ns and self._phrases.ready is not False
         if not idle or not self._arrived:
             return ()
-        self._open, self._open_ns = self._arrived.popleft(), now_ns
+        self._open, self._open_ns, self._asked = self._arrived.popleft(), now_ns, True
         self._say(stream, self._phrases.trigger(self._open, now_ns))
         return (self._open,)
 

@@ -4,8 +4,9 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
@@ -14,7 +15,9 @@ from rich.markup import escape
 from edge.errors import InspectError, OutputLost
 from edge.handshake import Mode
 from edge.outputs import handshake_of
-from edge.plcsim import Peer, peer_opener
+from edge.plcsim import Ended, Peer, peer_opener
+from edge.plcsim.blocks import BlockPlc
+from edge.plcsim.orders import SimOrder, parse_orders
 from edge.plcsim.screen import Screen
 from edge.plcsim.tally import Tally
 
@@ -32,6 +35,7 @@ class SimOptions:
     parts: int = 0  # 0: until Ctrl-C
     rate: float = 2.0
     wait_s: float = 60.0
+    commands: Sequence[str] = field(default_factory=list)  # given once after the start
 
 
 def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
@@ -39,22 +43,31 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
     came, InspectError for a wrong URI."""
     uri = _with_handshake(options.uri, options.handshake)
     mode = handshake_of(uri)
-    tally = Tally(mode)
+    tally, orders = Tally(mode), parse_orders(options.commands, uri, mode)
     with closing(peer_opener(uri, mode)()) as peer:
         console.print(
             f"start the station with --plc '{escape(peer.station)}'", highlight=False, soft_wrap=True
         )
+        if isinstance(peer, BlockPlc):
+            peer.order(orders)
         live = console.is_terminal and not as_json
         screen = Live(Screen(peer, tally), console=console, refresh_per_second=10) if live else nullcontext()
         with suppress(KeyboardInterrupt), screen:
             _run(peer, mode, options, tally, None if live or as_json else console)
-    ok = tally.ok and tally.done >= options.parts
-    summary = {"station": peer.station, "handshake": mode.value, **tally.summary(), "ok": ok}
+    open_orders = orders[len(tally.commands) :]
+    ok = tally.ok and tally.done >= options.parts and not open_orders
+    summary = {"station": peer.station, "handshake": mode.value, **tally.summary()}
+    summary |= {"commands": _ends(tally, open_orders), "ok": ok}
     if as_json:
         print(json.dumps(summary), flush=True)
     else:
         _tell(summary, console)
     return 0 if ok else 1
+
+
+def _ends(tally: Tally, open_orders: Sequence[SimOrder]) -> list[str]:
+    unanswered = [Ended(order.text, "no answer") for order in open_orders]
+    return [str(ended) for ended in (*tally.commands, *unanswered)]
 
 
 def _with_handshake(uri: str, handshake: str) -> str:
@@ -93,7 +106,7 @@ def _run(peer: Peer, mode: Mode, options: SimOptions, tally: Tally, lines: Conso
                 lines.print(escape(line), highlight=False, soft_wrap=True)
         if tally.done != done:
             done, moved_s = tally.done, now_s
-        if options.parts and done >= options.parts:
+        if options.parts and done >= options.parts and len(tally.commands) >= len(options.commands):
             ends_s = min(ends_s, now_s if mode is Mode.FREE_RUN else now_s + SETTLE_S)
         if now_s - moved_s > options.wait_s and (options.parts or not tally.connections):
             break

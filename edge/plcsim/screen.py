@@ -28,6 +28,8 @@ class Screen:
         drawn = Text(chart(samples, STEP) if samples else "no signals yet", no_wrap=True, overflow="crop")
         yield Panel(drawn, title=self._title(), title_align="left", border_style="dim")
         yield self._counts()
+        for ended in self._tally.commands:
+            yield Text(f"command {ended}", style="" if ended.ok else "bold red")
         yield self._results()
         if self._tally.mistakes:
             yield self._mistakes()

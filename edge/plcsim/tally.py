@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from edge.handshake import Mode
-from edge.plcsim import Complaint, Mistake, Scan, Taken
+from edge.plcsim import Complaint, Ended, Mistake, Scan, Taken
 from edge.registers import VerdictCode
 from edge.timing_chart import Sample
 
@@ -23,6 +23,7 @@ class Tally:
         self._watches, self._paired = mode is Mode.FREE_RUN, 0
         self.verdicts: Counter[VerdictCode] = Counter()
         self.mistakes: Counter[Mistake] = Counter()
+        self.commands: list[Ended] = []
         self.results: deque[tuple[Taken, float | None]] = deque(maxlen=KEPT)  # and ms since the trigger
         self.complaints: deque[Complaint] = deque(maxlen=KEPT)
         self.chart: deque[Sample] = deque(maxlen=KEPT)
@@ -37,7 +38,8 @@ class Tally:
     @property
     def ok(self) -> bool:
         """Everything was as it should be."""
-        return bool(self.verdicts) and not self.missed and not self.mistakes
+        carried_out = all(ended.ok for ended in self.commands)
+        return bool(self.verdicts) and not self.missed and not self.mistakes and carried_out
 
     def add(self, scan: Scan, now_ns: int) -> Iterator[str]:
         """Take one cycle; gives a line for whatever a person should read, as it happens."""
@@ -55,6 +57,9 @@ class Tally:
             if count <= TOLD:
                 more = "; more of these are counted" if count == TOLD else ""
                 yield f"MISTAKE {complaint.what.value}: {complaint.detail}{more}"
+        for ended in scan.ended:
+            self.commands.append(ended)
+            yield f"command {ended}"
         for taken in scan.taken:
             yield self._take(taken, now_ns)
         for part in scan.rejected:
