@@ -6,6 +6,9 @@ every    up to `depth` pictures wait. A live camera cannot be stopped: the pictu
          full is dropped and counted, and its turn is answered with STATION_OVERLOADED, so that its
          part gets a fail-safe verdict. A camera that waits for us (folder, file) is made to wait,
          whatever the policy, and the wait is counted.
+
+Another recipe may want other settings: `open_anew` has the camera opened with them, `show` says that the
+loop judges by them now. Only pictures of the camera that `show` named are handed out.
 """
 
 import contextlib
@@ -20,12 +23,13 @@ from typing import Self
 
 from edge.backoff import backoff_s
 from edge.cameras import Camera
-from edge.errors import CameraTimeout, DataError, EndOfStream, FrameIncomplete
+from edge.errors import CameraLost, CameraTimeout, DataError, EndOfStream, FrameIncomplete
 from edge.frame import Frame, Pixels, Shot, make_frame
 from edge.trigger import UNASKED, Request
 from edge.verdict import Reason
 
 HANGS_AFTER_NS = 3_000_000_000  # more than its time-out: a read that has not come back is stuck in the driver
+OPEN_ANEW_S = 25.0  # that other settings may take, a second try included: the line is blind meanwhile
 JOIN_S = 2.0  # close() waits so long for the thread; one that hangs in a driver is left behind (daemon)
 
 
@@ -67,6 +71,15 @@ class _Missing:
     at_ns: int
 
 
+@dataclass(slots=True, eq=False)
+class _Change:
+    """Other settings that the camera is to take, and what it says to them."""
+
+    source: Callable[[], Camera]
+    before: Callable[[], Camera] | None = None  # None: the old camera is still in use
+    refused: DataError | None = None
+
+
 class _Link(Enum):
     OPENING = 0
     UP = 1
@@ -90,9 +103,14 @@ class Capture:
         keep: int = 1,
     ) -> None:
         self.source, self.policy = source, policy
-        self._open_source, self._depth, self._read_timeout_s = open_source, depth, read_timeout_s
+        self._depth, self._read_timeout_s = depth, read_timeout_s
         self._keep = keep
         self._changed = threading.Condition()  # guards everything below
+        self._wanted = self._shown = open_source  # what to open the camera with; whose pictures are judged
+        self._opened: Callable[[], Camera] | None = None  # what it is open with
+        self._change: _Change | None = None
+        self._changed_over = False  # once: what a camera does not like any more is no wrong start
+        self._shown_ns = 0
         self._queue: deque[_Taken | _Missing] = deque()
         self._before: Pixels | None = None  # the last picture that was read
         self._runs_free = False  # it said when the last picture was begun: no part triggers this camera
@@ -126,8 +144,13 @@ class Capture:
 
     @property
     def connected(self) -> bool:
-        """True while the camera is open."""
-        return self._link is _Link.UP
+        """True while the camera is open, with the settings that the loop judges by."""
+        return self._link is _Link.UP and self._wanted is self._opened is self._shown
+
+    @property
+    def shown_ns(self) -> int:
+        """Since when these settings hold; an older picture may have been taken with others. 0: always."""
+        return self._shown_ns
 
     @property
     def missed_ns(self) -> int:
@@ -162,7 +185,59 @@ class Capture:
             if self._end:
                 raise self._end
             self._news = False
-            return Reason.CAMERA_TIMEOUT if self._link is _Link.UP else Reason.CAMERA_LOST
+            return Reason.CAMERA_TIMEOUT if self.connected else Reason.CAMERA_LOST
+
+    def open_anew(
+        self, open_source: Callable[[], Camera], between_parts: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """Have the camera opened by `open_source`; comes back when it is. One thread at a time.
+
+        `between_parts` says when the old one may be closed. Until `show` no picture of the new one is handed
+        out. Raises what the camera says to it, CameraLost where it is not open after OPEN_ANEW_S; the old one
+        is then opened again, and goes on being tried.
+        """
+        with self._changed:
+            if open_source is self._wanted:
+                return
+            self._change = change = _Change(open_source)
+        between_parts(lambda: self._begin(change))
+        with self._changed:
+            ended = self._changed.wait_for(
+                lambda: self._opened is open_source or change.refused or self._end, OPEN_ANEW_S
+            )
+            self._change = None  # one that has not begun never will
+            if ended and self._opened is open_source:
+                return
+            self._wanted = change.before or self._wanted
+            self._changed.notify_all()
+            hint = "Load it again when the camera is there."
+            what = f"the camera did not open with the recipe's settings within {OPEN_ANEW_S:g} s"
+            raise change.refused or self._error or CameraLost(what, self.source, hint)
+
+    def show(self, open_source: Callable[[], Camera]) -> None:
+        """From now on pictures are judged that were taken with these settings, and no others."""
+        with self._changed:
+            if open_source is self._shown:
+                return
+            self._shown, self._shown_ns = open_source, time.monotonic_ns()
+            old, self._hole_ns = [*self._queue], -1
+            self._queue.clear()
+            for item in old:
+                self._leave_out(item)
+
+    def _begin(self, change: _Change) -> None:
+        with self._changed:
+            if self._change is change:
+                change.before, self._wanted, self._changed_over = self._wanted, change.source, True
+                self._changed.notify_all()
+
+    def _leave_out(self, item: _Taken | _Missing) -> None:
+        """A picture with another recipe's settings; where each is a part, that part must be answered."""
+        self._counters.dropped += isinstance(item, _Taken)
+        if self.policy is Policy.EVERY:
+            at_ns = item.at_ns if isinstance(item, _Missing) else item.captured_ns or time.monotonic_ns()
+            reason = item.reason if isinstance(item, _Missing) else Reason.STATION_OVERLOADED
+            self._queue.append(_Missing(reason, at_ns))
 
     def close(self) -> None:
         """Stop reading. Waits JOIN_S at most; may be called twice."""
@@ -212,19 +287,30 @@ class Capture:
         attempt = 0
         try:
             while not self._stop.is_set():
-                camera = self._open()
-                got_pictures = camera is not None and self._drain(camera)
-                attempt = 0 if got_pictures else attempt + 1
-                self._stop.wait(backoff_s(attempt))
+                source = self._wanted
+                camera = self._open(source)
+                got_pictures = camera is not None and self._drain(camera, source)
+                attempt = 0 if got_pictures or self._is_left(source) else attempt + 1
+                self._wait(source, backoff_s(attempt))
         except (EndOfStream, DataError) as end:
             self._finish(end)
 
-    def _open(self) -> Camera | None:
+    def _is_left(self, source: Callable[[], Camera]) -> bool:
+        return self._stop.is_set() or self._wanted is not source
+
+    def _wait(self, source: Callable[[], Camera], seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_left(source), seconds)
+
+    def _open(self, source: Callable[[], Camera]) -> Camera | None:
         try:
-            camera = self._open_source()
+            camera = source()
         except DataError as error:
-            if not (self._live and self._counters.frames):
+            if not (self._changed_over or (self._live and self._counters.frames)):
                 raise  # it never worked: a wrong setting
+            with self._changed:
+                if self._change is not None and self._change.source is source:
+                    self._change.refused = error
             self._lose(error)  # it did work: a camera that comes back in another mode may yet recover
             return None
         except Exception as error:  # whatever a driver throws: the station must know that it is blind
@@ -233,25 +319,35 @@ class Capture:
         with self._changed:
             self._counters.reconnects += self._link is _Link.DOWN and self._counters.frames > 0
             self._link, self._live, self._error = _Link.UP, camera.live, None
-            self._read_ns = time.monotonic_ns()
+            self._opened, self._read_ns = source, time.monotonic_ns()
+            self._changed.notify_all()
         return camera
 
-    def _drain(self, camera: Camera) -> bool:
-        """Read until the camera is lost; True when it gave at least one picture."""
+    def _drain(self, camera: Camera, source: Callable[[], Camera]) -> bool:
+        """Read until the camera is lost or wanted otherwise; True when it gave at least one picture."""
         got_pictures = False
         try:
-            while not self._stop.is_set():
-                got_pictures = self._read_one(camera) or got_pictures
-        except (EndOfStream, DataError):
+            while not self._is_left(source):
+                got_pictures = self._read_one(camera, source) or got_pictures
+            self._leave()
+        except EndOfStream:
             raise
         except Exception as error:
+            if isinstance(error, DataError) and not self._changed_over:
+                raise
             self._lose(error)
         finally:
             with contextlib.suppress(Exception):  # it is gone anyway
                 camera.close()
         return got_pictures
 
-    def _read_one(self, camera: Camera) -> bool:
+    def _leave(self) -> None:
+        """It is closed on purpose, which is no loss, but there is no picture either."""
+        with self._changed:
+            self._link, self._opened, self._news = _Link.OPENING, None, not self._stop.is_set()
+            self._changed.notify_all()
+
+    def _read_one(self, camera: Camera, source: Callable[[], Camera]) -> bool:
         try:
             shot = camera.read(self._read_timeout_s)
         except CameraTimeout as error:
@@ -260,23 +356,23 @@ class Capture:
                 self._error, self._read_ns = error, time.monotonic_ns()
             return False
         except FrameIncomplete as error:
-            self._take_incomplete(error)
+            self._take_incomplete(error, source)
             return False
-        self._offer(shot, time.monotonic_ns(), camera.live)
+        self._offer(shot, time.monotonic_ns(), camera.live, source)
         return True
 
-    def _take_incomplete(self, error: FrameIncomplete) -> None:
+    def _take_incomplete(self, error: FrameIncomplete, source: Callable[[], Camera]) -> None:
         """Where one picture is one part, that part must be answered; else the next picture will do."""
         with self._changed:
             self._counters.incomplete += 1
             self._error, self._read_ns = error, time.monotonic_ns()
             if self.policy is Policy.EVERY:
                 self._queue.append(_Missing(Reason.FRAME_INCOMPLETE, self._read_ns))
-            elif not self._runs_free:
+            elif not self._runs_free and source is self._shown:
                 self._hole_ns = self._read_ns
             self._changed.notify_all()
 
-    def _offer(self, shot: Shot, read_ns: int, live: bool) -> None:
+    def _offer(self, shot: Shot, read_ns: int, live: bool, source: Callable[[], Camera]) -> None:
         with self._changed:
             self._counters.frames += 1
             self._error, self._read_ns = None, read_ns
@@ -285,6 +381,9 @@ class Capture:
             self._before, self._runs_free = shot.pixels, shot.begun_ns is not None
             if not live:
                 self._wait_for_room()
+            if source is not self._shown:
+                self._leave_out(taken)
+            elif not live:
                 self._queue.append(taken)
             elif self.policy is Policy.LATEST:
                 while len(self._queue) >= self._keep:
@@ -312,7 +411,7 @@ class Capture:
             self._counters.losses += was is _Link.UP
             self._counters.failed_opens += was is not _Link.UP
             self._news = self._news or was is not _Link.DOWN
-            self._link, self._error = _Link.DOWN, error
+            self._link, self._opened, self._error = _Link.DOWN, None, error
             self._changed.notify_all()
 
     def _finish(self, end: EndOfStream | DataError) -> None:

@@ -17,7 +17,7 @@ from edge.recipe import Recipe, load_pair
 from edge.trial import Candidate, Trial, TrialMemory
 
 WORTH_IT = 0.1  # share of the time that must be saved: less is within a short trial's noise
-BY_HAND = ("deadline_ms", "max_frame_age_ms", "on_fault", "health")
+BY_HAND = ("deadline_ms", "max_frame_age_ms", "on_fault", "health", "camera")
 
 
 @dataclass(frozen=True)

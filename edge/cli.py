@@ -335,17 +335,22 @@ def recipe(
     health: Annotated[
         str | None, typer.Option(help="Good pictures (a folder) to tell bad ones by; off")
     ] = None,
+    camera: Annotated[
+        str | None, typer.Option(help="The camera's settings, exposure_us=5000&gain=3; off")
+    ] = None,
     restore: Annotated[bool, typer.Option(help="Write the recipe anew from the engine's own copy.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole recipe.")] = False,
 ) -> None:
     """Show a recipe, or change its limits and seal it again."""
+    from edge.camera_settings import camera_option
     from edge.recipe_show import shown
     from edge.settings import change_recipe, readable, restore_recipe
 
     with plain_errors():
         changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
                    "max_frame_age_ms": max_frame_age_ms, "on_fault": on_fault,
-                   "health": None if health is None else measured_health(engine, health)}  # fmt: skip
+                   "health": None if health is None else measured_health(engine, health),
+                   "camera": None if camera is None else camera_option(camera)}  # fmt: skip
         if restore:
             before = now = restore_recipe(engine)
         else:

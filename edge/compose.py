@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from edge.archive import Archive
+from edge.camera_settings import with_settings
 from edge.cameras import Camera, camera_kind, camera_opener, safe_uri
 from edge.cameras.device_names import number_note
 from edge.capture import Policy
+from edge.choice import Choice
 from edge.engine import Housing, open_engine, pace
 from edge.errors import CameraLost, CameraTimeout, FrameIncomplete, InspectError, OutputLost
 from edge.evidence import EvidenceWriter
@@ -25,11 +27,11 @@ from edge.outputs import Output, caution_of, handshake_of, kept_verdicts, output
 from edge.paths import check_folder
 from edge.plc_link import PlcLink
 from edge.rebuild import Replacement, Say, Start, begin
-from edge.recipe import Recipe, size_note, stale_note
+from edge.recipe import Recipe, load_pair, size_note, stale_note
 from edge.remake import is_plan
 from edge.station import Observer, Station
 from edge.view import view_of
-from edge.wiring import capture_of, map_limit, outbox_age_s, recipes_of, wire
+from edge.wiring import camera_of, capture_of, map_limit, outbox_age_s, recipes_of, wire
 from edge.worker import InferenceWorker
 
 ISOLATED = Housing(isolated=True)
@@ -91,7 +93,8 @@ def station_of(
 
     `say` hears, from any thread, how an engine is rebuilt. `source` opens a camera that no URI names.
     """
-    open_source = source or camera_opener(options.camera)
+    if source is None:
+        camera_opener(options.camera)  # what cannot be read is said before the engine is opened
     if note := number_note(options.camera):
         say(note)
     links = {safe_uri(uri): PlcLink(handshake_of(uri)) for uri in options.outputs}
@@ -112,12 +115,15 @@ def station_of(
     with ExitStack() as stack:
         worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
         stack.callback(worker.close)
+        camera = camera_of(options, opened.recipe, source)
         evidence = _evidence(options, opened.recipe)
         if evidence is not None:
             stack.callback(evidence.close)
         if trigger is not None and options.policy is Policy.EVERY:
             say("--policy every is for free run: with a trigger each part gets the first picture after it")
-        capture = stack.enter_context(capture_of(options, open_source, asked=trigger is not None))
+        capture = stack.enter_context(
+            capture_of(options, camera.opener(opened.recipe.camera), asked=trigger is not None)
+        )
         station = Station(capture, worker, opened.recipe, [*observers, *([evidence] if evidence else [])])
         stack.callback(station.close)
         if trigger is not None:
@@ -129,7 +135,7 @@ def station_of(
         for outbox in outboxes.values():
             stack.callback(outbox.close)
         running = Running(station, opened.picture_ms, outboxes, evidence)
-        wire(options, running, links, trigger, partial(_start, say=say), say, stack)
+        wire(options, running, links, trigger, partial(_start, say=say), say, stack, camera)
         if start.maker is not None:
             stack.callback(Replacement(start.maker, station, opened, say).close)
         yield running
@@ -230,7 +236,8 @@ def dry_run(options: RunOptions) -> list[Check]:
         return f"{text}. Note: {note}" if note else text
 
     def camera() -> str:
-        source = camera_opener(options.camera)()
+        wanted = camera_of(options, recipe[0], None).opener(recipe[0].camera) if recipe else None
+        source = (wanted or camera_opener(options.camera))()
         try:
             pixels = _first_picture(source)
         finally:
@@ -261,8 +268,8 @@ def _line_checks(options: RunOptions) -> list[Check]:
         opened.backend.close()
         return f"{opened.recipe.identity}, {opened.backend.name}"
 
-    def sees(camera: str) -> str:
-        source = camera_opener(camera)()
+    def sees(camera: str, choice: Choice) -> str:
+        source = camera_opener(with_settings(camera, load_pair(choice.engine)[1].camera))()
         try:
             pixels = _first_picture(source)
         finally:
@@ -271,7 +278,8 @@ def _line_checks(options: RunOptions) -> list[Check]:
 
     checks = [_check("line", line)] if options.line != LineOptions() else []
     checks += [
-        _check(f"camera {safe_uri(camera)}", partial(sees, camera)) for camera, _ in options.line.views
+        _check(f"camera {safe_uri(camera)}", partial(sees, camera, choice))
+        for camera, choice in options.line.views
     ]
     return checks + [_check(f"recipe {n}", partial(opens, n)) for n in options.line.recipes]
 

@@ -2,7 +2,8 @@
 
     PLC --> PlcLink --> [ orders, one after the other ] --> thread "orders" --> station, between two parts
 
-A recipe's engine is opened in this thread while the old one inspects. What could not be done
+A recipe's engine is opened in this thread while the old one inspects; then, where it has other camera
+settings, the camera is opened anew, and no part is seen until the new recipe judges. What could not be done
 leaves everything as it was: COMMAND_FAILED, WARNING with its reason code, and one line in the log.
 """
 
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from edge.camera_settings import OpenCamera, RecipeCamera
 from edge.challenge import CHALLENGE, challenge_pictures, surprises
 from edge.commands import Command, Order
 from edge.engine import Opened
@@ -38,10 +40,13 @@ class RecipeShelf(Protocol):
 
 
 class Orders:
-    """What the PLC orders, one after the other. `recipes` says which engine is which number."""
+    """What the PLC orders, one after the other. `recipes` says which engine is which number, `camera` is
+    the station's with a recipe's settings; None: they are all seen alike."""
 
-    def __init__(self, station: Station, recipes: RecipeShelf, say: Say) -> None:
-        self._station, self._recipes, self._say = station, recipes, say
+    def __init__(
+        self, station: Station, recipes: RecipeShelf, say: Say, camera: RecipeCamera | None = None
+    ) -> None:
+        self._station, self._recipes, self._say, self._camera = station, recipes, say, camera
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._links: list[PlcLink] = []  # a challenge concerns all of them, whoever orders it
         self.challenge_failed = False  # and nobody has looked since
@@ -91,9 +96,22 @@ class Orders:
         if self._closed:
             opened.backend.close()
             return
+        try:
+            source = self._seen_by(opened)
+        except BaseException:
+            opened.backend.close()
+            raise
         worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
         taken = partial(self._loaded, link, order, opened)
-        self._station.change_recipe(Successor(worker, opened.recipe, order.argument, taken))
+        self._station.change_recipe(Successor(worker, opened.recipe, order.argument, taken, source))
+
+    def _seen_by(self, opened: Opened) -> OpenCamera | None:
+        """The camera, open with the recipe's settings; it is blind until this recipe judges."""
+        if self._camera is None:
+            return None
+        source = self._camera.opener(opened.recipe.camera)
+        self._station.capture.open_anew(source, self._station.between_parts)
+        return source
 
     def _loaded(self, link: PlcLink, order: Order, opened: Opened) -> None:
         self._say(f"recipe {order.argument}: {opened.path.name}, {opened.recipe.identity}")

@@ -22,7 +22,7 @@ from edge.remake import ENGINE_ENDING, as_typed, is_plan, plan_words
 SCHEMA = 1
 METADATA_KEY = "edge_inspect.recipe"  # where an ONNX file carries its copy
 ONE_MODEL = ("name", "input_size", "roi", "view", "training_set", "normalisation")
-LATER = ("view", "health")  # not in the first recipes
+LATER = ("view", "health", "camera")  # not in the first recipes
 FAULT_OUTCOMES = ("fail", "review")  # never "pass"
 LARGEST_SIDE = 100_000  # pixels; no camera has more
 KINDS = {  # of the fields as they stand in the file
@@ -50,8 +50,9 @@ class Recipe:
     `input_size` is (height, width) in pixels; `roi` is (x, y, width, height) in camera pixels or None for
     the whole picture; times are milliseconds. `view` says what else happens to a picture before the engine
     sees it (`edge/view.py` reads it; mask and reference patch lie in it, so that nothing can get lost),
-    `health` which pictures may be judged at all (`edge/image_health.py`); both stand in the file only where
-    there is something to say. What remains a reader may want to know and no
+    `health` which pictures may be judged at all (`edge/image_health.py`), `camera` which settings the camera
+    must have (`edge/camera_settings.py`); they stand in the file only where there is something to say. What
+    remains a reader may want to know and no
     code depends on: expected false rejects, training set digest, normalisation, versions.
     """
 
@@ -70,6 +71,7 @@ class Recipe:
     made_with: Mapping[str, str] = field(default_factory=dict)
     view: Mapping[str, Any] = field(default_factory=dict)
     health: Mapping[str, Any] = field(default_factory=dict)
+    camera: Mapping[str, str | int | float] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -275,6 +277,12 @@ def _check_kinds(raw: dict[str, Any]) -> None:
         raise ValueError("an artefact without a path")
 
 
+def _is_setting(value: object) -> bool:
+    if isinstance(value, str):
+        return bool(value)
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
 def _from_json(raw: dict[str, Any]) -> Recipe:
     if raw.get("schema") != SCHEMA:
         raise ValueError(f"schema {raw.get('schema')!r}, this version reads {SCHEMA}")
@@ -285,6 +293,8 @@ def _from_json(raw: dict[str, Any]) -> Recipe:
     for name in LATER:
         if name in raw and (not isinstance(raw[name], dict) or not raw[name]):
             raise ValueError(f"{name} is empty: a recipe without one leaves it out")
+    if not all(_is_setting(value) for value in raw.get("camera", {}).values()):
+        raise ValueError(f"camera is {raw['camera']!r}, not texts and numbers by name")
     raw["input_size"] = tuple(raw["input_size"])
     raw["roi"] = tuple(raw["roi"]) if raw.get("roi") else None
     raw["artefacts"] = tuple(Artefact(**a) for a in raw.get("artefacts", ()))

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from edge.backends.ort import embedded_recipe
 from edge.errors import InspectError, RecipeError
@@ -109,4 +111,7 @@ def set_by_hand(engine: Path) -> str:
     except InspectError:
         return ""
     changed = [name for name in BY_HAND if getattr(now, name) != getattr(built, name)]
-    return " ".join(f"--{name.replace('_', '-')} {getattr(now, name)}" for name in changed)
+    words = [f"--{name.replace('_', '-')} {getattr(now, name)}" for name in changed]
+    if now.camera and now.camera != built.camera:
+        words.append(f"--camera {shlex.quote(urlencode(now.camera))}")
+    return " ".join(words)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge.archive import Archive
+from edge.cameras import Camera
 from edge.capture import Capture
 from edge.errors import EndOfStream
 from edge.finder import EveryPicture, Finder
@@ -47,6 +48,7 @@ class Successor:
     taken: Callable[[], None] | None = (
         None  # None: the engine of this recipe made anew, not a change of recipe
     )
+    source: Callable[[], Camera] | None = None  # the camera with this recipe's settings; None: as it is
 
 
 class Station:
@@ -232,9 +234,11 @@ class Station:
                 self._follow(self._successors.get_nowait())
 
     def _follow(self, successor: Successor) -> None:
-        if successor.taken is None and successor.number != self.recipe_number:
+        if successor.taken is None and not self._is_of_now(successor):
             successor.worker.retire()
             return
+        if successor.source is not None:
+            self.capture.show(successor.source)
         before = self.worker
         self.worker, self.recipe, self.recipe_number = successor.worker, successor.recipe, successor.number
         self.worker.late += before.late
@@ -243,6 +247,10 @@ class Station:
             listener(self.recipe_number, self.recipe)
         if successor.taken is not None:
             successor.taken()
+
+    def _is_of_now(self, anew: Successor) -> bool:
+        """An engine made anew may not change the camera: a recipe that was changed meanwhile waits for its load."""
+        return anew.number == self.recipe_number and anew.recipe.camera == self.recipe.camera
 
     def _inspect_safely(self, frame: Frame) -> Inspection | Reason:
         try:
@@ -253,6 +261,8 @@ class Station:
 
     def _inspect(self, frame: Frame) -> Inspection | Reason:
         recipe = self.recipe
+        if frame.captured_ns < self.capture.shown_ns:
+            return Reason.FRAME_STALE  # taken with another recipe's settings
         fault = age_fault(frame.captured_ns, time.monotonic_ns(), recipe.max_frame_age_ms) or image_fault(
             frame.pixels, frame.before
         )

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edge.camera_settings import RecipeCamera, with_settings
 from edge.cameras import Camera, camera_opener, safe_uri
 from edge.capture import Capture, Policy
 from edge.choice import Choice
@@ -23,7 +24,7 @@ from edge.outbox import Outbox
 from edge.outputs import is_information
 from edge.plc_link import PlcLink
 from edge.rebuild import NoEngine, Say, Start
-from edge.recipe import Recipe
+from edge.recipe import Recipe, load_pair
 from edge.station import BLIND_VERDICT_EVERY_S, FIRST_RECIPE, Station
 from edge.worker import InferenceWorker
 
@@ -42,6 +43,14 @@ def capture_of(options: "RunOptions", open_source: Callable[[], Camera], asked: 
     return Capture(open_source, safe_uri(options.camera), policy, keep=options.line.shots)
 
 
+def camera_of(options: "RunOptions", recipe: Recipe, source: Callable[[], Camera] | None) -> RecipeCamera:
+    """The camera with what each recipe sets of it; `source` opens one that no URI names. Raises InspectError."""
+    others = [load_pair(choice.engine)[1].camera for choice in options.line.recipes.values()]
+    return RecipeCamera(
+        options.camera, [recipe.camera, *others], (lambda uri: source) if source else camera_opener
+    )
+
+
 def wire(
     options: "RunOptions",
     running: "Running",
@@ -50,13 +59,14 @@ def wire(
     start: StartEngine,
     say: Say,
     stack: ExitStack,
+    camera: RecipeCamera,
 ) -> None:
     """All of it; `start` opens an engine, `stack` closes what is opened here. Raises InspectError."""
     station, line = running.station, options.line
     station.shots = line.shots
     station.finder = finder_of(line.trigger)
     station.views = [_view(options, number, start, stack) for number in range(len(line.views))]
-    orders = Orders(station, recipes_of(options, start), say)
+    orders = Orders(station, recipes_of(options, start), say, camera)
     stack.callback(orders.close)
     for link in links.values():
         orders.obey(link)
@@ -99,11 +109,12 @@ def _http(
 
 def _view(options: "RunOptions", number: int, start: StartEngine, stack: ExitStack) -> Station:
     """A further camera on the same part, with its engine; its heat maps lie in a folder of their own."""
-    camera, choice = options.line.views[number]
+    uri, choice = options.line.views[number]
     opened = start(replace(options, engine=choice.engine, backend=choice.backend, rebuild=False)).opened
     worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
     stack.callback(worker.close)
-    source = Capture(camera_opener(camera), safe_uri(camera), keep=options.line.shots)
+    opener = camera_opener(with_settings(uri, opened.recipe.camera))
+    source = Capture(opener, safe_uri(uri), keep=options.line.shots)
     capture, observers = stack.enter_context(source), list[EvidenceWriter]()
     if options.save is not None:
         folder = options.save / f"camera-{number + 2}"

@@ -29,7 +29,7 @@ OURS: dict[
     "trigger_delay_us": ("TriggerDelay", "TriggerDelayAbs"),
     "debounce_us": ("LineDebouncerTime", "LineDebouncerTimeAbs"),
 }
-_BEFORE = {  # what must be set first, where the camera has it
+BEFORE = {  # what must be set first, where the camera has it
     "fps": (("AcquisitionFrameRateEnable", "true"),),
     "exposure_us": (("ExposureAuto", "Off"),),
     "gain": (("GainAuto", "Off"),),
@@ -84,7 +84,7 @@ def _write_one(features: Features, name: str, value: str, where: str) -> list[tu
     """(our name, the camera's, value) of what must be read back."""
     if name == "trigger" and value.lower() == TRIGGER_OFF:
         return _write(features, name, "TriggerMode", "Off", where)
-    for feature, text in _BEFORE.get(name, ()):
+    for feature, text in BEFORE.get(name, ()):
         if features.has(feature):
             _write(features, name, feature, text, where)
     known = OURS.get(name, (name,))
