@@ -35,24 +35,21 @@ def camera_option(text: str) -> dict[str, str]:
     except ValueError as error:
         raise InspectError(f"camera settings {text!r} cannot be read: {error}", "--camera", hint) from error
     names = [name for name, _ in pairs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or not all(value for _, value in pairs):
-        what = f"{', '.join(twice)} twice" if twice else "a setting without a value"
-        raise InspectError(f"camera settings {text!r} have {what}", "--camera", hint)
+    if not names or len({*names}) < len(names) or not all(value for _, value in pairs):
+        what = f"camera settings {text!r} are empty, or one has no value or two"
+        raise InspectError(what, "--camera", hint)
     return dict(pairs)
 
 
 def with_settings(uri: str, camera: Settings) -> str:
-    """The URI, and the recipe's settings in its query. Raises InspectError where the two cannot go together."""
+    """The URI with the recipe's settings in its query. Raises InspectError where they cannot go together."""
     if not camera:
         return uri
-    kind, shown = camera_kind(uri), safe_uri(uri)
-    if kind not in SETTABLE:
-        what = (
-            f"the recipe sets the camera's {', '.join(sorted(camera))}, which a camera of this kind has not"
-        )
+    shown = safe_uri(uri)
+    if camera_kind(uri) not in SETTABLE:
+        what = f"the recipe sets {', '.join(sorted(camera))} of the camera, but this one has no settings"
         hint = f"Take another camera, or take it out of the recipe: edge-inspect recipe ENGINE --camera {OFF}"
-        raise InspectError(f"{what} ({kind})", shown, hint)
+        raise InspectError(what, shown, hint)
     given = _query(uri)
     for name, value in camera.items():
         _check(given, name, str(value), shown)

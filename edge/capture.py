@@ -202,17 +202,12 @@ class Capture:
             self._change = change = _Change(open_source)
         between_parts(lambda: self._begin(change))
         with self._changed:
-            ended = self._changed.wait_for(
-                lambda: self._opened is open_source or change.refused or self._end, OPEN_ANEW_S
+            self._changed.wait_for(
+                lambda: self._is_open(open_source) or change.refused or self._end, OPEN_ANEW_S
             )
             self._change = None  # one that has not begun never will
-            if ended and self._opened is open_source:
-                return
-            self._wanted = change.before or self._wanted
-            self._changed.notify_all()
-            hint = "Load it again when the camera is there."
-            what = f"the camera did not open with the recipe's settings within {OPEN_ANEW_S:g} s"
-            raise change.refused or self._error or CameraLost(what, self.source, hint)
+            if not self._is_open(open_source):
+                raise self._go_back(change)
 
     def show(self, open_source: Callable[[], Camera]) -> None:
         """From now on pictures are judged that were taken with these settings, and no others."""
@@ -220,10 +215,23 @@ class Capture:
             if open_source is self._shown:
                 return
             self._shown, self._shown_ns = open_source, time.monotonic_ns()
-            old, self._hole_ns = [*self._queue], -1
+            old, self._hole_ns, self._news = [*self._queue], -1, False
             self._queue.clear()
             for item in old:
                 self._leave_out(item)
+
+    def _is_open(self, source: Callable[[], Camera]) -> bool:
+        return self._wanted is self._opened is source
+
+    def _go_back(self, change: _Change) -> Exception:
+        """To the camera before, and why."""
+        hint = "Load it again when the camera is there and the line runs."
+        late = CameraLost("the camera is not open with the recipe's settings", self.source, hint)
+        if change.before is None:
+            return late
+        self._wanted = change.before
+        self._changed.notify_all()
+        return change.refused or self._error or late
 
     def _begin(self, change: _Change) -> None:
         with self._changed:
@@ -344,7 +352,7 @@ class Capture:
     def _leave(self) -> None:
         """It is closed on purpose, which is no loss, but there is no picture either."""
         with self._changed:
-            self._link, self._opened, self._news = _Link.OPENING, None, not self._stop.is_set()
+            self._link, self._opened = _Link.OPENING, None
             self._changed.notify_all()
 
     def _read_one(self, camera: Camera, source: Callable[[], Camera]) -> bool:

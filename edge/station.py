@@ -249,7 +249,7 @@ class Station:
             successor.taken()
 
     def _is_of_now(self, anew: Successor) -> bool:
-        """An engine made anew may not change the camera: a recipe that was changed meanwhile waits for its load."""
+        """An engine made anew may not change the camera: with other settings its recipe has to be loaded."""
         return anew.number == self.recipe_number and anew.recipe.camera == self.recipe.camera
 
     def _inspect_safely(self, frame: Frame) -> Inspection | Reason:

@@ -44,7 +44,7 @@ def capture_of(options: "RunOptions", open_source: Callable[[], Camera], asked: 
 
 
 def camera_of(options: "RunOptions", recipe: Recipe, source: Callable[[], Camera] | None) -> RecipeCamera:
-    """The camera with what each recipe sets of it; `source` opens one that no URI names. Raises InspectError."""
+    """With what each recipe sets of it; `source` opens one that no URI names. Raises InspectError."""
     others = [load_pair(choice.engine)[1].camera for choice in options.line.recipes.values()]
     return RecipeCamera(
         options.camera, [recipe.camera, *others], (lambda uri: source) if source else camera_opener
