@@ -14,11 +14,11 @@ from edge.cameras import Camera, camera_opener, safe_uri
 from edge.capture import Capture, Policy
 from edge.choice import Choice
 from edge.engine import Opened
-from edge.errors import BackendFault
+from edge.errors import BackendFault, InspectError
 from edge.evidence import EvidenceWriter
 from edge.gatekeeper import parse_gate
 from edge.http_trigger import HttpTrigger
-from edge.line import CAMERA, HTTP, LineOptions, Recipes, finder_of, keep_gate
+from edge.line import CAMERA, HTTP, PRESENCE, LineOptions, Recipes, finder_of, keep_gate
 from edge.orders import Orders
 from edge.outbox import Outbox
 from edge.outputs import is_information
@@ -46,6 +46,10 @@ def capture_of(options: "RunOptions", open_source: Callable[[], Camera], asked: 
 def camera_of(options: "RunOptions", recipe: Recipe, source: Callable[[], Camera] | None) -> RecipeCamera:
     """With what each recipe sets of it; `source` opens one that no URI names. Raises InspectError."""
     others = [load_pair(choice.engine)[1].camera for choice in options.line.recipes.values()]
+    if options.line.kind == PRESENCE and any(other != recipe.camera for other in others):
+        what = "recipes with other camera settings: in another light the empty belt would look like a part"
+        hint = "Give all recipes the same settings, or take another trigger."
+        raise InspectError(what, "--trigger presence:", hint)
     return RecipeCamera(
         options.camera, [recipe.camera, *others], (lambda uri: source) if source else camera_opener
     )

@@ -368,7 +368,7 @@ def test_the_exposure_of_a_loaded_recipe_is_in_the_picture_that_it_judges(
     """A real GigE Vision camera; its pictures are brighter the longer it exposes, the score is grey / 100."""
     exposures = [{"exposure_us": us} for us in (10_000, 100_000)]
     options = station(tmp_path, "aravis:EI-1?packet_size=1400&width=256&height=256", *exposures)
-    with on_the_line(options) as (plc, said):
+    with on_the_line(options) as (plc, _):
         plc.part(1)
         assert plc.order(Command.LOAD_RECIPE, 2) == Status.COMMAND_DONE
         assert plc.waits_for(Status.READY)
@@ -391,6 +391,13 @@ def test_what_a_basler_camera_does_not_take_is_not_loaded(pylon_emulation: None,
         plc.part(2)
     (one, before), (three, after) = scores(tmp_path)
     assert (one, three) == (1, 3) and before > 0 < after
+
+
+def test_a_belt_that_was_learnt_in_one_light_is_not_looked_at_in_another(tmp_path: Path) -> None:
+    options = station(tmp_path, "pylon:", {"gain": 1}, {"gain": 2})
+    line = replace(options.line, trigger="presence:")
+    told = [check.detail for check in dry_run(replace(options, outputs=[], line=line)) if check.error]
+    assert any("the empty belt would look like a part" in text for text in told)
 
 
 def test_a_dry_run_says_where_recipe_and_camera_do_not_go_together(tmp_path: Path) -> None:
