@@ -1,5 +1,7 @@
 """A recipe in a few lines for a person: its limits, and what they were before a change."""
 
+from urllib.parse import urlencode
+
 from edge.recipe import Recipe
 
 ENDS = {  # what each setting is good for
@@ -18,6 +20,8 @@ def shown(recipe: Recipe, before: Recipe | None = None) -> str:
         now, old = _value(recipe, name), _value(before or recipe, name)
         lines.append(_line(name, now if now == old else f"{old} -> {now}", use))
     lines.append(_line("health", _health(recipe, before), "which pictures may be judged"))
+    if text := _camera(recipe, before):
+        lines.append(_line("camera", text, "written to the camera, and read back"))
     if text := _expected(recipe):
         lines.append(_line("expected", text))
     return "\n".join(lines) + "\n"
@@ -37,6 +41,12 @@ def _health(recipe: Recipe, before: Recipe | None) -> str:
     if before is not None and now == old and recipe.health != before.health:
         return "measured anew"
     return now if now == old else f"{old} -> {now}"
+
+
+def _camera(recipe: Recipe, before: Recipe | None) -> str:
+    """As `--camera` takes it; "" where neither sets anything."""
+    now, old = (urlencode(each.camera) or "off" for each in (recipe, before or recipe))
+    return "" if now == old == "off" else now if now == old else f"{old} -> {now}"
 
 
 def _expected(recipe: Recipe) -> str:

@@ -104,7 +104,8 @@ def test_settings_are_sealed_and_taken_out_again_and_old_recipes_keep_their_seal
     before = load_pair(engine)[1]
     assert '"camera"' not in dumps(before)
     command = ["recipe", str(engine), "--camera"]
-    assert CliRunner().invoke(app, [*command, "exposure_us=5000&gain=3"]).exit_code == 0
+    shown = CliRunner().invoke(app, [*command, "exposure_us=5000&gain=3"])
+    assert shown.exit_code == 0 and "camera            off -> exposure_us=5000&gain=3 written" in shown.output
     sealed = load_pair(engine)[1]
     assert sealed.camera == {"exposure_us": "5000", "gain": "3"} and sealed.digest != before.digest
     assert sealed.same_model(before) and "differ in camera" not in unlike(sealed, sealed)
