@@ -236,8 +236,7 @@ def dry_run(options: RunOptions) -> list[Check]:
         return f"{text}. Note: {note}" if note else text
 
     def camera() -> str:
-        wanted = camera_of(options, recipe[0], None).opener(recipe[0].camera) if recipe else None
-        source = (wanted or camera_opener(options.camera))()
+        source = camera_opener(with_settings(options.camera, recipe[0].camera if recipe else {}))()
         try:
             pixels = _first_picture(source)
         finally:
@@ -248,12 +247,12 @@ def dry_run(options: RunOptions) -> list[Check]:
         notes = [number_note(options.camera), size_note(recipe[0], pixels.shape) if recipe else ""]
         return ". Note: ".join([text, *filter(None, notes)])
 
-    checks = [_check("engine", engine), *_line_checks(options)]
+    checks = [_check("engine", engine), *_line_checks(options, recipe)]
     checks += [_check(f"camera {safe_uri(options.camera)}", camera)]
     return checks + [_check(f"output {safe_uri(uri)}", _output_check(uri)) for uri in options.outputs]
 
 
-def _line_checks(options: RunOptions) -> list[Check]:
+def _line_checks(options: RunOptions, recipe: Sequence[Recipe]) -> list[Check]:
     """What the PLC may load, and whether trigger, gate and outputs go together."""
 
     def line() -> str:
@@ -261,6 +260,8 @@ def _line_checks(options: RunOptions) -> list[Check]:
         options.line.check(asking is not None, options.outputs)
         if options.line.kind == HTTP:
             HttpTrigger(options.line.trigger, lambda now_ns: False, 0).close()  # is the port free?
+        if recipe:
+            camera_of(options, recipe[0], None)
         return "can be used"
 
     def opens(number: int) -> str:
