@@ -97,15 +97,20 @@ def station_turn(backend: Backend, picture: Pixels, station: Station) -> float:
     return time.perf_counter() - begun
 
 
-def main() -> None:
+def arguments_of(description: str | None, sizes: str) -> argparse.Namespace:
+    """The command line; the bench of the engine's own process takes the same."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("engine", type=Path, nargs="?", default=ENGINE, help="default: the demo engine")
     parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--sizes", default=SIZES, help=f"camera pictures, WIDTHxHEIGHT; default: {SIZES}")
+    parser.add_argument("--sizes", default=sizes, help=f"camera pictures, WIDTHxHEIGHT; default: {sizes}")
     parser.add_argument("--backend", default="auto")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = arguments_of(__doc__, SIZES)
     table = Table(
         "camera picture", "engine alone", "frame to verdict", "ratio of medians", "ratio of p99", "noise"
     )

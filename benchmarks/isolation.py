@@ -11,7 +11,6 @@ An engine that resizes pictures itself (TensorRT) is sent the whole one; "whole"
 one run it as `chrt -f 1 python benchmarks/isolation.py`.
 """
 
-import argparse
 import os
 import time
 from contextlib import closing
@@ -20,13 +19,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from end_to_end import arguments_of
 from record import quantiles_ms, save_result
 from rich.console import Console
 from rich.table import Table
 
 from edge.backends import open_backend
 from edge.cameras.parts import render_part
-from edge.demo.show import ENGINE
 from edge.isolation import IsolatedBackend
 from edge.recipe import load_pair
 from edge.slate import Slate, new_memory
@@ -99,14 +98,7 @@ def figures_of(times: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("engine", type=Path, nargs="?", default=ENGINE, help="default: the demo engine")
-    parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--sizes", default=SIZES, help=f"camera pictures, WIDTHxHEIGHT; default: {SIZES}")
-    parser.add_argument("--backend", default="auto")
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__, SIZES)
     table = Table(
         "ms, median / p99", "here", "own process", "added, quiet", "noise, quiet", "way alone", "whole"
     )

@@ -49,8 +49,7 @@ def soak(parts: int, seed: int, work: Path, console: Console, kinds: tuple[Fault
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console))
         task = progress.add_task("", total=parts, completed=counts.parts)
-        line = Line(work, counts)
-        line.samples = samples
+        line = Line(work, counts, samples)
         if first <= parts:
             stack.enter_context(line.running())
         for number in range(first, parts + 1):

@@ -82,7 +82,8 @@ class StationProcess:
         uris = [f"modbus-tcp-server://127.0.0.1:{port}?handshake=ids", f"jsonl:{self.archive}"]
         uris += [f"mqtt://127.0.0.1:{broker.port}/soak"] if broker.program else []
         script = str(Path(__file__).with_name("soak_station.py"))
-        self._command = [sys.executable, script, str(folder / "stage"), str(make_engine(folder)), *uris]
+        words = [str(os.getpid()), str(folder / "stage"), str(make_engine(folder)), *uris]
+        self._command = [sys.executable, script, *words]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -134,12 +135,14 @@ class StationProcess:
 class Line:
     """Brings parts before the camera, triggers the station, takes its results, breaks what it is told to."""
 
-    def __init__(self, folder: Path, counts: Counts) -> None:
+    def __init__(self, folder: Path, counts: Counts, samples: list[Sample]) -> None:
+        """`counts` and `samples` of the parts before, where a run goes on; both are added to."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.counts, self.samples = counts, list[Sample]()
+        self.counts, self.samples = counts, samples
         self._stage = Stage(folder / "stage")
         self._broker = BrokerProcess()
         self._station = StationProcess(folder, _free_port(), self._broker)
+        self._station.lives = samples[-1].life if samples else 0
         self._client = self._connection()
         self._program = PlcProgram(Mode.IDS, patience=10**9)
         self._read_to, self._rows = 0, dict[int, list[dict[str, Any]]]()
@@ -208,7 +211,7 @@ class Line:
             if later is not None and time.monotonic() - arrived >= later.delay_s:
                 self._break(later, number)
                 later = None
-            self._scan(number)
+            self._scan()
             found = self._taken(number)
             if time.monotonic() - arrived > PART_S:
                 self._program.abandon()
@@ -220,7 +223,7 @@ class Line:
             self._is_safe()
         return tuple(found)
 
-    def _scan(self, number: int) -> list[int] | None:
+    def _scan(self) -> list[int] | None:
         """One cycle; None where the station does not answer: then every open part is rejected."""
         time.sleep(self._slow_s)
         block = self._client.read_holding_registers(100, 50)
@@ -291,11 +294,11 @@ class Line:
             case Fault.PLC_HALF_FRAME:
                 self._send(bytes.fromhex("00010000000601030064")[: 1 + int(plan.amount * 9)])
             case Fault.PLC_TRIGGERS_TWICE:
-                self._scan(number)
+                self._scan()
                 self._trigger_id(0)
                 self._trigger_id(number)
             case Fault.PLC_TRIGGERS_WHILE_BUSY:
-                self._scan(number)
+                self._scan()
                 self._trigger_id(number | STRANGER)
             case Fault.BROKER_GONE:
                 self._broker.hit(signal.SIGKILL)
@@ -361,7 +364,7 @@ class Line:
         os.kill(pid, signal.SIGSTOP)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            self._scan(0)
+            self._scan()
         os.kill(pid, signal.SIGCONT)
 
     def _trigger_id(self, part_id: int) -> None:

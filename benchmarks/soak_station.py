@@ -1,4 +1,4 @@
-"""The station of the soak, a process of its own: python benchmarks/soak_station.py STAGE ENGINE URI...
+"""The station of the soak, a process of its own: soak_station.py PARENT STAGE ENGINE URI...
 
 All of it is what `edge-inspect run` runs, but for the camera, which looks at the stage, and the wall clock,
 which the soak may step.
@@ -12,6 +12,7 @@ from pathlib import Path
 from soak_stage import Stage, StageCamera
 
 from edge.compose import RunOptions, station_of, stop_on_signals
+from edge.lifetime import end_with
 
 
 def step_the_clock(stage: Stage) -> None:
@@ -22,7 +23,8 @@ def step_the_clock(stage: Stage) -> None:
 
 
 def main() -> None:
-    stage, engine, uris = Stage(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:]
+    end_with(int(sys.argv[1]))  # a soak that is killed leaves no line running
+    stage, engine, uris = Stage(Path(sys.argv[2])), Path(sys.argv[3]), sys.argv[4:]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk is an error, not the end
     step_the_clock(stage)
     options = RunOptions("stage:", engine, outputs=uris, backend="onnxruntime")

@@ -8,10 +8,7 @@ It ends with its parent, however that ends, and is what the kernel kills first w
 station must live to say that a part was not judged.
 """
 
-import ctypes
 import json
-import os
-import signal
 import socket
 import struct
 import sys
@@ -21,20 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import InspectError
+from edge.lifetime import end_with
 
 ASK = struct.Struct("=3q?")  # pictures, height, width; whether they are a batch
 ANSWER = struct.Struct("=q")  # nanoseconds that the engine took
 FAULT = b"fault "
 LARGEST = 1 << 16  # bytes of a message
 LONGEST = 4000  # characters of an error's text
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 KILLED_FIRST = 1000  # /proc/PID/oom_score_adj, the most there is
 
 
 def main() -> None:
     """Arguments: the parent's process id, the descriptors of socket and memory."""
     parent, wire_descriptor, memory = (int(word) for word in sys.argv[1:4])
-    _end_with(parent)
+    end_with(parent)
     with suppress(OSError):  # no /proc: then the kernel chooses
         Path("/proc/self/oom_score_adj").write_text(str(KILLED_FIRST))
     with socket.socket(fileno=wire_descriptor) as wire:
@@ -42,13 +39,6 @@ def main() -> None:
             _serve(wire, json.load(sys.stdin), memory)
         except OSError:  # the station let go of us
             return
-
-
-def _end_with(parent: int) -> None:
-    """SIGKILL when the parent ends, even while a driver hangs; needs no thread of ours to run."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before
-        sys.exit(1)
 
 
 def _serve(wire: socket.socket, job: dict[str, Any], memory: int) -> None:

@@ -100,10 +100,11 @@ def test_nobody_installs_the_tests() -> None:
 def test_readers_need_nothing_but_their_library() -> None:
     """The system's Python runs them: it has that one library, and neither numpy nor the rest of ours."""
     inside = {"wire.py", "features.py", "aravis.py", "gst.py", "__init__.py"}
-    plain = {ROOT / "edge" / name for name in ("__init__.py", "errors.py", "camera_clock.py")}
+    plain = {ROOT / "edge" / name for name in ("__init__.py", "errors.py", "camera_clock.py", "lifetime.py")}
     for path in {ROOT / "edge" / "readers" / name for name in inside} | plain:
         foreign = {name for name, _ in imports_of(path)} - set(sys.stdlib_module_names) - {"edge", "gi"}
         assert not foreign, f"{name_of(path)} imports {foreign}"
         modules = set(re.findall(r"^(?:from|import) (edge[\w.]*)", path.read_text("utf-8"), re.M))
-        allowed = {"edge", "edge.errors", "edge.camera_clock", "edge.readers.wire", "edge.readers.features"}
+        allowed = {f"edge.{name}" for name in ("errors", "camera_clock", "lifetime", "readers.wire")}
+        allowed |= {"edge", "edge.readers.features"}
         assert modules <= allowed, f"{name_of(path)} imports {modules - allowed}"

@@ -190,7 +190,7 @@ def test_who_is_let_in(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 UNUSABLE = {
-    "mqtt:///topic": "no broker",
+    "mqtt:///topic": "no address",
     "mqtt://plc:99999/topic": "ort",
     "mqtt://plc": "topic",
     "mqtt://plc/a//b": "topic",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from soak_faults import EVERY, Fault, plan
 from soak_judge import Counts, Part, Sample, handles_grown, leaked_bytes_per_1000
+from soak_line import Line
 
 SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 PARTS = os.environ.get("SOAK_PARTS", "20000")  # some two minutes
@@ -58,6 +59,14 @@ def test_faults_come_as_often_as_said_and_the_same_for_a_run_that_goes_on() -> N
     assert found == set(Fault)
     assert 0.8 < sum(each.fault is not None for each in plans) * EVERY / len(plans) < 1.2
     assert plan(1, 17) == plans[17] and [plan(2, n) for n in range(99)] != plans[:99]
+
+
+def test_a_run_that_goes_on_does_not_take_two_processes_for_one(tmp_path: Path) -> None:
+    """The story: both were life 1, and the memory of one was compared with the other's."""
+    line = Line(tmp_path, Counts(), [Sample(3, 9000, 10**8, 12)])
+    with line.running():
+        line.take_sample()
+    assert [sample.life for sample in line.samples] == [3, 4]
 
 
 @pytest.mark.slow

@@ -159,7 +159,7 @@ def _started(reader: str, python: str, channel: int, memory: int) -> subprocess.
     how = f"insert(0, {_ROOT!r})" if python == sys.executable else f"append({_ROOT!r})"
     boot = _BOOT.format(how=how, reader=reader)
     return subprocess.Popen(
-        [python, "-c", boot, str(channel), str(memory)],
+        [python, "-c", boot, str(os.getpid()), str(channel), str(memory)],
         pass_fds=(channel, memory), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is for the station, which then closes
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every output's address is looked at for before it is shown anywhere."""
+"""What an output's address is read for: is there a password in it, which host and port does it name?"""
 
 from urllib.parse import parse_qsl, urlsplit
 
@@ -31,3 +31,16 @@ def check_address(uri: str) -> None:
     if before != shown or typed & secret:
         hint = HINTS.get(scheme.removesuffix("s"), "This output knows no password: take it away.")
         raise InspectError("a password does not belong into the address", f"output {scheme}", hint)
+
+
+def host_and_port(uri: str, default: int | None, example: str) -> tuple[str, int]:
+    """`default` where the address has no port; None: it needs one. Raises InspectError."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, default if parts.port is None else parts.port
+    except ValueError as error:
+        raise InspectError(str(error), uri, "Write host:port, the port from 0 to 65535.") from error
+    if not host or port is None:
+        missing = "no address or no port given" if default is None else "no address given"
+        raise InspectError(missing, uri, f"Write for example {example}")
+    return host, port

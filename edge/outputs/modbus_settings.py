@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from edge.errors import InspectError
 from edge.outputs import settings_of, whole_number
+from edge.outputs.addresses import host_and_port
 from edge.outputs.callers import Network, may_call, networks_of
 from edge.registers import STATION_COUNT, STATION_START, WordOrder
 
@@ -122,14 +123,7 @@ def serial_port(uri: str) -> str:
 
 
 def _address(uri: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, 502 if parts.port is None else parts.port
-    except ValueError as error:
-        raise InspectError(str(error), uri, "Write host:port, the port from 0 to 65535.") from error
-    if not host:
-        raise InspectError("no address given", uri, f"Write for example {parts.scheme}://192.168.0.10:502")
-    return host, port
+    return host_and_port(uri, 502, f"{urlsplit(uri).scheme}://192.168.0.10:502")
 
 
 def _order(known: dict[str, str], name: str, uri: str) -> Literal["big", "little"]:

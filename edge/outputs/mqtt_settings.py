@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from edge.errors import InspectError
 from edge.mqtt_words import Dialect, PlainJson
 from edge.outputs import settings_of, whole_number
-from edge.outputs.addresses import check_address
+from edge.outputs.addresses import check_address, host_and_port
 from edge.sparkplug import SparkplugNode
 
 KNOWN = (
@@ -67,7 +67,7 @@ def mqtt_settings(uri: str) -> MqttSettings:
     check_address(uri)
     known = settings_of(uri, KNOWN)
     parts = urlsplit(uri)
-    host, port = _address(uri)
+    host, port = host_and_port(uri, PORTS[parts.scheme], "mqtt://192.168.0.20/plant/line3/station7")
     sparkplug = _is_sparkplug(known, uri)
     path = _path(parts.path, sparkplug, uri)
     username = known.get("username") or (unquote(parts.username) if parts.username else None)
@@ -88,19 +88,6 @@ def mqtt_settings(uri: str) -> MqttSettings:
 def keep(uri: str) -> int:
     """`keep=10000`: how many verdicts wait for the broker at most. Raises InspectError."""
     return whole_number(settings_of(uri, KNOWN), "keep", KEPT, KEEP_LIMITS, uri)
-
-
-def _address(uri: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port or PORTS[parts.scheme]
-    except ValueError as error:
-        raise InspectError(str(error), uri, "Write host:port, the port from 1 to 65535.") from error
-    if not host:
-        raise InspectError(
-            "no broker given", uri, "Write for example mqtt://192.168.0.20/plant/line3/station7"
-        )
-    return host, port
 
 
 def _is_sparkplug(known: dict[str, str], uri: str) -> bool:

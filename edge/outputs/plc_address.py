@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from edge.errors import InspectError
 from edge.outputs import settings_of, whole_number
+from edge.outputs.addresses import host_and_port
 
 TIMEOUT_MS = range(10, 60_001)
 PORTS = range(1, 65_535)  # pycomm3 takes no 65535
@@ -42,7 +43,7 @@ class TagAddress:
 def s7_address(uri: str) -> S7Address:
     """`s7://host[:102][?rack=0&slot=1&db=100&start=0&timeout_ms=1000]`. Raises InspectError."""
     known = settings_of(uri, ("rack", "slot", "db", "start", "timeout_ms", "handshake"))
-    host, port = _host_and_port(uri, 102, "s7://192.168.0.1?rack=0&slot=1&db=100")
+    host, port = _ipv4_and_port(uri, 102, "s7://192.168.0.1?rack=0&slot=1&db=100")
     return S7Address(
         uri, host, port,
         rack=whole_number(known, "rack", 0, range(8), uri),
@@ -59,7 +60,7 @@ def tag_address(uri: str) -> TagAddress:
     A tag inside a program is written `Program:Main.EdgeInspect`. Raises InspectError.
     """
     known = settings_of(uri, ("tag", "plc_tag", "timeout_ms", "handshake"))
-    host, port = _host_and_port(uri, 44_818, "ethernet-ip://192.168.0.1/0?tag=EdgeInspect")
+    host, port = _ipv4_and_port(uri, 44_818, "ethernet-ip://192.168.0.1/0?tag=EdgeInspect")
     tag = _tag(known, "tag", "EdgeInspect", uri)
     return TagAddress(
         uri, host, port,
@@ -70,14 +71,8 @@ def tag_address(uri: str) -> TagAddress:
     )  # fmt: skip
 
 
-def _host_and_port(uri: str, default: int, example: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, default if parts.port is None else parts.port
-    except ValueError as error:
-        raise InspectError(str(error), uri, "Write host:port.") from error
-    if not host:
-        raise InspectError("no address given", uri, f"Write for example {example}")
+def _ipv4_and_port(uri: str, default: int, example: str) -> tuple[str, int]:
+    host, port = host_and_port(uri, default, example)
     if ":" in host or port not in PORTS:
         hint = f"Give an IPv4 address and a port from 1 to {PORTS.stop - 1}."
         raise InspectError("this address is not usable", uri, hint)

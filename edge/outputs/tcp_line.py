@@ -13,10 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from edge.errors import InspectError, NobodyListens, OutputLost
+from edge.errors import NobodyListens, OutputLost
 from edge.handshake import PLC_SILENT_NS, Handshake
 from edge.line_protocol import Language
 from edge.outputs import settings_of, whole_number
+from edge.outputs.addresses import host_and_port
 from edge.outputs.ascii_line import READ_S, WRITE_S, AsciiLine, Conversation
 from edge.outputs.callers import Network, may_call, networks_of, watch_cable
 from edge.outputs.languages import KNOWN, language_of
@@ -43,26 +44,28 @@ def client_settings(uri: str) -> LineSettings:
     """`tcp://host:port[?handshake=ids&dialect=t1&timeout_ms=1000]`. Raises InspectError."""
     known = settings_of(uri, ("handshake", "timeout_ms", *KNOWN))
     timeout_ms = whole_number(known, "timeout_ms", 1000, range(10, 60_001), uri)
-    return LineSettings(uri, *_address(uri), language_of(known, uri), timeout_ms / 1000)
+    return LineSettings(
+        uri,
+        *_address(uri),
+        language_of(known, uri),
+        timeout_ms / 1000,
+    )
 
 
 def server_settings(uri: str) -> LineSettings:
     """`tcp-server://0.0.0.0:port[?handshake=ids&allow=192.168.0.10]`. Raises InspectError."""
     known = settings_of(uri, ("handshake", "allow", *KNOWN))
     allowed = networks_of(known, uri)
-    return LineSettings(uri, *_address(uri), language_of(known, uri), allowed=allowed)
+    return LineSettings(
+        uri,
+        *_address(uri),
+        language_of(known, uri),
+        allowed=allowed,
+    )
 
 
 def _address(uri: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(uri)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InspectError(str(error), uri, "Write host:port, the port from 0 to 65535.") from error
-    if not host or port is None:
-        hint = f"Write for example {parts.scheme}://192.168.0.10:2115"
-        raise InspectError("no address or no port given", uri, hint)
-    return host, port
+    return host_and_port(uri, None, f"{urlsplit(uri).scheme}://192.168.0.10:2115")
 
 
 class TcpStream:

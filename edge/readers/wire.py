@@ -11,11 +11,9 @@ never writes into a picture that is being copied.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import mmap
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -24,9 +22,9 @@ from typing import Any, Protocol
 
 from edge import errors
 from edge.errors import DataError, InspectError
+from edge.lifetime import end_with
 
 LARGEST_MESSAGE = 65_536  # bytes
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,10 @@ class Source(Protocol):
 
 
 def serve(open_source: Callable[[dict[str, Any]], Source]) -> None:
-    """The reading process: sys.argv ends with the numbers of the socket and of the memory."""
-    channel, memory = socket.socket(fileno=int(sys.argv[-2])), _Memory(int(sys.argv[-1]))
-    _die_with_parent()
+    """The reading process: sys.argv ends with the station's process id, the numbers of socket and memory."""
+    parent, channel_number, memory_number = (int(word) for word in sys.argv[-3:])
+    end_with(parent)
+    channel, memory = socket.socket(fileno=channel_number), _Memory(memory_number)
     source: Source | None = None
     while message := channel.recv(LARGEST_MESSAGE):
         request = json.loads(message)
@@ -107,10 +106,3 @@ class _Memory:
             os.ftruncate(self._fd, len(view))
             self._map = mmap.mmap(self._fd, len(view))
         self._map[: len(view)] = view
-
-
-def _die_with_parent() -> None:
-    """Also a reader that hangs must not outlive its station; the kernel sees to it (Linux)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it died before
-        sys.exit()

@@ -1,6 +1,7 @@
 """A driver hangs, dies, stalls or goes silent: its process is replaced, and no old picture looks new."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,3 +213,27 @@ def test_a_gige_camera_that_is_unplugged_is_lost_and_comes_back(gige_camera: obj
             assert capture.counters.reconnects == 1
         finally:
             another.unplug()
+
+
+IN_A_CONTAINER = """
+import os
+from edge.cameras.process import ProcessCamera
+from edge.errors import CameraLost
+assert os.getpid() == 1
+try:
+    ProcessCamera("no camera", "device", {"device": "/dev/video99", "settings": {}})
+except CameraLost as error:
+    print(error)
+"""
+
+
+def test_a_station_that_is_process_1_has_a_camera_too() -> None:
+    """The story: a reader took a parent with the number 1 for one that had died; in a container no camera
+    opened, ever."""
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("needs the right to make a process namespace (root)")
+    done = subprocess.run(
+        [*apart, sys.executable, "-c", IN_A_CONTAINER], capture_output=True, text=True, check=False
+    )
+    assert "the camera cannot be opened (/dev/video99)" in done.stdout, done.stdout + done.stderr
