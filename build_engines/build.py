@@ -57,7 +57,7 @@ def build_engines(
     if calibration.note:
         listener.note(calibration.note)
     images = calibration.images
-    sealer = Sealer(folder, draft, view, images, false_reject_rate)
+    sealer = Sealer(folder, draft, view, images, false_reject_rate, model)
     forget(folder, about.name)
     yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
     if int8:

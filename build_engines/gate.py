@@ -1,8 +1,8 @@
 """The accuracy gate: an engine in lower precision judges as the FP32 graph does, or is refused.
 
 Compared on held-out good pictures that nothing was fitted on (`pictures.halves`) and on anomalies (labelled
-ones where there are any, else self-made), each graph with limits of its own from the good ones, as the
-sealed recipe will have them.
+ones where there are any, else self-made): FP32 with limits from the good ones, the other with these carried
+over by the good ones, as the sealed recipe will have them.
 """
 
 import math
@@ -130,9 +130,10 @@ class Gate:
         view: View | None = None,
     ) -> None:
         """Without a `view` the pictures are what the graph takes."""
-        self._pictures, self._rate = pictures, false_reject_rate
+        self._pictures = pictures
         self._view = view or View((pictures.good.shape[1], pictures.good.shape[2]))
         self._maps, self._scores, _ = self._look(graph_backend(reference, self._view))
+        self._limits = fit_thresholds(self._scores[: pictures.limits], false_reject_rate)
 
     def judge(self, model: onnx.ModelProto, precision: str) -> GateResult:
         """`model` is what ONNX Runtime must run: with its roundings written out (`precision.emulated`)."""
@@ -170,8 +171,9 @@ class Gate:
         return auroc_of(scores[:good], scores[good:])
 
     def _outcomes(self, scores: Floats) -> npt.NDArray[np.int64]:
-        """0 pass, 1 review, 2 fail, by limits from these very scores."""
-        limits = fit_thresholds(scores[: self._pictures.limits], self._rate)
+        """0 pass, 1 review, 2 fail, by FP32's limits as carried over to these scores."""
+        count = self._pictures.limits
+        limits = self._limits.carried(self._scores[:count], scores[:count])
         return np.asarray(np.digitize(scores, [limits.review, limits.fail]), np.int64)
 
 

@@ -137,7 +137,8 @@ class _Source:
         out = self._options.out or self._engine.parent
         out.mkdir(parents=True, exist_ok=True)
         images, rate = self._calibration.images, self._options.false_reject_rate
-        sealer = Sealer(out, replace(self._recipe, artefacts=()), self._view, images, rate)
+        draft = replace(self._recipe, artefacts=())
+        sealer = Sealer(out, draft, self._view, images, rate, self._model)
         self._listener.say(f"setting the limits of {graph.precision}")
         facts = _Facts(sealer.limits(graph_backend(graph.stand_in, self._view)), self._made_with(graph, out))
         cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()

@@ -1,7 +1,8 @@
-"""What every engine gets before it may be used: limits of its own from good pictures, and the recipe."""
+"""What every engine gets before it may be used: limits from good pictures, and the recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -43,24 +44,40 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class Sealer:
-    """`draft` is the recipe but for limits and engine; `images` (N, h, w, 3) are as `view.see` gives them."""
+    """`draft` is the recipe but for limits and engine; `images` (N, h, w, 3) are as `view.see` gives them.
+
+    `reference` is the FP32 graph: limits are fitted on its scores, and carried over to other engines.
+    """
 
     folder: Path
     draft: Recipe
     view: View
     images: Pixels
     false_reject_rate: float
+    reference: onnx.ModelProto
 
     def engine(self, precision: str) -> Path:
         """Where the ONNX engine of a precision stands."""
         return self.folder / f"{self.draft.name}{'' if precision == 'fp32' else '.' + precision}.onnx"
 
     def limits(self, backend: Backend) -> Thresholds:
-        """On the scores that an engine behind the view gives to the good pictures. Raises InspectError."""
-        scores = [backend.infer(image)[1] for image in self.images]
-        thresholds = fit_thresholds(scores, self.false_reject_rate)
-        check_limit(thresholds.review, self.folder)
-        return thresholds
+        """FP32's, carried over by the scores that an engine behind the view gives to the good pictures.
+
+        Raises InspectError.
+        """
+        scores, limits = self._fp32
+        return limits.carried(scores, self._scores(backend))
+
+    @cached_property
+    def _fp32(self) -> tuple[list[float], Thresholds]:
+        """The reference's scores of the good pictures, and the limits fitted on them."""
+        scores = self._scores(graph_backend(self.reference, self.view))
+        limits = fit_thresholds(scores, self.false_reject_rate)
+        check_limit(limits.review, self.folder)
+        return scores, limits
+
+    def _scores(self, backend: Backend) -> list[float]:
+        return [backend.infer(image)[1] for image in self.images]
 
     def seal(
         self,
@@ -70,7 +87,8 @@ class Sealer:
         made_with: Mapping[str, str] | None = None,
     ) -> BuildResult:
         """Write an ONNX engine, a copy of its recipe inside, and the recipe."""
-        thresholds = self.limits(graph_backend(model, self.view))
+        fp32 = model is self.reference
+        thresholds = self._fp32[1] if fp32 else self.limits(graph_backend(model, self.view))
         engine, recipe = self.engine(precision), self.recipe(thresholds, made_with)
         write_onnx(model, engine, dumps(recipe))
         return _sealed(engine, recipe, Artefact(engine.name, "", precision), thresholds, agreement)

@@ -17,7 +17,7 @@ and single wild pictures. Check with a few hundred good parts of the running lin
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,17 @@ class Thresholds:
     def to_recipe(self) -> dict[str, Any]:
         """For the recipe's `expected_false_rejects`."""
         return {"rate": self.expected_rate, "low": self.low, "high": self.high, "pictures": self.n}
+
+    def carried(self, reference: npt.ArrayLike, scores: npt.ArrayLike) -> "Thresholds":
+        """These limits of `reference` scores (n,), for an engine that gives the same pictures `scores` (n,).
+
+        They are moved by the mean difference. A fit of its own would extrapolate from n scores once more, and
+        so multiply what a rounding moves in each of them. Raises DataError for a score that is not finite.
+        """
+        mine, theirs = np.asarray(scores, np.float64), np.asarray(reference, np.float64)
+        _check(mine)
+        shift = float(np.mean(mine - theirs))
+        return replace(self, review=self.review + shift, fail=self.fail + shift, highest=float(mine.max()))
 
 
 @dataclass(frozen=True, slots=True)
