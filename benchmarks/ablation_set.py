@@ -18,9 +18,9 @@ from distillation.detector import DetectorConfig
 from distillation.features import FeatureCache
 from distillation.teacher import Teacher
 from distillation.weights import load_teacher
-from edge.images import list_images
-from edge.preprocess import resize
-from edge.view import View
+from edge.picture.images import list_images
+from edge.picture.preprocess import resize
+from edge.picture.view import View
 
 DRAWN = (512, 512)  # anomalies are drawn at this size; all pictures go through it, so that none is sharper
 MOST_FITTED = 20  # the fewest with which the product judges the spread of scores by held-out ones alone

@@ -20,8 +20,8 @@ from distillation.learn import learn
 from distillation.progress import ProgressBars
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher
+from edge.picture.view import View
 from edge.recipe import Recipe, load_pair
-from edge.view import View
 
 OURS = "ours"
 

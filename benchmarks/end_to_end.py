@@ -24,16 +24,16 @@ from rich.table import Table
 from edge.backends import Backend, open_backend
 from edge.cameras.parts import render_part
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture, Policy
 from edge.demo.show import ENGINE
 from edge.frame import Pixels, Shot
-from edge.outbox import Outbox
 from edge.outputs import output_opener
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 from edge.recipe import load_pair
-from edge.station import Station
-from edge.worker import InferenceWorker
+from edge.station.capture import Capture, Policy
+from edge.station.loop import Station
+from edge.station.outbox import Outbox
+from edge.station.worker import InferenceWorker
 
 SIZES = "256x256,640x480,1280x1024"  # width x height
 WARM_UP = 50

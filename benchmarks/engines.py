@@ -24,8 +24,8 @@ from build_engines.plans import MOST_PIECES
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import FLOAT_SHARES, Tries
 from calibration.thresholds import FALSE_REJECT_RATE
+from edge.picture.view import view_of
 from edge.recipe import load_pair
-from edge.view import view_of
 
 SHARES = FLOAT_SHARES[:2]
 

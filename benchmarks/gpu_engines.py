@@ -20,14 +20,14 @@ from edge.backends import Backend, open_backend
 from edge.backends.trt import open_plan
 from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
+from edge.engines.gpu import own_sm
 from edge.errors import InspectError
 from edge.frame import Pixels, Shot, make_frame
-from edge.gpu import own_sm
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import ResizePlan
-from edge.preprocess import preprocess, resize
+from edge.picture.preprocess import preprocess, resize
 from edge.recipe import Recipe, load_pair, recipe_path, write_atomically
-from edge.worker import InferenceWorker
+from edge.station.worker import InferenceWorker
 
 CAMERA = (1024, 1280)  # of the end-to-end figure
 CAMERAS = ((480, 640), CAMERA, (2160, 3840))  # of the resize

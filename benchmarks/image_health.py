@@ -18,8 +18,8 @@ from record import save_result
 
 from calibration.health import health_entries
 from edge.frame import Pixels
-from edge.image_health import HealthLimits
-from edge.images import list_images, read_image
+from edge.picture.image_health import HealthLimits
+from edge.picture.images import list_images, read_image
 
 Change = Callable[[Pixels], Pixels]
 SIZE = (1024, 1280)
@@ -96,7 +96,7 @@ def cost_ms() -> dict[str, float]:
     """Of a healthy picture, for which everything is looked at."""
     rng = np.random.default_rng(0)
     picture = np.asarray(cv2.GaussianBlur(rng.integers(0, 256, (*SIZE, 3), np.uint8), (0, 0), 3), np.uint8)
-    from edge.image_health import limits_of, look_at
+    from edge.picture.image_health import limits_of, look_at
 
     limits = limits_of([look_at(picture)] * 2)
     times = []

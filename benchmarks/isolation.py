@@ -26,10 +26,10 @@ from rich.table import Table
 
 from edge.backends import open_backend
 from edge.cameras.parts import render_part
-from edge.isolation import IsolatedBackend
+from edge.engines.isolation import IsolatedBackend
+from edge.engines.slate import Slate, new_memory
+from edge.picture.view import view_of
 from edge.recipe import load_pair
-from edge.slate import Slate, new_memory
-from edge.view import view_of
 
 SIZES = "256x256,1280x1024"  # width x height
 WARM_UP = 50

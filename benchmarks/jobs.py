@@ -20,9 +20,8 @@ Facts = Mapping[str, Any]  # what JSON can hold
 ROOT = Path(__file__).parents[1]
 # What a trained model rests on, and what its figures rest on besides.
 TRAINING_CODE = ("distillation/*.py", "calibration/normalisation.py", "calibration/dataset.py",
-                 "calibration/selfmade.py",
-                 "calibration/layouts.py", "calibration/views.py", "edge/preprocess.py", "edge/images.py",
-                 "edge/view.py")  # fmt: skip
+                 "calibration/selfmade.py", "calibration/layouts.py", "calibration/views.py",
+                 "edge/picture/preprocess.py", "edge/picture/images.py", "edge/picture/view.py")  # fmt: skip
 JUDGING_CODE = ("build_engines/build.py", "build_engines/export.py", "build_engines/seal.py",
                 "calibration/evaluate.py", "calibration/figures.py", "calibration/localisation.py",
                 "calibration/*metrics.py", "calibration/thresholds.py", "benchmarks/judging.py",

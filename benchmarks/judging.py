@@ -28,8 +28,8 @@ from distillation.detector import DetectorConfig
 from distillation.weights import load_teacher
 from edge.backends import Backend
 from edge.backends.ort import OnnxRuntimeBackend
+from edge.picture.view import View
 from edge.recipe import Recipe
-from edge.view import View
 
 FALSE_REJECTS_ALLOWED = 0.01  # of the good test pictures, for "recall at 1 % false rejects"
 PLACE_FIGURES = ("pixel_auroc", "au_pro", "au_spro")

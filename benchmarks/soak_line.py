@@ -20,9 +20,9 @@ from soak_faults import Fault, Plan
 from soak_judge import Counts, Part, Sample
 from soak_stage import CameraState, Stage, make_engine
 
-from edge.handshake import Mode
-from edge.plc_program import PlcProgram
-from edge.registers import Status
+from edge.plc.handshake import Mode
+from edge.plc.program import PlcProgram
+from edge.plc.registers import Status
 
 PLC_TIMEOUT_S = 0.3  # an answer that takes longer is none
 PART_S = 4.0  # a part is before the camera no longer: what has no result then is rejected

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from soak_stage import Stage, StageCamera
 
-from edge.compose import RunOptions, station_of, stop_on_signals
 from edge.lifetime import end_with
+from edge.station.compose import RunOptions, station_of, stop_on_signals
 
 
 def step_the_clock(stage: Stage) -> None:

@@ -36,7 +36,7 @@ from calibration.dataset import load_images
 from calibration.thresholds import COVERAGE, FALSE_REJECT_RATE, Thresholds, fit_thresholds
 from distillation.train import TrainConfig
 from edge.backends.ort import OnnxRuntimeBackend
-from edge.view import view_of
+from edge.picture.view import view_of
 
 WANTED = 0.9  # share of splits within: 18 of 20
 TAIL = (1 - COVERAGE) / 2  # each bound's own chance to be wrong, and the count's

@@ -22,7 +22,7 @@ from distillation.learn import set_channel_statistics
 from distillation.train import TrainConfig, Trainer
 from distillation.weights import load_teacher
 from edge.cameras.parts import render_part
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 
 PICTURES = 64
 

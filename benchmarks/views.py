@@ -43,9 +43,9 @@ from distillation.train import TrainConfig
 from edge.backends import Backend, open_backend
 from edge.cameras.parts import DEFECTS, SIDE, render_part
 from edge.frame import Pixels
-from edge.images import read_image
+from edge.picture.images import read_image
+from edge.picture.view import View, view_of
 from edge.recipe import load_pair, recipe_path
-from edge.view import View, view_of
 
 SEED = 7
 WARM_UP = 5  # frames

@@ -21,8 +21,8 @@ from distillation.model import About, load_model
 from edge import __version__
 from edge.errors import RecipeError
 from edge.frame import Pixels
+from edge.picture.view import View
 from edge.recipe import Recipe, recipe_path
-from edge.view import View
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
 MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1

@@ -22,7 +22,7 @@ from calibration.thresholds import fit_thresholds
 from edge.backends import Backend, behind_view
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.frame import AnomalyMap, Pixels
-from edge.view import View
+from edge.picture.view import View
 
 MAX_AUROC_LOSS = 0.005  # of the AUROC, 0..1: half a point
 MAX_FLIP_RATE = 0.005  # of the pictures whose verdict differs

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from calibration.dataset import MIN_HELD_OUT, content_digest, dataset_digest, load_images, open_dataset
 from edge.errors import DataError, RecipeError
 from edge.frame import Pixels
+from edge.picture.view import View
 from edge.recipe import Recipe
-from edge.view import View
 
 CALIBRATION_FILE = "calibration.npz"
 HINT = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."

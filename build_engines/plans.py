@@ -27,10 +27,10 @@ from calibration.thresholds import Thresholds
 from edge.backends import Backend
 from edge.errors import BackendFault, RecipeError
 from edge.paths import cache_folder
+from edge.picture.tiling import MOST_TILES
+from edge.picture.view import view_of
 from edge.recipe import Artefact, Recipe, load_pair, sha256_of
 from edge.remake import ENGINE_ENDING, as_typed
-from edge.tiling import MOST_TILES
-from edge.view import view_of
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
 PLAN_RAN = "the plan itself, on the GPU of the machine that built it"

@@ -13,6 +13,7 @@ from calibration.thresholds import Thresholds, describe, fit_thresholds
 from edge.backends import Backend
 from edge.errors import RecipeError
 from edge.frame import Pixels
+from edge.picture.view import View
 from edge.recipe import (
     Artefact,
     Recipe,
@@ -22,7 +23,6 @@ from edge.recipe import (
     sha256_of,
     write_atomically,
 )
-from edge.view import View
 
 MAX_LIMIT = 100.0  # of the pass limit; trained models have 2 to 7, and a limit up there passes everything
 

@@ -11,7 +11,7 @@ from calibration.gallery import thumbnail
 from calibration.style import page
 from calibration.unusual import FAR
 from edge.errors import DataError
-from edge.images import read_image
+from edge.picture.images import read_image
 from edge.recipe import write_atomically
 
 SHOWN = (

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from calibration.layouts import LAYOUTS, Dataset, find_pictures, good_folder, sets_inside
 from edge.errors import DataError, PartNotFound
-from edge.images import read_image
-from edge.view import View
+from edge.picture.images import read_image
+from edge.picture.view import View
 
 # Below this the spread of good scores cannot be told at all: two are held out, six are left to learn from.
 MIN_GOOD_IMAGES = 8

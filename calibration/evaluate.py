@@ -20,10 +20,10 @@ from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend
 from edge.errors import DataError, PartNotFound
 from edge.frame import AnomalyMap, Inspection, Shot, make_frame
-from edge.images import read_image
+from edge.picture.images import read_image
+from edge.picture.view import View, view_of
 from edge.recipe import Recipe, size_note
 from edge.verdict import Outcome, decide
-from edge.view import View, view_of
 
 __all__ = ["CALM_PARTS", "SEED", "Evaluation", "Progress", "evaluate"]
 

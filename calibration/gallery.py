@@ -8,10 +8,10 @@ import cv2
 from calibration.figures import Evaluation, Judged
 from edge.errors import PartNotFound
 from edge.frame import Pixels
-from edge.images import read_image
-from edge.overlay import heatmap_overlay
+from edge.picture.images import read_image
+from edge.picture.overlay import heatmap_overlay
+from edge.picture.view import view_of
 from edge.verdict import Outcome
-from edge.view import view_of
 
 THUMBNAIL = 300  # pixels of the longer side; sixteen pairs stay well below 1 MB
 JPEG_QUALITY = 82

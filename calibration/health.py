@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import DataError
-from edge.image_health import limits_of, look_at
-from edge.images import list_images, read_image
-from edge.preprocess import Roi, crop
+from edge.picture.image_health import limits_of, look_at
+from edge.picture.images import list_images, read_image
+from edge.picture.preprocess import Roi, crop
 
 LEAST = 8  # good pictures; of fewer nobody can tell how much they vary
 MOST = 500  # of more, so many evenly taken: reading takes 10 ms a picture

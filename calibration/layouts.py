@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from edge.errors import DataError
-from edge.images import list_images
+from edge.picture.images import list_images
 
 LOGICAL, STRUCTURAL = "logical_anomalies", "structural_anomalies"  # the two types of LOCO AD
 LAYOUTS = (

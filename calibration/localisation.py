@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
 from calibration.pixel_metrics import Mask, PixelCounts, Region, connected_regions
-from edge.align import Pose
 from edge.errors import DataError
 from edge.frame import AnomalyMap, Pixels
-from edge.images import read_image
-from edge.view import View
+from edge.picture.align import Pose
+from edge.picture.images import read_image
+from edge.picture.view import View
 
 PRO_LIMIT = 0.3  # false positive rate up to which AU-PRO integrates (MVTec AD)
 SPRO_LIMIT = 0.05  # the same for AU-sPRO (MVTec LOCO AD's headline)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frame import Pixels
-from edge.health import BRIGHT, is_blank
-from edge.images import read_image
-from edge.preprocess import preprocess
-from edge.view import View
+from edge.picture.health import BRIGHT, is_blank
+from edge.picture.images import read_image
+from edge.picture.preprocess import preprocess
+from edge.picture.view import View
 
 SMALL = 64  # pixels a side: noise and compression are averaged away, another part is still another picture
 
@@ -27,7 +27,7 @@ class Look:
     path: Path
     size: tuple[int, int]  # height, width in pixels
     digest: bytes  # sha256 of the file
-    blank: bool  # nothing to see: edge.health.is_blank
+    blank: bool  # nothing to see: edge.picture.health.is_blank
     level: float  # mean grey level, 0..255
     darkest: float  # grey level of the darkest hundredth
     brightest: float  # grey level of the brightest hundredth

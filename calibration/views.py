@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.align import take_reference
 from edge.errors import DataError, InspectError
 from edge.frame import Pixels
-from edge.images import read_image
-from edge.preprocess import Roi, crop
-from edge.tiling import LARGE, Tiling, canvas_for
-from edge.view import Mask, View
+from edge.picture.align import take_reference
+from edge.picture.images import read_image
+from edge.picture.preprocess import Roi, crop
+from edge.picture.tiling import LARGE, Tiling, canvas_for
+from edge.picture.view import Mask, View
 
 WHITE = (
     128  # grey levels of a mask from which on it says "look"; a JPEG's edges are not quite black and white

@@ -24,7 +24,7 @@ from distillation.weights import load_teacher
 from distillation.wholes import pooled
 from edge.errors import DataError
 from edge.paths import check_file
-from edge.view import View
+from edge.picture.view import View
 
 NAMED = 5  # files of one finding named in the terminal; all of them are in the report and in the JSON
 

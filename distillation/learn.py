@@ -27,7 +27,7 @@ from distillation.students import BOTTLENECKS, LOCAL_STUDENTS
 from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import TEACHERS, load_teacher
 from edge.errors import InspectError
-from edge.view import IGNORED
+from edge.picture.view import IGNORED
 
 CACHE = ".edge-inspect-features"  # a name that nobody else uses: --restart deletes it
 MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that

@@ -18,7 +18,7 @@ from distillation.detector import Detector, DetectorConfig
 from distillation.weights import new_teacher
 from edge.errors import InspectError
 from edge.frame import Pixels
-from edge.preprocess import Roi
+from edge.picture.preprocess import Roi
 
 MODEL_FILE, CALIBRATION_FILE = "model.pt", "calibration.npz"
 

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from edge.cameras import KNOWN
-from edge.capture import Policy
 from edge.errors import InspectError
 from edge.outputs import SCHEMES
+from edge.station.capture import Policy
 
 if TYPE_CHECKING:
-    from edge.compose import RunOptions
+    from edge.station.compose import RunOptions
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True,
@@ -93,8 +93,8 @@ def collect(
     every: Annotated[float, typer.Option(help="Seconds between two pictures of a live camera.", min=0)] = 0.5,
 ) -> None:
     """Take pictures of good parts to learn from. Stops at `--count` or with Ctrl-C."""
-    from edge.collect import collect_pictures
-    from edge.images import list_images
+    from edge.picture.images import list_images
+    from edge.station.collect import collect_pictures
 
     with plain_errors():
         saved = collect_pictures(camera, out, count, every, console)
@@ -226,12 +226,12 @@ def run(
     dry: Annotated[bool, typer.Option("--dry-run", help="Check camera, engine, outputs; then stop.")] = False,
 ) -> None:  # fmt: skip
     """Inspect: picture in, verdict out, until the source ends or Ctrl-C."""
-    from edge.choice import choose
-    from edge.compose import RunOptions
-    from edge.engine import Housing
-    from edge.line import LineOptions, parse_recipes, view_choices
+    from edge.engines.choice import choose
+    from edge.engines.engine import Housing
+    from edge.engines.selftest import GoldenMemory
     from edge.paths import cache_folder
-    from edge.selftest import GoldenMemory
+    from edge.station.compose import RunOptions
+    from edge.station.line import LineOptions, parse_recipes, view_choices
 
     with plain_errors():
         first, *views = view_choices(cameras, [choose(engine, backend) for engine in engines])
@@ -257,7 +257,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """What a picture takes here, stage by stage, against the deadline. Exit code 1 when it is not met."""
-    from edge.bench_show import bench_and_show
+    from edge.engines.bench_show import bench_and_show
 
     with plain_errors():
         code = bench_and_show(engine, backend, camera, count, as_json, console)
@@ -275,7 +275,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:  # fmt: skip
     """Is this machine fit to be a station? What is wrong, what to do. Exit code 1 when something fails."""
-    from edge.doctor import Patient, examine, exit_code, show
+    from edge.doctor.findings import Patient, examine, exit_code, show
 
     with plain_errors():
         findings = list(examine(Patient(engine, backend, camera, plc, save, interface)))
@@ -342,9 +342,9 @@ def recipe(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole recipe.")] = False,
 ) -> None:
     """Show a recipe, or change its limits and seal it again."""
-    from edge.camera_settings import camera_option
     from edge.recipe_show import shown
     from edge.settings import change_recipe, readable, restore_recipe
+    from edge.station.camera_settings import camera_option
 
     with plain_errors():
         changes = {"review": review, "fail": fail, "deadline_ms": deadline_ms,
@@ -373,8 +373,8 @@ def show_note(text: str) -> None:
 
 def show_dry_run(options: "RunOptions", as_json: bool) -> int:
     """Print every check; the exit code is that of the first fault."""
-    from edge.compose import dry_run
     from edge.listing import listing
+    from edge.station.compose import dry_run
 
     checks = dry_run(options)
     if as_json:
@@ -388,9 +388,9 @@ def show_dry_run(options: "RunOptions", as_json: bool) -> int:
 
 def run_station(options: "RunOptions", as_json: bool) -> int:
     """Run to the end and print the summary; the exit code says whether camera and outputs ever worked."""
-    from edge.live import summary, summary_table, watched
     from edge.recipe import find_engine, stale_note
-    from edge.systemd import told
+    from edge.station.live import summary, summary_table, watched
+    from edge.station.systemd import told
 
     if not options.rebuild and (note := stale_note(find_engine(options.engine))):
         show_note(note)

@@ -49,11 +49,11 @@ class Recipe:
 
     `input_size` is (height, width) in pixels; `roi` is (x, y, width, height) in camera pixels or None for
     the whole picture; times are milliseconds. `view` says what else happens to a picture before the engine
-    sees it (`edge/view.py` reads it; mask and reference patch lie in it, so that nothing can get lost),
-    `health` which pictures may be judged at all (`edge/image_health.py`), `camera` which settings the camera
-    must have (`edge/camera_settings.py`); they stand in the file only where there is something to say. What
-    remains a reader may want to know and no
-    code depends on: expected false rejects, training set digest, normalisation, versions.
+    sees it (`edge/picture/view.py` reads it; mask and reference patch lie in it, so that nothing can get
+    lost), `health` which pictures may be judged at all (`edge/picture/image_health.py`), `camera` which
+    settings the camera must have (`edge/station/camera_settings.py`); they stand in the file only where there
+    is something to say. What remains a reader may want to know and no code depends on: expected false
+    rejects, training set digest, normalisation, versions.
     """
 
     name: str

@@ -9,7 +9,7 @@ from affinity_reference import random_case, reference
 from edge.kernels.compile import RESIZE
 from edge.kernels.launch import SharedLibrary, run_on_host
 from edge.kernels.resize import Resize, ResizePlan
-from edge.preprocess import resize
+from edge.picture.preprocess import resize
 
 
 def affinity(library: Path) -> None:

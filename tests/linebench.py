@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from peers import JUDGED
 
-from edge.handshake import Handshake, Mode
-from edge.line_events import Event, Happened
-from edge.plc_block import PlcBlock, PlcWatch
-from edge.plc_program import PlcProgram
-from edge.registers import Control, Status
-from edge.station_image import StationImage
+from edge.plc.block import PlcBlock, PlcWatch
+from edge.plc.handshake import Handshake, Mode
+from edge.plc.line_events import Event, Happened
+from edge.plc.program import PlcProgram
+from edge.plc.registers import Control, Status
+from edge.plc.station_image import StationImage
 from edge.trigger import Request
 from edge.verdict import Outcome, Verdict
 

@@ -10,7 +10,7 @@ import pytest
 from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
 from edge.frame import Pixels
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 from edge.recipe import recipe_path
 
 needs_rtx = pytest.mark.skipif(

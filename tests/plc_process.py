@@ -19,9 +19,9 @@ from typing import Any, Protocol, cast
 
 from structured_text import NAMES, StructuredText, published
 
-from edge.handshake import Mode
-from edge.plc_program import PlcProgram
-from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START, Status
+from edge.plc.handshake import Mode
+from edge.plc.program import PlcProgram
+from edge.plc.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START, Status
 
 SCAN_S = 0.002
 

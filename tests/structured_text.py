@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from edge.registers import PLC_COUNT, STATION_START, decode, place
+from edge.plc.registers import PLC_COUNT, STATION_START, decode, place
 
 COMMENT = re.compile(r"\(\*.*?\*\)|//[^\n]*", re.S)
 TOKEN = re.compile(

@@ -15,7 +15,7 @@ from jobs import Jobs
 from distillation import affinity
 from edge.cameras.parts import render_part
 from edge.errors import InspectError
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 
 TINY = {"input_size": (64, 64)}
 

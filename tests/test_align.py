@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.align import Pose, Reference, find_pose, straighten, take_reference
 from edge.cameras.ground import belt
 from edge.cameras.parts import SIDE, render_part
 from edge.errors import DataError, InspectError, PartNotFound
 from edge.frame import Pixels
+from edge.picture.align import Pose, Reference, find_pose, straighten, take_reference
 
 LABEL = (100, 60, 133, 47)  # the printed label of the simulated part
 WHOLE = (0, 0, SIDE, SIDE)

@@ -11,13 +11,13 @@ from pathlib import Path
 from peers import a_verdict, until
 from toy import toy_pair
 
-from edge.archive import PORTION, Archive
-from edge.compose import RunOptions, station_of
 from edge.errors import OutputLost
-from edge.handshake import Mode, no_decision
-from edge.outbox import Outbox
 from edge.outputs import output_opener
-from edge.plc_link import PlcLink
+from edge.plc.handshake import Mode, no_decision
+from edge.plc.link import PlcLink
+from edge.station.archive import PORTION, Archive
+from edge.station.compose import RunOptions, station_of
+from edge.station.outbox import Outbox
 from edge.trigger import Request
 from edge.verdict import Verdict
 
@@ -99,7 +99,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from peers import a_verdict
-from edge.archive import Archive
+from edge.station.archive import Archive
 from edge.outputs import output_opener
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path(sys.argv[1])

@@ -14,16 +14,16 @@ from test_align import LABEL
 from test_choice import PROMISED, int8_beside
 from toy import SIDE, toy_pair
 
-from edge.align import take_reference
 from edge.backends import backends_at_hand
-from edge.bench import STAGES, Measured, measure, pictures_for
-from edge.bench_show import judgement
 from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
+from edge.engines.bench import STAGES, Measured, measure, pictures_for
+from edge.engines.bench_show import judgement
+from edge.engines.trial import Candidate
 from edge.errors import DataError, PartNotFound
+from edge.picture.align import take_reference
+from edge.picture.view import View
 from edge.recipe import Recipe, load_pair
-from edge.trial import Candidate
-from edge.view import View
 
 MARK = tuple(4 * side for side in LABEL)  # in a picture four times as large
 PARTS = ("health", "align", "crop", "resize", "inference", "verdict")

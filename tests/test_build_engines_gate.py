@@ -16,7 +16,7 @@ from edge.backends.ort import OnnxRuntimeBackend
 from edge.demo.show import ENGINE
 from edge.errors import DataError
 from edge.frame import AnomalyMap, Pixels
-from edge.view import View
+from edge.picture.view import View
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,10 @@ from calibration.dataset import MIN_HELD_OUT, dataset_digest
 from edge.backends import Backend, open_backend
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cli import app as edge_app
+from edge.engines.gpu import own_sm
 from edge.errors import BackendFault, InspectError, RecipeError
-from edge.gpu import own_sm
+from edge.picture.view import view_of
 from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
-from edge.view import view_of
 
 pytestmark = needs_rtx
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"

@@ -13,11 +13,11 @@ import pytest
 from edge.cameras import camera_opener, open_camera
 from edge.cameras.parts import render_part
 from edge.cameras.scripted import ScriptedCamera, unplugged
-from edge.capture import Capture, Policy
 from edge.errors import DataError, EndOfStream, FrameIncomplete
 from edge.frame import Frame, Shot, no_frame
-from edge.health import image_fault
+from edge.picture.health import image_fault
 from edge.recipe import Recipe
+from edge.station.capture import Capture, Policy
 from edge.trigger import Request
 from edge.verdict import Reason, decide
 

@@ -18,7 +18,7 @@ from edge.cameras.parts import render_part
 from edge.cli import app
 from edge.errors import DataError
 from edge.frame import Pixels
-from edge.view import View
+from edge.picture.view import View
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -13,12 +13,12 @@ import pytest
 from toy import toy_pair
 
 from edge.backends import backends_at_hand
-from edge.choice import WORTH_IT, Choice, choose, fastest
 from edge.demo.show import ENGINE
-from edge.machine import cpu_name, this_machine
+from edge.engines.choice import WORTH_IT, Choice, choose, fastest
+from edge.engines.machine import cpu_name, this_machine
+from edge.engines.trial import FORMAT, SAME_SCORE, Candidate, Trial, TrialMemory, disagreement, hold_trial
 from edge.recipe import load_recipe, recipe_path, save_recipe
 from edge.settings import change_recipe
-from edge.trial import FORMAT, SAME_SCORE, Candidate, Trial, TrialMemory, disagreement, hold_trial
 
 BOTH = len(backends_at_hand(ENGINE)) > 1
 needs_both = pytest.mark.skipif(not BOTH, reason="OpenVINO is not installed: pip install -e '.[openvino]'")
@@ -128,7 +128,7 @@ def test_another_recipe_or_format_is_measured_anew(
     save_recipe(replace(load_recipe(path), deadline_ms=123.0), path)
     choose(engine, memory=memory)
     assert len(list(memory.folder.iterdir())) == 2
-    monkeypatch.setattr("edge.trial.FORMAT", FORMAT + 1)
+    monkeypatch.setattr("edge.engines.trial.FORMAT", FORMAT + 1)
     choose(engine, memory=memory)
     assert len(list(memory.folder.iterdir())) == 3
 

@@ -10,7 +10,7 @@ from edge.cameras import camera_opener, open_camera
 from edge.cameras.conveyor import Fault, parse_script
 from edge.cameras.parts import DEFECTS, SIDE, render_part, render_with_mask
 from edge.errors import CameraLost, CameraTimeout, EndOfStream
-from edge.health import image_fault
+from edge.picture.health import image_fault
 from edge.verdict import Reason
 
 

@@ -20,7 +20,7 @@ from calibration.dataset import (
 )
 from calibration.layouts import folders_beside_good
 from edge.errors import DataError, InspectError
-from edge.view import View
+from edge.picture.view import View
 
 GREY = np.full((12, 16, 3), 128, np.uint8)
 

@@ -11,7 +11,7 @@ import pytest
 from edge.backends import open_backend
 from edge.cameras.parts import DEFECTS, render_part
 from edge.demo.show import ENGINE
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 from edge.recipe import load_pair
 
 GOOD, DEFECTIVE = 500, 100

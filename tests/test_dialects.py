@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import a_verdict
 
-from edge.dialects import DIALECTS, Dialect, pattern_of
 from edge.errors import InspectError
-from edge.handshake import Handshake, Mode
-from edge.line_protocol import OwnLanguage, Received, receive
 from edge.outputs import output_opener
 from edge.outputs.languages import language_of
-from edge.station_image import StationImage
+from edge.plc.dialects import DIALECTS, Dialect, pattern_of
+from edge.plc.handshake import Handshake, Mode
+from edge.plc.line_protocol import OwnLanguage, Received, receive
+from edge.plc.station_image import StationImage
 from edge.verdict import Outcome, Reason
 
 URI = "tcp-server://0.0.0.0:2115"

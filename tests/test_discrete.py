@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.discrete import ALL_OFF, DiscreteLines, Line, changes
+from edge.plc.discrete import ALL_OFF, DiscreteLines, Line, changes
 
 MS = 1_000_000
 

@@ -8,13 +8,13 @@ import pytest
 from modbus_tk import defines
 from peers import CoilBank, a_verdict, coil_module, free_port, null_modem, slave_line, until
 
-from edge.discrete import Line
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
-from edge.outbox import Outbox
 from edge.outputs import handshake_of, open_output, output_opener
 from edge.outputs.remote_io import CoilModule, module_settings
-from edge.plc_link import PlcLink
+from edge.plc.discrete import Line
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.station.outbox import Outbox
 from edge.verdict import Outcome, Reason
 
 WIRING = "ready=3&ok=0&ng=1&fault=2"

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from toy import SIDE, toy_pair
 
-from edge.doctor import Finding, Patient, State, devices_of, examine, exit_code
-from edge.doctor_line import Seen, camera, camera_finding, engine, output
-from edge.doctor_machine import (
+from edge.doctor.findings import Finding, Patient, State, devices_of, examine, exit_code
+from edge.doctor.line import Seen, camera, camera_finding, engine, output
+from edge.doctor.machine import (
     clock_finding,
     disk,
     disk_finding,
@@ -27,8 +27,8 @@ from edge.doctor_machine import (
     rights,
     watchdog_finding,
 )
+from edge.engines.gpu import own_sm
 from edge.errors import BackendFault, DataError, InspectError
-from edge.gpu import own_sm
 from edge.recipe import Artefact, Recipe, recipe_path, save_recipe, sha256_of
 
 GIB = 1 << 30
@@ -115,7 +115,7 @@ def test_a_device_that_is_not_there_and_one_that_is() -> None:
 AS_NOBODY = """
 import os, sys
 from pathlib import Path
-from edge.doctor_machine import rights
+from edge.doctor.machine import rights
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 found = rights(Path(sys.argv[1]))
 print(found.state.value, found.detail, found.todo, sep="|")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from peers import until
 
-from edge import evidence
 from edge.errors import InspectError
-from edge.evidence import EvidenceWriter
 from edge.frame import Frame, Inspection, Shot, make_frame
 from edge.recipe import Recipe
+from edge.station import evidence
+from edge.station.evidence import EvidenceWriter
 from edge.verdict import decide
 
 RECIPE = Recipe("toy", (8, 8), review=1.0, fail=2.0)

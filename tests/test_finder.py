@@ -14,18 +14,18 @@ from toy import toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture, Policy
-from edge.choice import Choice
-from edge.compose import RunOptions, dry_run
+from edge.engines.choice import Choice
 from edge.errors import EndOfStream, InspectError, RecipeError
-from edge.finder import LEARN_FROM, CountedPictures, Finder, PresenceFinder
 from edge.frame import Frame, Pixels, Shot, make_frame
-from edge.line import LineOptions, finder_of, parse_recipes, view_choices
-from edge.presence import Look, PartWatch, Reference
 from edge.recipe import load_pair
-from edge.station import Station
+from edge.station.capture import Capture, Policy
+from edge.station.compose import RunOptions, dry_run
+from edge.station.finder import LEARN_FROM, CountedPictures, Finder, PresenceFinder
+from edge.station.line import LineOptions, finder_of, parse_recipes, view_choices
+from edge.station.loop import Station
+from edge.station.presence import Look, PartWatch, Reference
+from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
-from edge.worker import InferenceWorker
 
 HEIGHT, WIDTH = 120, 160
 BELT, PART, LENGTH = 90, 160, 60  # grey levels; pixels along the belt

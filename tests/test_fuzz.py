@@ -21,9 +21,9 @@ from toy import toy_pair
 from edge.errors import InspectError
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import server_settings
-from edge.plc_link import PlcLink
-from edge.registers import PLC_COUNT
-from edge.sparkplug_payload import Metric, Payload, encode
+from edge.plc.link import PlcLink
+from edge.plc.registers import PLC_COUNT
+from edge.plc.sparkplug_payload import Metric, Payload, encode
 from edge.verdict import Outcome
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))  # 10000 after a change of a parser: minutes

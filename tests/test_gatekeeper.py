@@ -12,12 +12,12 @@ from pyModbusTCP.client import ModbusClient
 from test_orders import BAD, GOOD, write
 from toy import toy_pair
 
-from edge.compose import RunOptions, station_of
 from edge.errors import InspectError
-from edge.gatekeeper import GateKeeper, parse_gate
-from edge.line import LineOptions
-from edge.line_events import Event, Happened
-from edge.registers import PLC_COUNT, Control, GateBits, Status, decode, place
+from edge.plc.line_events import Event, Happened
+from edge.plc.registers import PLC_COUNT, Control, GateBits, Status, decode, place
+from edge.station.compose import RunOptions, station_of
+from edge.station.gatekeeper import GateKeeper, parse_gate
+from edge.station.line import LineOptions
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason, Verdict
 

@@ -13,7 +13,7 @@ from peers import a_verdict, until
 
 from edge.errors import InspectError, OutputLost
 from edge.outputs import handshake_of, open_output, output_opener
-from edge.plc_link import PlcLink
+from edge.plc.link import PlcLink
 from edge.verdict import Outcome
 
 pytest.importorskip("gpiod", reason="gpiod is for Linux")

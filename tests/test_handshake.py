@@ -3,11 +3,11 @@
 import pytest
 from linebench import BUDGET_MS, Bench, judged
 
-from edge.commands import Command
-from edge.handshake import PLC_SILENT_NS, QUEUE, Mode
-from edge.line_events import Happened
-from edge.plc_program import PlcProgram
-from edge.registers import Control, Status, decode
+from edge.plc.commands import Command
+from edge.plc.handshake import PLC_SILENT_NS, QUEUE, Mode
+from edge.plc.line_events import Happened
+from edge.plc.program import PlcProgram
+from edge.plc.registers import Control, Status, decode
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason
 

@@ -9,11 +9,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from linebench import Bench, judged
 
-from edge.handshake import QUEUE, Mode
-from edge.line_events import Happened
-from edge.plc_program import PlcProgram
-from edge.registers import Control, Status, decode
-from edge.station_image import verdict_code
+from edge.plc.handshake import QUEUE, Mode
+from edge.plc.line_events import Happened
+from edge.plc.program import PlcProgram
+from edge.plc.registers import Control, Status, decode
+from edge.plc.station_image import verdict_code
 from edge.verdict import Outcome, Verdict
 
 COMMANDS = (1, 2, 4, 77)  # all but the reset of what is counted here

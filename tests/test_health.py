@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge.cameras.parts import render_part
-from edge.health import age_fault, image_fault
+from edge.picture.health import age_fault, image_fault
 from edge.verdict import Reason
 
 RNG = np.random.default_rng(0)

@@ -18,13 +18,13 @@ from rich.console import Console
 from test_orders import BAD, GOOD, write
 from toy import toy_pair
 
-from edge.choice import Choice
-from edge.compose import RunOptions, dry_run, station_of
+from edge.engines.choice import Choice
 from edge.errors import InspectError
-from edge.http_trigger import CLIENTS, LONGEST_BODY, HttpTrigger
-from edge.line import LineOptions
-from edge.live import summary_table
-from edge.registers import PLC_COUNT, Control, GateBits
+from edge.plc.registers import PLC_COUNT, Control, GateBits
+from edge.station.compose import RunOptions, dry_run, station_of
+from edge.station.http_trigger import CLIENTS, LONGEST_BODY, HttpTrigger
+from edge.station.line import LineOptions
+from edge.station.live import summary_table
 from edge.verdict import Reason
 
 JSON = {"Content-Type": "application/json"}

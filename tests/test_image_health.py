@@ -17,10 +17,10 @@ from edge.cameras.parts import DEFECTS, render_part
 from edge.cli import app
 from edge.errors import DataError, RecipeError
 from edge.frame import Frame, Inspection, Pixels
-from edge.image_health import HealthLimits, health_of, limits_of, look_at
+from edge.picture.image_health import HealthLimits, health_of, limits_of, look_at
 from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
+from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, decide
-from edge.worker import InferenceWorker
 
 GOOD = [render_part(0, index) for index in range(24)]
 LIMITS = limits_of([look_at(part) for part in GOOD])

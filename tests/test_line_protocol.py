@@ -6,9 +6,17 @@ from dataclasses import replace
 import pytest
 from peers import a_verdict
 
-from edge.handshake import Handshake
-from edge.line_protocol import INCOMPLETE_NS, LONGEST_LINE, Received, answer, checksum, receive, result_line
-from edge.station_image import StationImage
+from edge.plc.handshake import Handshake
+from edge.plc.line_protocol import (
+    INCOMPLETE_NS,
+    LONGEST_LINE,
+    Received,
+    answer,
+    checksum,
+    receive,
+    result_line,
+)
+from edge.plc.station_image import StationImage
 from edge.verdict import Outcome, Reason
 
 

@@ -15,17 +15,17 @@ import pytest
 from peers import a_verdict, free_port, plc_client, plc_server, silent_peer, until
 from pyModbusTCP.client import ModbusClient as PlcClient
 
-from edge.commands import Order
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
 from edge.outputs import open_output, output_opener
 from edge.outputs.block_client import write_plan
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import client_settings, server_settings
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.plc_link import PlcLink
-from edge.registers import STATION_COUNT, STATION_START, Control, Status, decode
-from edge.station_image import StationImage
+from edge.plc.commands import Order
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.registers import STATION_COUNT, STATION_START, Control, Status, decode
+from edge.plc.station_image import StationImage
 from edge.verdict import Outcome, Reason
 
 DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"

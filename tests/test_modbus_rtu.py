@@ -11,14 +11,14 @@ import pytest
 from peers import a_verdict, null_modem, plc_master, plc_slave, serial_pair, until
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
-from edge.outbox import Outbox
 from edge.outputs import open_output, output_opener
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import SerialFormat, rtu_settings
 from edge.outputs.modbus_wire import own_frame
-from edge.plc_link import PlcLink
-from edge.registers import STATION_COUNT, STATION_START, Control, Status, decode
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.registers import STATION_COUNT, STATION_START, Control, Status, decode
+from edge.station.outbox import Outbox
 from edge.verdict import Outcome
 
 LINE = "baud=115200&parity=none"  # a pseudo-terminal has no parity

@@ -14,15 +14,15 @@ import pytest
 from mqtt_broker import KINDS, MOSQUITTO, PASSWORD, USER, Authority, Broker, Listener
 from peers import a_verdict, silent_peer, until
 
-from edge.compose import RunOptions, dry_run
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
-from edge.mqtt_words import Life, record, status_json
 from edge.outputs import handshake_of, is_information, kept_verdicts, open_output, output_opener
 from edge.outputs.mqtt_settings import mqtt_settings
-from edge.plc_link import PlcLink
-from edge.remote import KEPT_ANSWERS, Answer, Desk, RemoteCommand, Wish, read_command
-from edge.station_image import Counters
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.mqtt_words import Life, record, status_json
+from edge.plc.remote import KEPT_ANSWERS, Answer, Desk, RemoteCommand, Wish, read_command
+from edge.plc.station_image import Counters
+from edge.station.compose import RunOptions, dry_run
 from edge.verdict import Outcome
 
 DOCS = (Path(__file__).parents[1] / "docs" / "mqtt.md").read_text("utf-8")

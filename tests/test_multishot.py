@@ -13,15 +13,15 @@ from toy import toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture
 from edge.errors import EndOfStream
 from edge.frame import Shot
-from edge.multishot import combine
 from edge.recipe import load_pair
-from edge.station import BLIND_VERDICT_EVERY_S, Station
+from edge.station.capture import Capture
+from edge.station.loop import BLIND_VERDICT_EVERY_S, Station
+from edge.station.multishot import combine
+from edge.station.worker import InferenceWorker
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason, Verdict
-from edge.worker import InferenceWorker
 
 PASS, REVIEW, FAIL = a_verdict(1), a_verdict(2, Outcome.REVIEW), a_verdict(3, Outcome.FAIL)
 MISSING = a_verdict(4, Outcome.FAIL, Reason.CAMERA_TIMEOUT)

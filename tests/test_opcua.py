@@ -28,15 +28,15 @@ from opcua_peer import (
 from peers import a_verdict, free_port, until
 from toy import toy_pair
 
-from edge.compose import RunOptions, station_of
 from edge.errors import OutputLost
-from edge.handshake import Mode
 from edge.outputs import Output, output_opener
-from edge.plc_link import PlcLink
-from edge.registers import Status
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.registers import Status
+from edge.plc.vision import Refusal
+from edge.station.compose import RunOptions, station_of
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason
-from edge.vision import Refusal
 
 PASSWORD = "blue parrot"
 WAIT_NS = 600_000_000_000  # no trigger of these tests runs out of time

@@ -17,23 +17,23 @@ from toy import SIDE, toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture
-from edge.challenge import challenge_pictures, surprises
-from edge.choice import Choice
-from edge.commands import Command
-from edge.compose import RunOptions, station_of
-from edge.engine import Opened, open_engine
+from edge.engines.choice import Choice
+from edge.engines.engine import Opened, open_engine
 from edge.errors import DataError, EndOfStream
-from edge.handshake import Mode
-from edge.line import LineOptions, Recipes
-from edge.orders import Orders
-from edge.plc_link import PlcLink
-from edge.plc_program import PlcProgram
+from edge.plc.commands import Command
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.program import PlcProgram
+from edge.plc.registers import Control, Status, decode
 from edge.recipe import load_pair
-from edge.registers import Control, Status, decode
-from edge.station import Station
+from edge.station.capture import Capture
+from edge.station.challenge import challenge_pictures, surprises
+from edge.station.compose import RunOptions, station_of
+from edge.station.line import LineOptions, Recipes
+from edge.station.loop import Station
+from edge.station.orders import Orders
+from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason
-from edge.worker import InferenceWorker
 
 ENDED = Status.COMMAND_DONE | Status.COMMAND_FAILED
 GOOD, BAD = 60, 220  # grey levels

@@ -13,10 +13,10 @@ import pytest
 from peers import a_verdict, free_port, silent_peer, until
 
 from edge.backoff import backoff_s
-from edge.outbox import Outbox, OutboxCounters, has_expired
 from edge.outputs import open_output, output_opener
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.registers import Status
+from edge.plc.registers import Status
+from edge.station.outbox import Outbox, OutboxCounters, has_expired
 from edge.verdict import Verdict
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.overlay import HOTTEST, LIMIT_COLOUR, OPAQUE, heatmap_overlay
+from edge.picture.overlay import HOTTEST, LIMIT_COLOUR, OPAQUE, heatmap_overlay
 
 
 def grey(height: int, width: int, value: int = 128) -> np.ndarray:

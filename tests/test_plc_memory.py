@@ -17,13 +17,13 @@ from plc_peers import URIS, PlcProcess
 from test_triggered import BAD, GOOD, PARTS, running
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
-from edge.line_events import Happened
-from edge.outbox import Outbox
 from edge.outputs import open_output, output_opener
 from edge.outputs.cip_services import TagRefused, answers, read, registers, several, write
 from edge.outputs.plc_address import s7_address, tag_address
-from edge.registers import Status, decode
+from edge.plc.handshake import Mode
+from edge.plc.line_events import Happened
+from edge.plc.registers import Status, decode
+from edge.station.outbox import Outbox
 from edge.verdict import Outcome
 
 KINDS = list(URIS)

@@ -8,10 +8,10 @@ import pytest
 from linebench import Bench
 from structured_text import NAMES, StructuredText, published
 
-from edge.handshake import Mode
-from edge.line_events import Happened
-from edge.plc_source import S7_TYPES, data_block, table
-from edge.registers import PLC_REGISTERS, STATION_REGISTERS, STATION_START, Status, place
+from edge.plc.handshake import Mode
+from edge.plc.line_events import Happened
+from edge.plc.registers import PLC_REGISTERS, STATION_REGISTERS, STATION_START, Status, place
+from edge.plc.source import S7_TYPES, data_block, table
 from edge.verdict import Outcome
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ SIZES = {"Word": 2, "UInt": 2, "UDInt": 4, "Real": 4, "Char": 1, "Byte": 1}
 
 def test_the_files_are_what_the_code_writes() -> None:
     assert (PLC / "edge_inspect.db").read_text("utf-8") == data_block()
-    assert table() in (ROOT / "docs" / "plc.md").read_text("utf-8"), "python -m edge.plc_source --table"
+    assert table() in (ROOT / "docs" / "plc.md").read_text("utf-8"), "python -m edge.plc.source --table"
 
 
 def test_the_data_block_puts_every_register_at_twice_its_address() -> None:

@@ -19,14 +19,14 @@ from rich.console import Console
 
 from edge.demo.show import ENGINE
 from edge.errors import InspectError
-from edge.line_protocol import checksum
-from edge.outbox import Outbox
 from edge.outputs import handshake_of, output_opener
-from edge.plc_link import PlcLink
+from edge.plc.line_protocol import checksum
+from edge.plc.link import PlcLink
+from edge.plc.registers import Status, VerdictCode
 from edge.plcsim import Mistake, Peer, peer_opener
 from edge.plcsim.screen import Screen
 from edge.plcsim.tally import Tally
-from edge.registers import Status, VerdictCode
+from edge.station.outbox import Outbox
 from edge.trigger import Request
 from edge.verdict import Outcome, Verdict
 

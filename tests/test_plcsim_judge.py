@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from linebench import Bench
 from rich.console import Console
 
-from edge.dialects import DIALECTS
-from edge.handshake import Mode
-from edge.line_protocol import OwnLanguage, checksum
-from edge.plc_program import PlcProgram
+from edge.plc.dialects import DIALECTS
+from edge.plc.handshake import Mode
+from edge.plc.line_protocol import OwnLanguage, checksum
+from edge.plc.program import PlcProgram
+from edge.plc.registers import PLC_COUNT, STATION_START, Control, Status, VerdictCode, place
+from edge.plc.timing_chart import record, sample
 from edge.plcsim import Complaint, Mistake, Scan, Taken
 from edge.plcsim.blocks import BlockPlc
 from edge.plcsim.judge import BlockJudge
 from edge.plcsim.phrases import phrases_of
 from edge.plcsim.screen import Screen
 from edge.plcsim.tally import Tally
-from edge.registers import PLC_COUNT, STATION_START, Control, Status, VerdictCode, place
-from edge.timing_chart import record, sample
 from edge.verdict import Outcome
 
 DOCS = (Path(__file__).parents[1] / "docs" / "plc-sim.md").read_text("utf-8")

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import a_verdict
 
-from edge.handshake import Mode
-from edge.mqtt_words import Life, record, status_json
+from edge.plc.handshake import Mode
+from edge.plc.mqtt_words import Life, record, status_json
+from edge.plc.registers import VerdictCode
+from edge.plc.station_image import Counters
 from edge.plcsim import Mistake, Scan
 from edge.plcsim.mqtt_talk import MqttTalk
-from edge.registers import VerdictCode
-from edge.station_image import Counters
 from edge.verdict import Outcome
 
 MS = 1_000_000

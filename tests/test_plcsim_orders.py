@@ -14,12 +14,12 @@ from test_http_trigger import send
 from test_orders import BAD, GOOD, write
 from toy import toy_pair
 
-from edge.choice import Choice
-from edge.compose import Running, RunOptions, station_of
+from edge.engines.choice import Choice
 from edge.errors import InspectError
-from edge.http_trigger import HttpTrigger
-from edge.line import LineOptions
 from edge.plcsim.run import SimOptions, run_plc
+from edge.station.compose import Running, RunOptions, station_of
+from edge.station.http_trigger import HttpTrigger
+from edge.station.line import LineOptions
 
 
 @contextmanager

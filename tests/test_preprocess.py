@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge.errors import DataError
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 
 
 @pytest.mark.parametrize("size", [(256, 256), (300, 280), (480, 640), (1024, 1280), (100, 90), (2160, 3840)])

@@ -19,7 +19,7 @@ from distillation.features import FeatureCache
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher
 from edge.cameras.parts import render_part
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 
 SIZE = (64, 64)
 

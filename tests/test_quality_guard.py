@@ -33,7 +33,7 @@ from distillation.model import load_model
 from distillation.train import Step, TrainConfig
 from edge.cameras.parts import DEFECTS, render_part
 from edge.frame import Pixels
-from edge.preprocess import preprocess
+from edge.picture.preprocess import preprocess
 
 SIZE = (128, 128)
 TRAINING, JUDGED = 1, 2  # seeds of the drawn parts: none is in both

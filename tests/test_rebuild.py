@@ -17,22 +17,22 @@ from peers import until
 from plans import carried_folder, needs_rtx
 from toy import SIDE, toy_pair
 
-from edge.align import Reference
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture, Policy
 from edge.demo.show import ENGINE
-from edge.engine import Opened, open_engine, picture_ms, timed
+from edge.engines.engine import Opened, open_engine, picture_ms, timed
+from edge.engines.gpu import own_sm
+from edge.engines.rebuild import NoEngine, PlanBuild, Replacement, begin, by_hand, rebuilding, unfit
 from edge.errors import BackendFault, EndOfStream
 from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
-from edge.gpu import own_sm
-from edge.rebuild import NoEngine, PlanBuild, Replacement, begin, by_hand, rebuilding, unfit
+from edge.picture.align import Reference
+from edge.picture.view import View
 from edge.recipe import load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 from edge.remake import plan_for, plan_words
-from edge.station import Station
+from edge.station.capture import Capture, Policy
+from edge.station.loop import Station
+from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
-from edge.view import View
-from edge.worker import InferenceWorker
 
 without_gpu = pytest.mark.skipif(own_sm() is not None, reason="this machine has a GPU: plans can run here")
 
@@ -314,7 +314,7 @@ def test_an_engine_that_comes_when_the_station_has_ended_takes_nothing_over(tmp_
 @pytest.fixture
 def other_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose GPU is an SM 8.9, which the plans here are not for."""
-    monkeypatch.setattr("edge.rebuild.own_sm", lambda: 89)
+    monkeypatch.setattr("edge.engines.rebuild.own_sm", lambda: 89)
 
 
 @pytest.mark.usefixtures("other_gpu")
@@ -335,7 +335,7 @@ def test_a_plan_that_fits_and_cannot_be_opened_is_not_built_again(
 ) -> None:
     """The story: the GPU's memory was taken; minutes of building made another plan that did not open."""
     plan = plan_beside(toy_pair(tmp_path))
-    monkeypatch.setattr("edge.rebuild.unfit", lambda plan: "")
+    monkeypatch.setattr("edge.engines.rebuild.unfit", lambda plan: "")
     start = begin(plan, print)
     assert start.maker is None and start.opened.path.name == "toy.onnx"
     assert "Inspecting with toy.onnx" in start.note

@@ -18,27 +18,27 @@ from test_orders import Plc, shelf, write
 from toy import toy_pair
 from typer.testing import CliRunner
 
-from edge import capture as capture_module
-from edge.camera_settings import RecipeCamera, camera_option, with_settings
 from edge.cameras.scripted import ScriptedCamera, unplugged
-from edge.capture import Capture, Policy
-from edge.choice import Choice, unlike
 from edge.cli import app
-from edge.commands import Command
-from edge.compose import RunOptions, dry_run, station_of
-from edge.engine import open_engine
+from edge.engines.choice import Choice, unlike
+from edge.engines.engine import open_engine
 from edge.errors import CameraLost, DataError, InspectError, RecipeError
 from edge.frame import Frame, Inspection, Shot
-from edge.handshake import Mode
-from edge.line import LineOptions
-from edge.orders import Orders
-from edge.plc_link import PlcLink
+from edge.plc.commands import Command
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.registers import Status
 from edge.recipe import METADATA_KEY, Recipe, dumps, load_pair, load_recipe, recipe_path, save_recipe
-from edge.registers import Status
 from edge.settings import set_by_hand
-from edge.station import Station, Successor
+from edge.station import capture as capture_module
+from edge.station.camera_settings import RecipeCamera, camera_option, with_settings
+from edge.station.capture import Capture, Policy
+from edge.station.compose import RunOptions, dry_run, station_of
+from edge.station.line import LineOptions
+from edge.station.loop import Station, Successor
+from edge.station.orders import Orders
+from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
-from edge.worker import InferenceWorker
 
 ENDED = Status.COMMAND_DONE | Status.COMMAND_FAILED
 

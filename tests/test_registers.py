@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from peers import a_verdict
 
-from edge.registers import (
+from edge.plc.registers import (
     F32_MAX,
     KEPT_CONTROL,
     PLC_REGISTERS,
@@ -19,7 +19,7 @@ from edge.registers import (
     decode,
     encode,
 )
-from edge.station_image import Counters, StationImage, next_sequence, result_block, verdict_code
+from edge.plc.station_image import Counters, StationImage, next_sequence, result_block, verdict_code
 from edge.verdict import Outcome, Reason, Verdict
 
 DOCS = Path(__file__).parents[1] / "docs" / "outputs.md"

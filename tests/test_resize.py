@@ -14,7 +14,7 @@ from edge.kernels import resize as numbers
 from edge.kernels.compile import RESIZE, SOURCES, host_library
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import Resize, ResizePlan
-from edge.preprocess import Size, crop, resize
+from edge.picture.preprocess import Size, crop, resize
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the host build")
 

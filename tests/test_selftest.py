@@ -11,9 +11,9 @@ import pytest
 from toy import SIDE, toy_pair
 
 from edge.backends import open_backend
-from edge.engine import Housing, open_engine
+from edge.engines.engine import Housing, open_engine
+from edge.engines.selftest import GoldenMemory, answer_of, fingerprint, golden_picture, unlike
 from edge.errors import BackendFault
-from edge.selftest import GoldenMemory, answer_of, fingerprint, golden_picture, unlike
 
 
 def test_the_picture_is_the_same_at_every_start_and_looks_at_every_place() -> None:

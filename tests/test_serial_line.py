@@ -8,9 +8,9 @@ import serial
 from peers import a_verdict, null_modem, serial_pair, until
 
 from edge.errors import InspectError, OutputLost
-from edge.line_protocol import checksum
 from edge.outputs import Output, open_output
 from edge.outputs.serial_line import port_settings
+from edge.plc.line_protocol import checksum
 
 Line = tuple[serial.Serial, Output]
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from peers import a_verdict
 
 from edge.errors import InspectError
-from edge.mqtt_words import Life, Message
-from edge.remote import Answer, RemoteCommand, Wish
-from edge.sparkplug import COMMANDS, COUNTER_METRICS, VERDICT_METRICS, SparkplugNode
-from edge.sparkplug_payload import Datatype, Metric, Payload, decode, encode
-from edge.station_image import Counters
+from edge.plc.mqtt_words import Life, Message
+from edge.plc.remote import Answer, RemoteCommand, Wish
+from edge.plc.sparkplug import COMMANDS, COUNTER_METRICS, VERDICT_METRICS, SparkplugNode
+from edge.plc.sparkplug_payload import Datatype, Metric, Payload, decode, encode
+from edge.plc.station_image import Counters
 from edge.verdict import Outcome, Reason
 
 DOCS = Path(__file__).parents[1] / "docs" / "mqtt.md"

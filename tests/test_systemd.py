@@ -20,7 +20,7 @@ from peers import until
 from toy import toy_pair
 
 from edge.cli import app
-from edge.systemd import Notifier, told
+from edge.station.systemd import Notifier, told
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNIT = (DEPLOY / "systemd/edge-inspect.service").read_text("utf-8")

@@ -10,12 +10,12 @@ import pytest
 from peers import LineReader, TcpPlc, a_verdict, free_port, tcp_plc, until
 
 from edge.errors import InspectError, NobodyListens, OutputLost
-from edge.handshake import Mode
-from edge.line_protocol import LONGEST_LINE
-from edge.outbox import Outbox
 from edge.outputs import open_output, output_opener
 from edge.outputs.tcp_line import TcpServerLine, server_settings
-from edge.plc_link import PlcLink
+from edge.plc.handshake import Mode
+from edge.plc.line_protocol import LONGEST_LINE
+from edge.plc.link import PlcLink
+from edge.station.outbox import Outbox
 
 
 @contextmanager

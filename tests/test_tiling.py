@@ -14,9 +14,9 @@ from toy import toy_pair
 from edge.backends import open_backend
 from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
+from edge.picture.tiling import MOST_TILES, OVERLAP, Tiling, canvas_for
+from edge.picture.view import View
 from edge.recipe import load_pair, load_recipe, recipe_path
-from edge.tiling import MOST_TILES, OVERLAP, Tiling, canvas_for
-from edge.view import View
 
 CANVASES = [(64, 64), (64, 65), (100, 550), (193, 255), (64, 800), (256, 300)]
 

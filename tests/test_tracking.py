@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from edge.tracking import ENCODER, Alarm, Gate, PartTracker
+from edge.station.tracking import ENCODER, Alarm, Gate, PartTracker
 
 GATE = Gate(distance=1000, tolerance=50)
 WITH_SENSOR = replace(GATE, confirm_within=100)

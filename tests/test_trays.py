@@ -14,8 +14,8 @@ from trays import DEFECTS, parts_of, pixel_value, write_set
 
 from calibration.dataset import open_dataset
 from calibration.localisation import open_localisation, read_defects
-from edge.images import read_image
-from edge.view import View
+from edge.picture.images import read_image
+from edge.picture.view import View
 
 RULE = {  # the rule that a mistake breaks, as broken_rules says it
     "count": "contents of compartment",

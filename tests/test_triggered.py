@@ -15,21 +15,21 @@ from toy import toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera, unplugged
-from edge.capture import Capture, Policy
-from edge.compose import RunOptions, station_of
 from edge.errors import EndOfStream, InspectError
-from edge.handshake import Mode
-from edge.line_events import Happened
-from edge.line_protocol import answer
-from edge.outbox import Outbox
 from edge.outputs import handshake_of, output_opener
-from edge.plc_link import PlcLink
-from edge.plc_program import PlcProgram, Result
+from edge.plc.handshake import Mode
+from edge.plc.line_events import Happened
+from edge.plc.line_protocol import answer
+from edge.plc.link import PlcLink
+from edge.plc.program import PlcProgram, Result
+from edge.plc.registers import Status
 from edge.recipe import load_pair
-from edge.registers import Status
-from edge.station import Station
+from edge.station.capture import Capture, Policy
+from edge.station.compose import RunOptions, station_of
+from edge.station.loop import Station
+from edge.station.outbox import Outbox
+from edge.station.worker import InferenceWorker
 from edge.verdict import Reason
-from edge.worker import InferenceWorker
 
 Exchange = Callable[[PlcProgram], list[int]]  # one cycle of the PLC; gives the station's block
 PARTS = range(70_001, 70_007)

@@ -28,10 +28,10 @@ from edge.backends.trt import AT_ONCE, MOST_STEPS, TensorRtBackend
 from edge.errors import BackendFault
 from edge.frame import Inspection, Pixels, Shot, make_frame
 from edge.kernels.cuda import Gpu, Graph
-from edge.preprocess import resize
+from edge.picture.preprocess import resize
+from edge.picture.view import View, view_of
 from edge.recipe import load_pair, load_recipe, recipe_path
-from edge.view import View, view_of
-from edge.worker import InferenceWorker
+from edge.station.worker import InferenceWorker
 
 CUDA_H = next(iter(sorted(Path("/usr/local").glob("cuda*/include/cuda.h"))), Path("cuda.h"))
 HERE = Path("/dev/nvidiactl").exists()

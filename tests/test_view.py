@@ -24,20 +24,20 @@ from calibration.views import ViewOptions, make_view
 from distillation.learn import learn
 from distillation.model import load_model
 from distillation.train import TrainConfig
-from edge.align import find_pose, take_reference
 from edge.backends import open_backend
 from edge.cameras.ground import belt
 from edge.cameras.parts import render_part
 from edge.cli import app
 from edge.demo.show import ENGINE
 from edge.errors import DataError, InspectError, PartNotFound, RecipeError
-from edge.evidence import EvidenceWriter
 from edge.frame import Pixels, Shot
-from edge.preprocess import preprocess
+from edge.picture.align import find_pose, take_reference
+from edge.picture.preprocess import preprocess
+from edge.picture.view import IGNORED, View, view_of
 from edge.recipe import load_pair, load_recipe, recipe_path
 from edge.settings import change_recipe, readable
+from edge.station.evidence import EvidenceWriter
 from edge.verdict import Outcome, Reason
-from edge.view import IGNORED, View, view_of
 
 PART = (30, 40, 260, 240)  # x, y, width, height: the simulated part with a margin
 

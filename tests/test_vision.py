@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 from peers import a_verdict
 
-from edge.handshake import Handshake, Mode
-from edge.line_events import Happened
-from edge.registers import Status, VisionState, decode
-from edge.station_image import StationImage
+from edge.plc.handshake import Handshake, Mode
+from edge.plc.line_events import Happened
+from edge.plc.registers import Status, VisionState, decode
+from edge.plc.station_image import StationImage
+from edge.plc.vision import KEPT_RESULTS, Job, Refusal, VisionLine, part_number
 from edge.verdict import Outcome, Reason
-from edge.vision import KEPT_RESULTS, Job, Refusal, VisionLine, part_number
 
 MS = 1_000_000
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)

@@ -15,8 +15,8 @@ from edge.cameras.conveyor import GOOD, Script
 from edge.cameras.parts import DEFECTS, SIDE, render_part
 from edge.demo.show import ENGINE
 from edge.frame import Inspection, Pixels, Shot, make_frame
-from edge.overlay import heatmap_overlay
-from edge.preprocess import preprocess
+from edge.picture.overlay import heatmap_overlay
+from edge.picture.preprocess import preprocess
 from edge.recipe import Recipe, load_pair
 from edge.verdict import decide
 

@@ -21,7 +21,7 @@ from edge.frame import AnomalyMap, Pixels
 from edge.kernels.compile import RESIZE, cubin
 from edge.kernels.cuda import Gpu, Kernel
 from edge.kernels.resize import THREADS, Resize, ResizePlan
-from edge.preprocess import Size, resize
+from edge.picture.preprocess import Size, resize
 
 AT_ONCE = 8  # pictures of a batch: enough to fill a GPU, and there are two such steps
 IN_FLIGHT = 2  # steps under way at once: one copies, one computes

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.backends import Backend
 from edge.frame import AnomalyMap, Pixels
-from edge.view import View
+from edge.picture.view import View
 
 
 class ViewedBackend:

@@ -113,7 +113,7 @@ def camera_kind(uri: str) -> str:
     if not _exists(found):
         hint = f"Give a folder, a video file or another camera: {', '.join(KNOWN)}."
         raise DataError("there is no such folder or file", uri or '""', hint)
-    from edge.images import IMAGE_SUFFIXES
+    from edge.picture.images import IMAGE_SUFFIXES
 
     path = Path(found)
     return "folder" if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES else "video"

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from edge.errors import DataError, EndOfStream
 from edge.frame import Shot
-from edge.images import list_images, read_image
+from edge.picture.images import list_images, read_image
 
 
 @dataclass(frozen=True, slots=True)

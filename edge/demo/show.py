@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge.capture import Policy
-from edge.compose import Running, RunOptions
-from edge.live import summary, summary_table, watched
 from edge.outputs.plc_sim import SimulatedPlc
+from edge.station.capture import Policy
+from edge.station.compose import Running, RunOptions
+from edge.station.live import summary, summary_table, watched
 
 ENGINE = Path(__file__).with_name("demo.onnx")
 # Parts that the shipped engine has never seen: training used the first few hundred of seed 1.

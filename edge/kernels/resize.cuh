@@ -1,4 +1,4 @@
-// From the camera's picture to what the engine takes, in one launch: the steps of edge/preprocess.py, each
+// From the camera's picture to what the engine takes, in one launch: the steps of edge/picture/preprocess.py, each
 // rounded to whole grey levels, as there. A block makes a tile of the result; what lies between two steps
 // stays in shared memory, and a tile's border is made by both neighbours.
 #pragma once

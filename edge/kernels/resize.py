@@ -1,4 +1,4 @@
-"""The resize of `edge/preprocess.py` as tables for one launch, and the structures of `resize.cuh`.
+"""The resize of `edge/picture/preprocess.py` as tables for one launch, and the structures of `resize.cuh`.
 
 Any step of OpenCV's (bilinear, area, and what its area averaging does to a side that grows) makes a pixel of
 at most three neighbours of each side, with weights that depend on the side alone. So a step is two tables.
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import BackendFault
-from edge.preprocess import Size, is_bilinear, steps
+from edge.picture.preprocess import Size, is_bilinear, steps
 
 # As in resize.cuh; tests compare them.
 STEPS, TAPS, CHANNELS, THREADS = 12, 3, 3, 256

@@ -6,10 +6,10 @@ from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from edge.errors import InspectError
-from edge.handshake import Mode
 from edge.outputs.addresses import check_address
-from edge.plc_link import PlcLink
-from edge.remote import Desk
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.remote import Desk
 from edge.verdict import Verdict
 
 SCHEMES = (
@@ -124,7 +124,7 @@ def output_opener(uri: str, recipe_number: int = 1, link: PlcLink | None = None)
             return lambda: Mqtt(broker, link, dialect, desk)
         case "opc-ua":
             from edge.outputs.opcua_settings import opcua_settings
-            from edge.vision import VisionLine
+            from edge.plc.vision import VisionLine
 
             opcua, vision = opcua_settings(uri), VisionLine()
             with extra("opcua", uri):

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Protocol
 
 from edge.errors import OutputLost
-from edge.handshake import Handshake
-from edge.line_protocol import Language, Received, receive
-from edge.plc_link import PlcLink
-from edge.station_image import result_id
+from edge.plc.handshake import Handshake
+from edge.plc.line_protocol import Language, Received, receive
+from edge.plc.link import PlcLink
+from edge.plc.station_image import result_id
 from edge.verdict import Verdict
 
 READ_S = 0.2  # how long one read waits; interrupt() ends it

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from edge.errors import OutputLost
-from edge.handshake import Mode
-from edge.plc_link import PlcLink
-from edge.registers import PLC_COUNT, PLC_START, RESULT_BITS, STATION_START, WordOrder
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.registers import PLC_COUNT, PLC_START, RESULT_BITS, STATION_START, WordOrder
 from edge.verdict import Verdict
 
 RESULT_PART = slice(1, 5)  # VERDICT, RESULT_ID, SEQUENCE: tells one result from another

@@ -1,4 +1,4 @@
-"""An output of four lines, wherever they are: a thread that keeps them as edge/discrete.py says.
+"""An output of four lines, wherever they are: a thread that keeps them as edge/plc/discrete.py says.
 
     outbox --send, beat--> +----------------+ --write--> gpio.py       lines of this machine
     station <--PlcLink---- | DiscreteOutput | <--rises-- remote_io.py  coils of a Modbus module
@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.discrete import ALL_OFF, DiscreteLines, Levels, Line, changes
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Handshake, Mode
 from edge.outputs import whole_number
-from edge.plc_link import PlcLink
-from edge.station_image import result_id
+from edge.plc.discrete import ALL_OFF, DiscreteLines, Levels, Line, changes
+from edge.plc.handshake import Handshake, Mode
+from edge.plc.link import PlcLink
+from edge.plc.station_image import result_id
 from edge.verdict import Outcome, Verdict
 
 REFRESH_NS = 1_000_000_000  # so often all lines are written anew: a module's watchdog waits for that

@@ -23,8 +23,8 @@ from edge.outputs.block_client import BlockClient, Step
 from edge.outputs.cip_services import SEVERAL, TagRefused, answers, read, registers, several, write
 from edge.outputs.exactly import exactly
 from edge.outputs.plc_address import TagAddress
-from edge.plc_link import PlcLink
-from edge.registers import PLC_START, STATION_COUNT, STATION_START
+from edge.plc.link import PlcLink
+from edge.plc.registers import PLC_START, STATION_COUNT, STATION_START
 
 ROUTER, IDENTITY, GET_ATTRIBUTE, STATUS_WORD = 0x02, 0x01, 0x0E, 0x05
 STANDS_STILL = {0x50: "has a major fault", 0x70: "is in program mode"}  # bits 4..7 of the status word

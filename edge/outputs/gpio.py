@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import gpiod
 from gpiod.line import Direction, Edge, Value
 
-from edge.discrete import Levels
 from edge.errors import InspectError, OutputLost
 from edge.outputs import settings_of, whole_number
 from edge.outputs.discrete_io import KNOWN, Wiring, wiring_of
+from edge.plc.discrete import Levels
 
 OWNER = "edge-inspect"  # what `gpioinfo` shows beside each line
 

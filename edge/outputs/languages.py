@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.dialects import DIALECTS, ETX, STX
 from edge.errors import InspectError
-from edge.line_protocol import Language, OwnLanguage
+from edge.plc.dialects import DIALECTS, ETX, STX
+from edge.plc.line_protocol import Language, OwnLanguage
 
 SETTINGS = {
     "trigger": "trigger", "line": "line", "accepted": "accepted", "refused": "refused", "unknown": "unknown",

@@ -10,8 +10,8 @@ from edge.errors import OutputLost
 from edge.outputs.block_client import BlockClient, Step
 from edge.outputs.modbus_settings import Settings
 from edge.outputs.modbus_wire import PORT_HINT, Master, RegisterServer
-from edge.plc_link import PlcLink
-from edge.registers import PLC_COUNT, PLC_START
+from edge.plc.link import PlcLink
+from edge.plc.registers import PLC_COUNT, PLC_START
 from edge.verdict import Verdict
 
 WRITE_HINT = "Make holding registers 100..149 (+ offset) writable in the PLC; or set unit and offset."

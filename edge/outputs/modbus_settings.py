@@ -8,7 +8,7 @@ from edge.errors import InspectError
 from edge.outputs import settings_of, whole_number
 from edge.outputs.addresses import host_and_port
 from edge.outputs.callers import Network, may_call, networks_of
-from edge.registers import STATION_COUNT, STATION_START, WordOrder
+from edge.plc.registers import STATION_COUNT, STATION_START, WordOrder
 
 ByteOrder = Literal["big", "little"]
 

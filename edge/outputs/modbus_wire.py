@@ -29,7 +29,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from edge.errors import OutputLost
 from edge.outputs.callers import MOST_CALLERS, watch_cable
 from edge.outputs.modbus_settings import Settings
-from edge.registers import STATION_START
+from edge.plc.registers import STATION_START
 
 SERVED = 200  # registers 0..199 can be read, so that an address that is off by one shows its neighbour
 COILS = (5, 15)  # function codes that write bits

@@ -11,13 +11,13 @@ from contextlib import suppress
 from functools import partial
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Handshake
-from edge.mqtt_words import Dialect, Life, Message
 from edge.outputs.mqtt_connection import Connection, Sent
 from edge.outputs.mqtt_settings import MqttSettings
-from edge.plc_link import PlcLink
-from edge.remote import Answer, Desk, RemoteCommand, Wish, attend
-from edge.station_image import result_id
+from edge.plc.handshake import Handshake
+from edge.plc.link import PlcLink
+from edge.plc.mqtt_words import Dialect, Life, Message
+from edge.plc.remote import Answer, Desk, RemoteCommand, Wish, attend
+from edge.plc.station_image import result_id
 from edge.verdict import Verdict
 
 LATE_NS = (

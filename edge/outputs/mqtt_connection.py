@@ -16,8 +16,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import OutputLost
-from edge.mqtt_words import Message
 from edge.outputs.mqtt_settings import MqttSettings
+from edge.plc.mqtt_words import Message
 
 NOBODY = "edge-inspect/nobody"  # never subscribed: unsubscribing it is a question that changes nothing
 KEPT_ACKNOWLEDGES = 100

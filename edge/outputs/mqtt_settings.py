@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edge.errors import InspectError
-from edge.mqtt_words import Dialect, PlainJson
 from edge.outputs import settings_of, whole_number
 from edge.outputs.addresses import check_address, host_and_port
-from edge.sparkplug import SparkplugNode
+from edge.plc.mqtt_words import Dialect, PlainJson
+from edge.plc.sparkplug import SparkplugNode
 
 KNOWN = (
     "format", "username", "password_file", "password_env", "ca", "cert", "key", "keepalive_s", "timeout_ms",

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 
 from edge.outputs.modbus_wire import RegisterServer
-from edge.registers import STATION_COUNT, STATION_START, Status, decode
+from edge.plc.registers import STATION_COUNT, STATION_START, Status, decode
 
 KEPT = 100_000  # results; at 50 parts/s half an hour
 

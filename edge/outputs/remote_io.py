@@ -8,11 +8,11 @@ import threading
 import time
 from dataclasses import dataclass
 
-from edge.discrete import Levels
 from edge.outputs import settings_of
 from edge.outputs.discrete_io import KNOWN, Wiring, wiring_of
 from edge.outputs.modbus_settings import SERIAL, Settings, io_settings
 from edge.outputs.modbus_wire import Master
+from edge.plc.discrete import Levels
 
 COIL_HINT = "Check the module's address of its outputs (0-based) and unit=."
 INPUT_HINT = "Check the module's address of its inputs (0-based) and unit=."

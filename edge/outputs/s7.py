@@ -18,7 +18,7 @@ from edge.errors import OutputLost
 from edge.outputs.block_client import BlockClient, Step
 from edge.outputs.exactly import exactly
 from edge.outputs.plc_address import S7Address
-from edge.plc_link import PlcLink
+from edge.plc.link import PlcLink
 
 STATE_LIST, STATE_BYTE = 0x0424, 7  # system status list "current mode", and where it says it
 STOPPED = {1, 2, 3, 4, 10, 13}  # STOP for four reasons, HOLD, DEFECT

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import serial
 
 from edge.errors import InspectError, OutputLost
-from edge.line_protocol import Language
 from edge.outputs import settings_of, whole_number
 from edge.outputs.ascii_line import READ_S, WRITE_S, AsciiLine
 from edge.outputs.languages import KNOWN, language_of
-from edge.plc_link import PlcLink
+from edge.plc.line_protocol import Language
+from edge.plc.link import PlcLink
 
 BAUD_RATES = range(300, 4_000_001)
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from edge.errors import NobodyListens, OutputLost
-from edge.handshake import PLC_SILENT_NS, Handshake
-from edge.line_protocol import Language
 from edge.outputs import settings_of, whole_number
 from edge.outputs.addresses import host_and_port
 from edge.outputs.ascii_line import READ_S, WRITE_S, AsciiLine, Conversation
 from edge.outputs.callers import Network, may_call, networks_of, watch_cable
 from edge.outputs.languages import KNOWN, language_of
-from edge.plc_link import PlcLink
+from edge.plc.handshake import PLC_SILENT_NS, Handshake
+from edge.plc.line_protocol import Language
+from edge.plc.link import PlcLink
 from edge.verdict import Verdict
 
 CHUNK = 4096

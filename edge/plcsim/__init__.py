@@ -10,10 +10,10 @@ from enum import Enum
 from typing import Protocol
 
 from edge.errors import InspectError
-from edge.handshake import Mode
 from edge.outputs import extra
-from edge.registers import VerdictCode
-from edge.timing_chart import Sample
+from edge.plc.handshake import Mode
+from edge.plc.registers import VerdictCode
+from edge.plc.timing_chart import Sample
 
 SCHEMES = (
     "modbus-tcp://",

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from edge.handshake import Mode
-from edge.plc_program import PlcProgram
+from edge.plc.handshake import Mode
+from edge.plc.program import PlcProgram
+from edge.plc.registers import PLC_COUNT, STATION_COUNT, Status, VerdictCode, WordOrder, decode
+from edge.plc.timing_chart import Sample, sample
 from edge.plcsim import Complaint, Ended, Scan, Taken
 from edge.plcsim.judge import BlockJudge
 from edge.plcsim.orders import OrderBook, SimOrder
-from edge.registers import PLC_COUNT, STATION_COUNT, Status, VerdictCode, WordOrder, decode
-from edge.timing_chart import Sample, sample
 from edge.verdict import Reason
 
 CYCLE_S = 0.01  # of a PLC: 2 to 10 ms
@@ -33,7 +33,7 @@ class Wire(Protocol):
 
 
 class BlockPlc:
-    """The program of edge/plc_program.py on a wire, with a judge beside it. A Peer."""
+    """The program of edge/plc/program.py on a wire, with a judge beside it. A Peer."""
 
     def __init__(self, wire: Wire, mode: Mode, word_order: WordOrder = "big") -> None:
         self._wire, self._mode, self._order = wire, mode, word_order

@@ -8,17 +8,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from edge.discrete import ALL_OFF, Line
 from edge.errors import InspectError
-from edge.handshake import Mode
 from edge.outputs.discrete_io import Wiring
 from edge.outputs.modbus_wire import SERVED
 from edge.outputs.remote_io import ModuleSettings, module_settings
+from edge.plc.discrete import ALL_OFF, Line
+from edge.plc.handshake import Mode
+from edge.plc.registers import VerdictCode
+from edge.plc.timing_chart import Sample
 from edge.plcsim import Complaint, Mistake, Peer, Scan, Taken
 from edge.plcsim.lasting import Lasting
 from edge.plcsim.modbus import serve, where_to
-from edge.registers import VerdictCode
-from edge.timing_chart import Sample
 
 SILENT_NS = 3_000_000_000  # a station that switches nothing for so long is not there: it does once a second
 PATIENCE_NS = 10_000_000_000  # a part waits so long for its pulse

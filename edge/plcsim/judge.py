@@ -5,10 +5,8 @@ Every mistake is told once, when it begins: at the edge, not at each look.
 
 from collections.abc import Callable, Collection, Sequence
 
-from edge.handshake import Mode
-from edge.plcsim import RUNS_FREE, Complaint, Mistake
-from edge.plcsim.lasting import Lasting
-from edge.registers import (
+from edge.plc.handshake import Mode
+from edge.plc.registers import (
     RESULT_BITS,
     STATION_START,
     TEST_F32,
@@ -19,7 +17,9 @@ from edge.registers import (
     WordOrder,
     decode,
 )
-from edge.station_image import next_sequence
+from edge.plc.station_image import next_sequence
+from edge.plcsim import RUNS_FREE, Complaint, Mistake
+from edge.plcsim.lasting import Lasting
 
 STILL_NS = 3_000_000_000  # a heartbeat that stands still for so long (docs/outputs.md)
 SOON_NS = 1_000_000_000  # for what a station does at once: clear, acknowledge a trigger

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from edge.errors import InspectError
-from edge.handshake import Mode
-from edge.line_protocol import Language, Received, receive
 from edge.outputs.ascii_line import Stream
 from edge.outputs.serial_line import port_settings
 from edge.outputs.tcp_line import client_settings, server_settings
+from edge.plc.handshake import Mode
+from edge.plc.line_protocol import Language, Received, receive
+from edge.plc.registers import VerdictCode
+from edge.plc.timing_chart import Sample
 from edge.plcsim import RUNS_FREE, Complaint, Mistake, Peer, Scan, Taken
 from edge.plcsim.doors import Caller, Door, Listener, SerialPort, Terminal
 from edge.plcsim.phrases import Heard, phrases_of
-from edge.registers import VerdictCode
-from edge.timing_chart import Sample
 
 PATIENCE_NS = 10_000_000_000  # a part waits so long for its result
 AGAIN_NS = 20_000_000  # before a refused trigger is sent again

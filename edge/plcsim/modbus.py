@@ -8,12 +8,12 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
 from edge.outputs.modbus_settings import Settings, client_settings, rtu_settings, server_settings
 from edge.outputs.modbus_wire import PORT_HINT, Master, RegisterServer
+from edge.plc.handshake import Mode
+from edge.plc.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
 from edge.plcsim import Peer
 from edge.plcsim.blocks import BlockPlc
-from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
 
 SILENT_S = 3.0  # a station that neither reads nor writes for so long is not there
 KEPT = 1000  # blocks between two cycles

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
-from edge.mqtt_words import Message
 from edge.outputs.mqtt_connection import Connection
 from edge.outputs.mqtt_settings import MqttSettings, mqtt_settings
+from edge.plc.handshake import Mode
+from edge.plc.mqtt_words import Message
 from edge.plcsim import Peer, Scan
 from edge.plcsim.mqtt_talk import MqttTalk
 

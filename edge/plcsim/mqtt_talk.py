@@ -4,11 +4,11 @@ import json
 import uuid
 from collections import deque
 
-from edge.handshake import Mode
+from edge.plc.handshake import Mode
+from edge.plc.registers import VerdictCode
+from edge.plc.timing_chart import Sample
 from edge.plcsim import Complaint, Mistake, Scan, Taken
 from edge.plcsim.lasting import Lasting
-from edge.registers import VerdictCode
-from edge.timing_chart import Sample
 from edge.verdict import Outcome, Reason
 
 PATIENCE_NS = 10_000_000_000  # a part waits so long for its verdict

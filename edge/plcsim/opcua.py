@@ -14,13 +14,13 @@ from asyncua.common.structures104 import load_custom_struct
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 
 from edge.errors import InspectError
-from edge.handshake import Mode
 from edge.outputs.opcua.nodes import BEAT, MACHINE, OWN, SHOWN
 from edge.outputs.opcua.security import own_identity
 from edge.outputs.opcua_settings import OpcUaSettings, opcua_settings
+from edge.plc.handshake import Mode
+from edge.plc.registers import PLC_COUNT, Control, decode, encode
 from edge.plcsim import Peer
 from edge.plcsim.blocks import BlockPlc
-from edge.registers import PLC_COUNT, Control, decode, encode
 
 TIMEOUT_S = 4.0
 AGAIN_S = 0.5  # between two tries to connect: an encrypted one takes a second

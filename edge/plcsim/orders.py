@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge.commands import Command
 from edge.errors import InspectError
-from edge.handshake import Mode
-from edge.plc_program import PlcProgram
+from edge.plc.commands import Command
+from edge.plc.handshake import Mode
+from edge.plc.program import PlcProgram
+from edge.plc.registers import U32_MASK, Control, Status
 from edge.plcsim import Ended
-from edge.registers import U32_MASK, Control, Status
 
 CLEAR = "clear"
 WORDS = {

@@ -5,10 +5,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge.dialects import Dialect, pattern_of
-from edge.line_protocol import WORDS, Language, checksum
+from edge.plc.dialects import Dialect, pattern_of
+from edge.plc.line_protocol import WORDS, Language, checksum
+from edge.plc.registers import VerdictCode
 from edge.plcsim import Complaint, Mistake
-from edge.registers import VerdictCode
 
 UNANSWERED_NS = 3_000_000_000
 ASK_NS = 100_000_000  # so often the PLC asks for the state

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.markup import escape
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Mode
 from edge.outputs import handshake_of
+from edge.plc.handshake import Mode
 from edge.plcsim import Ended, Peer, peer_opener
 from edge.plcsim.blocks import BlockPlc
 from edge.plcsim.orders import SimOrder, parse_orders

@@ -10,11 +10,11 @@ from snap7.server import Server
 from snap7.type import SrvArea
 
 from edge.errors import OutputLost
-from edge.handshake import Mode
 from edge.outputs.plc_address import S7Address, s7_address
+from edge.plc.handshake import Mode
+from edge.plc.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
 from edge.plcsim import Peer
 from edge.plcsim.blocks import BlockPlc
-from edge.registers import PLC_COUNT, PLC_START, STATION_COUNT, STATION_START
 
 SILENT_S = 3.0  # a station whose heartbeat stands still for so long is not there
 

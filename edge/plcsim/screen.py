@@ -5,10 +5,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from edge.plc.registers import VerdictCode
+from edge.plc.timing_chart import chart
 from edge.plcsim import Peer
 from edge.plcsim.tally import Tally
-from edge.registers import VerdictCode
-from edge.timing_chart import chart
 
 LABELS = 16  # characters left of the chart, and of the frame
 STEP = 7  # characters a sample: a part's number has room

@@ -4,10 +4,10 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from statistics import median
 
-from edge.handshake import Mode
+from edge.plc.handshake import Mode
+from edge.plc.registers import VerdictCode
+from edge.plc.timing_chart import Sample
 from edge.plcsim import Complaint, Ended, Mistake, Scan, Taken
-from edge.registers import VerdictCode
-from edge.timing_chart import Sample
 
 KEPT = 200  # results, complaints, samples: for the screen
 KEPT_TIMES = 10_000

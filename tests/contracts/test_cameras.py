@@ -11,9 +11,9 @@ from edge.cameras import Camera, camera_kind, camera_opener, open_camera, safe_u
 from edge.cameras.opencv import is_stall, to_bgr
 from edge.cameras.parts import render_part
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture
 from edge.errors import CameraLost, CameraTimeout, DataError, EndOfStream
 from edge.frame import Frame, Shot
+from edge.station.capture import Capture
 
 Maker = Callable[[Path, pytest.FixtureRequest], Camera]
 

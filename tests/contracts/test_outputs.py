@@ -28,7 +28,7 @@ from serial import Serial
 from edge.errors import NobodyListens, OutputLost
 from edge.outputs import Output, open_output
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.registers import decode
+from edge.plc.registers import decode
 from edge.verdict import Outcome, Reason
 
 RTU = "baud=115200&parity=none"  # a pseudo-terminal has no parity

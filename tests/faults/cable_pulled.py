@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from peers import a_verdict, plc_client, until
 
-from edge.handshake import Mode
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import server_settings
-from edge.plc_link import PlcLink
-from edge.registers import Control, Status
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
+from edge.plc.registers import Control, Status
 
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 link = PlcLink(Mode.IDS, budget_ns=10**12)

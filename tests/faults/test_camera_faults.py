@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 from edge.cameras import camera_opener, safe_uri
-from edge.capture import Capture
 from edge.frame import Frame
-from edge.health import age_fault, image_fault
+from edge.picture.health import age_fault, image_fault
+from edge.station.capture import Capture
 from edge.verdict import Reason
 
 

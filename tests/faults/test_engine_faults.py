@@ -16,16 +16,16 @@ from toy import SIDE, toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture, Policy
+from edge.engines.isolation import IsolatedBackend
 from edge.errors import BackendFault, RecipeError
 from edge.frame import Pixels, Shot, make_frame
-from edge.handshake import Mode
-from edge.isolation import IsolatedBackend
-from edge.plc_link import PlcLink
+from edge.plc.handshake import Mode
+from edge.plc.link import PlcLink
 from edge.recipe import Recipe, load_pair
-from edge.station import Station
+from edge.station.capture import Capture, Policy
+from edge.station.loop import Station
+from edge.station.worker import InferenceWorker
 from edge.verdict import Reason
-from edge.worker import InferenceWorker
 
 STARTS_S = 60.0  # a process that is started on a machine with other things to do
 
@@ -152,7 +152,7 @@ def test_what_opening_raises_comes_through(tmp_path: Path) -> None:
 PARENT = """
 import sys, time
 from pathlib import Path
-from edge.isolation import IsolatedBackend
+from edge.engines.isolation import IsolatedBackend
 from edge.recipe import load_pair
 print(IsolatedBackend(*load_pair(Path(sys.argv[1]))[:2]).pid, flush=True)
 time.sleep(600)

@@ -18,13 +18,13 @@ from peers import a_verdict, until
 from test_triggered import BAD, GOOD, running
 from toy import toy_pair
 
-from edge.capture import Policy
-from edge.compose import RunOptions, station_of
 from edge.errors import OutputLost
-from edge.line_events import Happened
-from edge.outbox import Outbox
 from edge.outputs import Output, open_output, output_opener
-from edge.registers import Status
+from edge.plc.line_events import Happened
+from edge.plc.registers import Status
+from edge.station.capture import Policy
+from edge.station.compose import RunOptions, station_of
+from edge.station.outbox import Outbox
 
 PATIENT = "timeout_ms=20000"  # a loaded test machine
 INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]

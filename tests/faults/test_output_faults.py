@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from peers import LineReader, Wire, a_verdict, plc_client, serial_pair, until
 
-from edge.line_protocol import checksum
-from edge.outbox import Outbox
 from edge.outputs import output_opener
 from edge.outputs.modbus import ModbusServer
 from edge.outputs.modbus_settings import server_settings
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.plc_link import PlcLink
+from edge.plc.line_protocol import checksum
+from edge.plc.link import PlcLink
+from edge.station.outbox import Outbox
 from edge.verdict import Outcome
 
 

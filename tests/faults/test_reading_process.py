@@ -14,10 +14,10 @@ import pytest
 
 from edge.cameras import camera_opener, open_camera
 from edge.cameras.process import ProcessCamera
-from edge.capture import Capture, Policy
 from edge.errors import CameraLost, CameraTimeout, FrameIncomplete
 from edge.frame import Frame
-from edge.health import age_fault
+from edge.picture.health import age_fault
+from edge.station.capture import Capture, Policy
 from edge.verdict import Reason
 
 GST = "gst:videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=30/1"

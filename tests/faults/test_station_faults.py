@@ -16,15 +16,15 @@ from toy import SIDE, toy_pair
 from edge.backends import open_backend
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
-from edge.capture import Capture, Policy
 from edge.errors import BackendFault, CameraLost, EndOfStream
 from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
-from edge.outbox import Outbox
 from edge.outputs import output_opener
 from edge.recipe import Recipe, load_pair
-from edge.station import Observer, Station
+from edge.station.capture import Capture, Policy
+from edge.station.loop import Observer, Station
+from edge.station.outbox import Outbox
+from edge.station.worker import HANG_S, InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
-from edge.worker import HANG_S, InferenceWorker
 
 
 class Breakable:

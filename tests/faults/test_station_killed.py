@@ -13,7 +13,7 @@ from typing import Any
 from peers import free_port, plc_client, plc_server, until
 from toy import toy_pair
 
-from edge.outbox import BEAT_S
+from edge.station.outbox import BEAT_S
 
 HEARTBEAT = 116
 SOON_S = 60.0

@@ -18,10 +18,16 @@ import numpy as np
 from edge.backends import open_backend
 from edge.errors import InspectError
 from edge.frame import Frame, Inspection
-from edge.handshake import Handshake, Mode
-from edge.line_protocol import Received, answer, receive
-from edge.mqtt_words import Life, PlainJson
-from edge.plc_link import PlcLink
+from edge.picture.view import view_of
+from edge.plc.handshake import Handshake, Mode
+from edge.plc.line_protocol import Received, answer, receive
+from edge.plc.link import PlcLink
+from edge.plc.mqtt_words import Life, PlainJson
+from edge.plc.registers import PLC_COUNT, Status
+from edge.plc.remote import Answer, Desk
+from edge.plc.sparkplug import SparkplugNode
+from edge.plc.sparkplug_payload import decode
+from edge.plc.station_image import Counters, StationImage
 from edge.recipe import (
     Artefact,
     Recipe,
@@ -33,13 +39,7 @@ from edge.recipe import (
     save_recipe,
     sha256_of,
 )
-from edge.registers import PLC_COUNT, Status
-from edge.remote import Answer, Desk
-from edge.sparkplug import SparkplugNode
-from edge.sparkplug_payload import decode
-from edge.station_image import Counters, StationImage
 from edge.verdict import Outcome, Reason, decide
-from edge.view import view_of
 
 FOLDER = Path(tempfile.mkdtemp(prefix="edge-inspect-fuzz-"))
 ENGINE = FOLDER / "fuzz.onnx"

@@ -22,17 +22,17 @@ from typing import Any
 from asyncua import Server, ua
 
 from edge.errors import InspectError, OutputLost
-from edge.handshake import Handshake
 from edge.outputs.callers import MOST_CALLERS
 from edge.outputs.opcua.methods import Methods
 from edge.outputs.opcua.nodes import Nodes
 from edge.outputs.opcua.security import Users, own_identity
 from edge.outputs.opcua.space import Space, View
 from edge.outputs.opcua_settings import OpcUaSettings
-from edge.plc_link import PlcLink
-from edge.registers import STATION_START, U16_MAX, place
+from edge.plc.handshake import Handshake
+from edge.plc.link import PlcLink
+from edge.plc.registers import STATION_START, U16_MAX, place
+from edge.plc.vision import VisionLine
 from edge.verdict import Verdict
-from edge.vision import VisionLine
 
 LOOK_S = 0.02
 START_S = 60.0  # a small PC under load; two seconds on a plain one

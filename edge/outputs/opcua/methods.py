@@ -7,13 +7,13 @@ from typing import Any
 
 from asyncua import ua
 
-from edge.commands import Command, Order
-from edge.handshake import Handshake
 from edge.outputs.opcua.nodes import AUTOMATIC, MACHINE, RECIPES, RESULTS, Nodes
 from edge.outputs.opcua.structures import id_of, kind_of, result_fields, result_structure, structure
-from edge.plc_link import PlcLink
-from edge.registers import U32_MASK, Status
-from edge.vision import Job, Refusal, VisionLine, VisionResult
+from edge.plc.commands import Command, Order
+from edge.plc.handshake import Handshake
+from edge.plc.link import PlcLink
+from edge.plc.registers import U32_MASK, Status
+from edge.plc.vision import Job, Refusal, VisionLine, VisionResult
 
 RECIPE_S = 5.0  # a client waits no longer for PrepareRecipe than most libraries do for any answer
 IDS = ("MeasId", "PartId", "ExternalRecipeId", "InternalRecipeId", "ExternalConfigurationId",

@@ -13,7 +13,7 @@ from asyncua import Node, Server, ua
 from asyncua.common.structures104 import load_custom_struct, new_struct, new_struct_field
 
 from edge.outputs.opcua.structures import structure
-from edge.registers import PLC_REGISTERS, STATION_REGISTERS, Register, Status
+from edge.plc.registers import PLC_REGISTERS, STATION_REGISTERS, Register, Status
 
 OWN = "urn:edge-inspect"
 MACHINE_VISION = "http://opcfoundation.org/UA/MachineVision"

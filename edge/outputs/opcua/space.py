@@ -1,5 +1,5 @@
 """What stands in the nodes and which events are told. Nothing here decides anything: what is to be seen comes
-from the handshake and from `edge.vision`.
+from the handshake and from `edge.plc.vision`.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from asyncua import ua
 
 from edge.outputs.opcua.nodes import AUTOMATIC, BEAT, MACHINE, SHOWN, TYPES, Nodes
 from edge.outputs.opcua.structures import kind_of, result_fields, structure
-from edge.registers import RESULT_BITS, Status, VisionState, decode
-from edge.vision import Job, VisionResult
+from edge.plc.registers import RESULT_BITS, Status, VisionState, decode
+from edge.plc.vision import Job, VisionResult
 
 STATE_NODES = {  # of the nodeset
     VisionState.PREOPERATIONAL: (5028, "Preoperational"),

@@ -5,9 +5,9 @@ from typing import Any
 
 from asyncua import ua
 
-from edge.registers import F32_MAX
-from edge.station_image import result_id, verdict_code
-from edge.vision import VisionResult
+from edge.plc.registers import F32_MAX
+from edge.plc.station_image import result_id, verdict_code
+from edge.plc.vision import VisionResult
 
 KINDS = {
     bool: ua.VariantType.Boolean,

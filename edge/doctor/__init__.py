@@ -1,0 +1,1 @@
+"""`edge-inspect doctor`: machine and line, before the first part."""

@@ -1,0 +1,221 @@
+"""Is this picture one that the model may judge? Measured against the good pictures it was taught with.
+
+A lamp that fails, a lens out of focus or a camera that was knocked makes every part look bad, or, worse, some
+bad parts look good. Such a picture is "no decision" with its own reason, and no fail of the part.
+
+    brightness   against the mean good picture, place by place; the median   FRAME_EXPOSURE
+    burnt        share of what is not white in good pictures, and now is     FRAME_EXPOSURE
+    sharpness    change from pixel to pixel / change over 8 pixels           FRAME_BLURRED
+    shift        of the whole picture, which else looks as it should         FRAME_SHIFTED
+
+A part that is damaged, or of which something is missing, changes some places; a fault of lamp, lens or mount
+all of them. So a median, a direction and a whole picture are looked at, and bad parts stay bad parts.
+Only a part of the pixels is looked at: 0.3 ms a picture. Limits come from the spread of the good pictures, so
+what varies among them (parts that lie anywhere, tiles of any grey) is not limited, or hardly.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from edge.errors import RecipeError
+from edge.frame import Pixels
+from edge.picture.images import pack_grey, unpack_grey
+from edge.picture.preprocess import Roi, crop
+from edge.recipe import Recipe
+from edge.verdict import Reason
+
+SAMPLES = 128  # pixels looked at along each side, for brightness and place
+THUMB = 64  # pixels a side of the small picture that is compared, place by place
+REACH = 10  # thumb pixels: a shift of 16 % of the side is the most that can be told
+TILE, TILES, FAR = 24, 12, 8  # sharpness: at most 12 x 12 tiles of 24 pixels; the far distance within them
+BURNT = 250  # grey level
+MIDTONES = (8, 180)  # grey levels: darker places tell little of the light, lighter ones cannot gain much
+FEWEST = 0.05  # of all places; where fewer are midtones, all count
+FLAT = 1.0  # grey levels squared: a picture without any change has no sharpness
+
+SPREADS = 2.0  # standard deviations beyond the farthest good picture, of many
+FEW = 8  # for so few pictures margins are twice as wide: the farthest of them is not far
+LEAST_MARGIN = 0.15  # of brightness and sharpness: lamps and temperatures drift, and good parts must pass
+LEAST_BURNT, LEAST_SHIFT = 0.25, 0.03  # more of what is not white, more of the side
+LEAST_UNLIKE = 0.05  # correlation below the least like good picture
+
+Thumb = npt.NDArray[np.uint8]  # (THUMB, THUMB)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What one picture looks like."""
+
+    thumb: Thumb
+    sharpness: float  # 0.12 (a ramp) .. 1 (noise)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A picture beside the mean good one."""
+
+    brightness: float  # 1: as bright
+    burnt: float  # 0..1
+    shift: float  # share of the side, in x or y, REACH / THUMB at most
+    likeness: float  # correlation there, -1..1
+
+
+def look_at(pixels: Pixels) -> Look:
+    """Measure uint8 (H, W, 3)."""
+    step_y, step_x = (max(1, side // SAMPLES) for side in pixels.shape[:2])
+    sample = np.ascontiguousarray(pixels[step_y // 2 :: step_y, step_x // 2 :: step_x])
+    grey = cv2.cvtColor(sample, cv2.COLOR_BGR2GRAY)
+    thumb = np.asarray(cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), np.uint8)
+    return Look(thumb, _sharpness(pixels))
+
+
+def compare(thumb: Thumb, reference: Thumb) -> Comparison:
+    """Both (THUMB, THUMB)."""
+    dark, light = MIDTONES
+    places = (reference > dark) & (reference < light)
+    if places.mean() < FEWEST:
+        places = np.ones_like(places)
+    now, good = thumb[places], reference[places]
+    brightness = float(np.median((now + np.float32(1)) / (good + np.float32(1))))
+    middle = np.ascontiguousarray(reference[REACH:-REACH, REACH:-REACH])
+    _, likeness, _, (x, y) = cv2.minMaxLoc(cv2.matchTemplate(thumb, middle, cv2.TM_CCOEFF_NORMED))
+    shift = max(abs(x - REACH), abs(y - REACH)) / THUMB
+    return Comparison(brightness, float((now >= BURNT).mean()), shift, likeness)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HealthLimits:
+    """What good pictures look like, with margins. `shift` None: good parts lie anywhere."""
+
+    brightness: tuple[float, float]
+    burnt: float
+    sharpness: float
+    shift: float | None
+    likeness: float  # less like the good ones: not the same scene moved, but another scene
+    reference: Thumb  # mean of the good pictures
+    roi: Roi | None = None  # all is measured there
+
+    def fault(self, pixels: Pixels) -> tuple[Reason, str] | None:
+        """The first thing that is wrong with a picture, in words too; None for a healthy one."""
+        look = look_at(pixels if self.roi is None else crop(pixels, self.roi))
+        found, (low, high) = compare(look.thumb, self.reference), self.brightness
+        if not low <= found.brightness <= high:
+            what = f"brightness {found.brightness:.0%} of the good pictures' (limits {low:.0%} to {high:.0%})"
+            return Reason.FRAME_EXPOSURE, f"{what}: look at lamp, exposure and lens cap"
+        if found.burnt > self.burnt:
+            what = f"{found.burnt:.0%} of what good pictures show is burnt out (limit {self.burnt:.0%})"
+            return Reason.FRAME_EXPOSURE, f"{what}: look at lamp and exposure"
+        if look.sharpness < self.sharpness:
+            what = f"sharpness {look.sharpness:.2f} (limit {self.sharpness:.2f})"
+            return Reason.FRAME_BLURRED, f"{what}: look at focus, lens and the part's motion"
+        if self.shift is not None and found.shift > self.shift and found.likeness >= self.likeness:
+            what = f"the picture lies {found.shift:.0%} of its side off (limit {self.shift:.0%})"
+            return Reason.FRAME_SHIFTED, f"{what}: look at the camera's mount, the guide and the trigger"
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the recipe."""
+        numbers = {name: getattr(self, name) for name in ("burnt", "sharpness", "likeness")}
+        return {
+            "brightness": [round(value, 4) for value in self.brightness],
+            **{name: round(value, 4) for name, value in numbers.items()},
+            "shift": None if self.shift is None else round(self.shift, 4),
+            "reference": pack_grey(self.reference),
+        }
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any], roi: Roi | None) -> Self:
+        """The reverse. Raises ValueError, TypeError or KeyError for what it did not write."""
+        low, high = (float(value) for value in entries["brightness"])
+        burnt, sharpness, likeness = (float(entries[name]) for name in ("burnt", "sharpness", "likeness"))
+        shift = None if entries["shift"] is None else float(entries["shift"])
+        reference = unpack_grey(entries["reference"])
+        numbers = (low, high, burnt, sharpness, likeness, shift or 0.0)
+        if reference.shape != (THUMB, THUMB) or not all(math.isfinite(number) for number in numbers):
+            raise ValueError("a limit is no number, or the reference has another size")
+        return cls((low, high), burnt, sharpness, shift, likeness, reference, roi)
+
+
+def limits_of(looks: Sequence[Look], roi: Roi | None = None) -> HealthLimits:
+    """From good pictures, two at least; the more, the closer the limits fit."""
+    thumbs = [look.thumb for look in looks]
+    each = _each_beside_the_others(thumbs)
+    bright, sharp = np.log([c.brightness for c in each]), np.log([look.sharpness + 1e-3 for look in looks])
+    burnt, likeness = np.array([c.burnt for c in each]), np.array([c.likeness for c in each])
+    shifts, least = np.array([c.shift for c in each]), math.log(1 + LEAST_MARGIN)
+    shift = float(shifts.max()) + _margin(shifts, LEAST_SHIFT)
+    margin = _margin(bright, least)
+    return HealthLimits(
+        (math.exp(bright.min() - margin), math.exp(bright.max() + margin)),
+        float(burnt.max()) + _margin(burnt, LEAST_BURNT),
+        math.exp(sharp.min() - _margin(sharp, least)),
+        shift if shift < REACH / THUMB else None,
+        float(likeness.min()) - LEAST_UNLIKE,
+        np.mean(thumbs, axis=0).astype(np.uint8),
+        roi,
+    )
+
+
+def health_of(recipe: Recipe) -> HealthLimits | None:
+    """A recipe's limits; None for one without. Raises RecipeError where they cannot be read."""
+    if not recipe.health:
+        return None
+    try:
+        return HealthLimits.from_json(recipe.health, recipe.roi)
+    except (ValueError, TypeError, KeyError) as error:
+        hint = "Measure it anew: edge-inspect recipe ENGINE --health GOOD_PICTURES"
+        raise RecipeError(
+            f"the recipe's image health cannot be read: {error!r}", recipe.name, hint
+        ) from error
+
+
+def _each_beside_the_others(thumbs: Sequence[Thumb]) -> list[Comparison]:
+    """Beside the mean of the others: in a mean of few it would find itself."""
+    total = np.sum(thumbs, axis=0, dtype=np.int64)
+    others = [((total - thumb) // (len(thumbs) - 1)).astype(np.uint8) for thumb in thumbs]
+    return [compare(thumb, mean) for thumb, mean in zip(thumbs, others, strict=True)]
+
+
+def _margin(values: npt.NDArray[np.float64], least: float) -> float:
+    return (1 + FEW / len(values)) * max(SPREADS * float(values.std()), least)
+
+
+def _sharpness(pixels: Pixels) -> float:
+    """Of the green channel, in the direction in which it is less: a part in motion is blurred in one.
+
+    Squares, so that edges count and noise hardly does.
+    """
+    sides = [min(TILE, side) for side in pixels.shape[:2]]
+    counts = [min(TILES, side // tile) for side, tile in zip(pixels.shape[:2], sides, strict=True)]
+    steps = [
+        (side - tile) // max(1, count - 1)
+        for side, tile, count in zip(pixels.shape[:2], sides, counts, strict=True)
+    ]
+    green = pixels[:, :, 1]
+    down, right = green.strides
+    tiles = np.ascontiguousarray(
+        as_strided(green, (*counts, *sides), (steps[0] * down, steps[1] * right, down, right))
+    )
+    across, along = tiles.reshape(-1, sides[1]), tiles.reshape(-1, sides[0] * sides[1])
+    return min(_ratio(across, 1, sides[1]), _ratio(along, sides[1], sides[0]))
+
+
+def _ratio(rows: npt.NDArray[np.uint8], step: int, pixels: int) -> float:
+    """Change from one pixel to the next (`step` values on) over change to one that is FAR from it."""
+    far = _change(rows, step * min(FAR, pixels - 1))
+    return math.sqrt(_change(rows, step) / (far + FLAT))
+
+
+def _change(rows: npt.NDArray[np.uint8], distance: int) -> float:
+    """Mean squared change over `distance` columns."""
+    if not 0 < distance < rows.shape[1]:  # a picture of one pixel
+        return 0.0
+    before, after = rows[:, :-distance], rows[:, distance:]
+    return float(cv2.norm(after, before, cv2.NORM_L2SQR)) / after.size

@@ -1,0 +1,1 @@
+"""What a station and a PLC say to each other, in any protocol: registers, handshake, words."""

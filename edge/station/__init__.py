@@ -1,0 +1,1 @@
+"""The station at work: capture, inference, parts, gate, archive, outboxes, and how they are put together."""
