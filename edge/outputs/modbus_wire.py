@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 from pymodbus.constants import ExcCodes
+from pymodbus.exceptions import ConnectionException, ModbusIOException
 from pymodbus.framer import FramerRTU
 from pymodbus.pdu import ModbusPDU
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
@@ -94,11 +95,18 @@ class Master:
             raise OutputLost("the connection was closed", self._settings.uri, hint)
         try:
             return request(self._settings.unit)
-        except (
-            Exception
-        ) as error:  # a peer that sends nonsense makes the library raise what it does not declare
+        # Not the library's errors alone: a peer that sends nonsense makes it raise what it does not declare.
+        except Exception as error:
             hint = f"Check that {self._device} runs and that unit={self._settings.unit} is right."
-            raise self._lost(f"{self._device} stopped answering: {error}", hint) from error
+            raise self._lost(f"{self._device} stopped answering: {self._why(error)}", hint) from error
+
+    def _why(self, error: Exception) -> str:
+        """The library's own texts speak of its internals."""
+        if isinstance(error, ConnectionException):
+            return "it closed the connection"
+        if isinstance(error, ModbusIOException):
+            return f"no whole answer within {self._settings.timeout_s:g} s"
+        return f"{type(error).__name__}: {error}"
 
     def _lost(self, what: str, hint: str) -> OutputLost:
         self.close()
