@@ -12,7 +12,9 @@ from pathlib import Path
 from soak_stage import Stage, StageCamera
 
 from edge.lifetime import end_with
-from edge.station.compose import RunOptions, station_of, stop_on_signals
+from edge.station.compose import station_of
+from edge.station.running import RunOptions
+from edge.station.signals import stop_on_signals
 
 
 def step_the_clock(stage: Stage) -> None:

@@ -20,7 +20,7 @@ from edge.outputs import SCHEMES
 from edge.station.capture import Policy
 
 if TYPE_CHECKING:
-    from edge.station.compose import RunOptions
+    from edge.station.running import RunOptions
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True,
@@ -230,8 +230,8 @@ def run(
     from edge.engines.engine import Housing
     from edge.engines.selftest import GoldenMemory
     from edge.paths import cache_folder
-    from edge.station.compose import RunOptions
     from edge.station.line import LineOptions, parse_recipes, view_choices
+    from edge.station.running import RunOptions
 
     with plain_errors():
         first, *views = view_choices(cameras, [choose(engine, backend) for engine in engines])
@@ -275,7 +275,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:  # fmt: skip
     """Is this machine fit to be a station? What is wrong, what to do. Exit code 1 when something fails."""
-    from edge.doctor.findings import Patient, examine, exit_code, show
+    from edge.doctor.examine import Patient, examine, exit_code, show
 
     with plain_errors():
         findings = list(examine(Patient(engine, backend, camera, plc, save, interface)))
@@ -374,7 +374,7 @@ def show_note(text: str) -> None:
 def show_dry_run(options: "RunOptions", as_json: bool) -> int:
     """Print every check; the exit code is that of the first fault."""
     from edge.listing import listing
-    from edge.station.compose import dry_run
+    from edge.station.dry_run import dry_run
 
     checks = dry_run(options)
     if as_json:

@@ -16,8 +16,9 @@ from edge.outputs import output_opener
 from edge.plc.handshake import Mode, no_decision
 from edge.plc.link import PlcLink
 from edge.station.archive import PORTION, Archive
-from edge.station.compose import RunOptions, station_of
+from edge.station.compose import station_of
 from edge.station.outbox import Outbox
+from edge.station.running import RunOptions
 from edge.trigger import Request
 from edge.verdict import Verdict
 

@@ -27,8 +27,9 @@ from edge.demo.show import ENGINE
 from edge.engines.engine import pace
 from edge.outputs.plc_sim import SimulatedPlc
 from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
-from edge.station.compose import SAME_WISH_S, RunOptions
 from edge.station.live import watched
+from edge.station.running import RunOptions
+from edge.station.signals import SAME_WISH_S
 
 INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]
 
@@ -114,7 +115,7 @@ def test_a_second_signal_right_after_the_first_costs_no_summary(engine: Path) ->
 
 def test_a_later_second_signal_ends_what_does_not_end() -> None:
     code = (
-        "import time\nfrom edge.station.compose import stop_on_signals\n"
+        "import time\nfrom edge.station.signals import stop_on_signals\n"
         "with stop_on_signals(lambda: print('asked', flush=True)):\n"
         "    print('runs', flush=True)\n    time.sleep(60)\n    time.sleep(60)"
     )

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from toy import SIDE, toy_pair
 
-from edge.doctor.findings import Finding, Patient, State, devices_of, examine, exit_code
+from edge.doctor.examine import Patient, devices_of, examine, exit_code
+from edge.doctor.finding import Finding, State
 from edge.doctor.line import Seen, camera, camera_finding, engine, output
 from edge.doctor.machine import (
     clock_finding,

@@ -19,11 +19,12 @@ from edge.errors import EndOfStream, InspectError, RecipeError
 from edge.frame import Frame, Pixels, Shot, make_frame
 from edge.recipe import load_pair
 from edge.station.capture import Capture, Policy
-from edge.station.compose import RunOptions, dry_run
+from edge.station.dry_run import dry_run
 from edge.station.finder import LEARN_FROM, CountedPictures, Finder, PresenceFinder
 from edge.station.line import LineOptions, finder_of, parse_recipes, view_choices
 from edge.station.loop import Station
 from edge.station.presence import Look, PartWatch, Reference
+from edge.station.running import RunOptions
 from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
 

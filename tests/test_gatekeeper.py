@@ -15,9 +15,10 @@ from toy import toy_pair
 from edge.errors import InspectError
 from edge.plc.line_events import Event, Happened
 from edge.plc.registers import PLC_COUNT, Control, GateBits, Status, decode, place
-from edge.station.compose import RunOptions, station_of
+from edge.station.compose import station_of
 from edge.station.gatekeeper import GateKeeper, parse_gate
 from edge.station.line import LineOptions
+from edge.station.running import RunOptions
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason, Verdict
 

@@ -21,10 +21,12 @@ from toy import toy_pair
 from edge.engines.choice import Choice
 from edge.errors import InspectError
 from edge.plc.registers import PLC_COUNT, Control, GateBits
-from edge.station.compose import RunOptions, dry_run, station_of
+from edge.station.compose import station_of
+from edge.station.dry_run import dry_run
 from edge.station.http_trigger import CLIENTS, LONGEST_BODY, HttpTrigger
 from edge.station.line import LineOptions
 from edge.station.live import summary_table
+from edge.station.running import RunOptions
 from edge.verdict import Reason
 
 JSON = {"Content-Type": "application/json"}

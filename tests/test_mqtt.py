@@ -22,7 +22,8 @@ from edge.plc.link import PlcLink
 from edge.plc.mqtt_words import Life, record, status_json
 from edge.plc.remote import KEPT_ANSWERS, Answer, Desk, RemoteCommand, Wish, read_command
 from edge.plc.station_image import Counters
-from edge.station.compose import RunOptions, dry_run
+from edge.station.dry_run import dry_run
+from edge.station.running import RunOptions
 from edge.verdict import Outcome
 
 DOCS = (Path(__file__).parents[1] / "docs" / "mqtt.md").read_text("utf-8")

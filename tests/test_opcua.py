@@ -34,7 +34,8 @@ from edge.plc.handshake import Mode
 from edge.plc.link import PlcLink
 from edge.plc.registers import Status
 from edge.plc.vision import Refusal
-from edge.station.compose import RunOptions, station_of
+from edge.station.compose import station_of
+from edge.station.running import RunOptions
 from edge.trigger import Request
 from edge.verdict import Outcome, Reason
 

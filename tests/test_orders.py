@@ -28,10 +28,11 @@ from edge.plc.registers import Control, Status, decode
 from edge.recipe import load_pair
 from edge.station.capture import Capture
 from edge.station.challenge import challenge_pictures, surprises
-from edge.station.compose import RunOptions, station_of
+from edge.station.compose import station_of
 from edge.station.line import LineOptions, Recipes
 from edge.station.loop import Station
 from edge.station.orders import Orders
+from edge.station.running import RunOptions
 from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason
 

@@ -17,9 +17,10 @@ from toy import toy_pair
 from edge.engines.choice import Choice
 from edge.errors import InspectError
 from edge.plcsim.run import SimOptions, run_plc
-from edge.station.compose import Running, RunOptions, station_of
+from edge.station.compose import station_of
 from edge.station.http_trigger import HttpTrigger
 from edge.station.line import LineOptions
+from edge.station.running import Running, RunOptions
 
 
 @contextmanager

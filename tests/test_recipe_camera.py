@@ -33,10 +33,12 @@ from edge.settings import set_by_hand
 from edge.station import capture as capture_module
 from edge.station.camera_settings import RecipeCamera, camera_option, with_settings
 from edge.station.capture import Capture, Policy
-from edge.station.compose import RunOptions, dry_run, station_of
+from edge.station.compose import station_of
+from edge.station.dry_run import dry_run
 from edge.station.line import LineOptions
 from edge.station.loop import Station, Successor
 from edge.station.orders import Orders
+from edge.station.running import RunOptions
 from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
 

@@ -25,9 +25,10 @@ from edge.plc.program import PlcProgram, Result
 from edge.plc.registers import Status
 from edge.recipe import load_pair
 from edge.station.capture import Capture, Policy
-from edge.station.compose import RunOptions, station_of
+from edge.station.compose import station_of
 from edge.station.loop import Station
 from edge.station.outbox import Outbox
+from edge.station.running import RunOptions
 from edge.station.worker import InferenceWorker
 from edge.verdict import Reason
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from edge.outputs.plc_sim import SimulatedPlc
 from edge.station.capture import Policy
-from edge.station.compose import Running, RunOptions
 from edge.station.live import summary, summary_table, watched
+from edge.station.running import Running, RunOptions
 
 ENGINE = Path(__file__).with_name("demo.onnx")
 # Parts that the shipped engine has never seen: training used the first few hundred of seed 1.

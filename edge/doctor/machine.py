@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from edge.doctor.findings import Finding, State
+from edge.doctor.finding import Finding, State
 from edge.engines.gpu import describe_mismatch, installed, own_sm, rebuild_hint
 from edge.engines.isolation import can_isolate
 from edge.paths import check_folder

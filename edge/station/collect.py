@@ -13,7 +13,7 @@ from edge.frame import Frame
 from edge.picture.health import image_fault
 from edge.recipe import write_atomically
 from edge.station.capture import Capture, Policy
-from edge.station.compose import stop_on_signals
+from edge.station.signals import stop_on_signals
 
 TRIES = 3  # to open a camera that has never given a picture
 

@@ -20,7 +20,9 @@ from edge.engines.engine import pace
 from edge.errors import FrameIncomplete
 from edge.frame import Frame, Inspection
 from edge.recipe import size_note
-from edge.station.compose import Running, RunOptions, station_of, stop_on_signals
+from edge.station.compose import station_of
+from edge.station.running import Running, RunOptions
+from edge.station.signals import stop_on_signals
 from edge.trigger import FreeRun
 from edge.verdict import Outcome, Reason, Verdict
 

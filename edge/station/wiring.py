@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from edge.cameras import Camera, camera_opener, safe_uri
 from edge.engines.choice import Choice
@@ -26,24 +25,22 @@ from edge.station.line import CAMERA, HTTP, PRESENCE, LineOptions, Recipes, find
 from edge.station.loop import BLIND_VERDICT_EVERY_S, FIRST_RECIPE, Station
 from edge.station.orders import Orders
 from edge.station.outbox import Outbox
+from edge.station.running import Running, RunOptions
 from edge.station.worker import InferenceWorker
-
-if TYPE_CHECKING:
-    from edge.station.compose import Running, RunOptions
 
 SENDING_S = 0.5  # after the deadline, for the way to the PLC; a verdict that takes longer is taken back
 
-StartEngine = Callable[["RunOptions"], Start]
+StartEngine = Callable[[RunOptions], Start]
 
 
-def capture_of(options: "RunOptions", open_source: Callable[[], Camera], asked: bool) -> Capture:
+def capture_of(options: RunOptions, open_source: Callable[[], Camera], asked: bool) -> Capture:
     """A trigger wants its part's pictures alone; where each picture is a part, none pushes another out."""
     policy = Policy.LATEST if asked or options.line.kind == HTTP else options.policy
     policy = Policy.EVERY if options.line.kind == CAMERA else policy
     return Capture(open_source, safe_uri(options.camera), policy, keep=options.line.shots)
 
 
-def camera_of(options: "RunOptions", recipe: Recipe, source: Callable[[], Camera] | None) -> RecipeCamera:
+def camera_of(options: RunOptions, recipe: Recipe, source: Callable[[], Camera] | None) -> RecipeCamera:
     """With what each recipe sets of it; `source` opens one that no URI names. Raises InspectError."""
     others = [load_pair(choice.engine)[1].camera for choice in options.line.recipes.values()]
     if options.line.kind == PRESENCE and any(other != recipe.camera for other in others):
@@ -56,8 +53,8 @@ def camera_of(options: "RunOptions", recipe: Recipe, source: Callable[[], Camera
 
 
 def wire(
-    options: "RunOptions",
-    running: "Running",
+    options: RunOptions,
+    running: Running,
     links: Mapping[str, PlcLink],
     asking: PlcLink | None,
     start: StartEngine,
@@ -95,7 +92,7 @@ def _say_if_near(line: LineOptions, recipe: Recipe, say: Say) -> None:
 
 
 def _http(
-    options: "RunOptions", running: "Running", line_may_go: Callable[[], bool], stack: ExitStack
+    options: RunOptions, running: Running, line_may_go: Callable[[], bool], stack: ExitStack
 ) -> HttpTrigger | None:
     if options.line.kind != HTTP:
         return None
@@ -111,7 +108,7 @@ def _http(
     return trigger
 
 
-def _view(options: "RunOptions", number: int, start: StartEngine, stack: ExitStack) -> Station:
+def _view(options: RunOptions, number: int, start: StartEngine, stack: ExitStack) -> Station:
     """A further camera on the same part, with its engine; its heat maps lie in a folder of their own."""
     uri, choice = options.line.views[number]
     opened = start(replace(options, engine=choice.engine, backend=choice.backend, rebuild=False)).opened
@@ -128,7 +125,7 @@ def _view(options: "RunOptions", number: int, start: StartEngine, stack: ExitSta
 
 
 def _follow_the_recipe(
-    options: "RunOptions", running: "Running", links: Mapping[str, PlcLink], http: HttpTrigger | None
+    options: RunOptions, running: Running, links: Mapping[str, PlcLink], http: HttpTrigger | None
 ) -> None:
     """Now, and whenever another one takes over: its number, how long a verdict may take, its heat maps."""
     station = running.station
@@ -168,7 +165,7 @@ def map_limit(recipe: Recipe) -> float:
     return float(recipe.normalisation.get("map_limit", 1.0))
 
 
-def recipes_of(options: "RunOptions", start: StartEngine) -> Recipes:
+def recipes_of(options: RunOptions, start: StartEngine) -> Recipes:
     """Which engine the PLC means by which number."""
 
     def open_first() -> Opened:

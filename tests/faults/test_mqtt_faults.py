@@ -23,8 +23,9 @@ from edge.outputs import Output, open_output, output_opener
 from edge.plc.line_events import Happened
 from edge.plc.registers import Status
 from edge.station.capture import Policy
-from edge.station.compose import RunOptions, station_of
+from edge.station.compose import station_of
 from edge.station.outbox import Outbox
+from edge.station.running import RunOptions
 
 PATIENT = "timeout_ms=20000"  # a loaded test machine
 INSPECT = [sys.executable, "-c", "from edge.cli import main; main()"]

@@ -4,8 +4,7 @@ Each check is one function that looks at one thing and gives one Finding; what i
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,35 +12,10 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from edge.cameras import safe_uri
+from edge.doctor import line, machine
+from edge.doctor.finding import COLOURS, Finding, State
 from edge.errors import InspectError
 from edge.listing import listing
-
-Json = dict[str, str]
-
-
-class State(Enum):
-    """OK: nothing to do. WARN: it runs, but not as it should for long. FAIL: it does not run."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-COLOURS = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `todo` is "" where there is nothing to do."""
-
-    what: str
-    state: State
-    detail: str
-    todo: str = ""
-
-    def to_json(self) -> Json:
-        """As `--json` prints it."""
-        return {**asdict(self), "state": self.state.value}
 
 
 @dataclass(frozen=True)
@@ -58,8 +32,6 @@ class Patient:
 
 def examine(patient: Patient) -> Iterable[Finding]:
     """All checks that fit, one after the other."""
-    from edge.doctor import line, machine
-
     folders = [folder for folder in (patient.save, Path.cwd()) if folder is not None]
     checks: list[tuple[str, Callable[[], Finding]]] = [
         *((f"disk {folder}", partial(machine.disk, folder)) for folder in folders),
