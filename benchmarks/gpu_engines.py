@@ -20,9 +20,9 @@ from edge.backends import Backend, open_backend
 from edge.backends.trt import open_plan
 from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
-from edge.engines.gpu import own_sm
 from edge.errors import InspectError
 from edge.frame import Pixels, Shot, make_frame
+from edge.gpu import own_sm
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import ResizePlan
 from edge.picture.preprocess import preprocess, resize

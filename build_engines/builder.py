@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from edge.backends.plan import error_log
-from edge.engines.gpu import RUNTIMES, load_runtime, own_sm
 from edge.errors import BackendFault, InspectError
+from edge.gpu import RUNTIMES, load_runtime, own_sm
 
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 

@@ -2,7 +2,7 @@
 
 Compared on held-out good pictures that nothing was fitted on (`pictures.halves`) and on anomalies (labelled
 ones where there are any, else self-made): FP32 with limits from the good ones, the other with these carried
-over by the good ones, as the sealed recipe will have them.
+over by the good ones, in the way in which the sealed recipe gets them from all held-out pictures.
 """
 
 import math

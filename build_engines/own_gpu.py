@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.backends import Backend, open_backend
-from edge.engines.gpu import describe_mismatch
+from edge.gpu import describe_mismatch
 from edge.recipe import Artefact, Recipe
 
 

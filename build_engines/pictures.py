@@ -22,7 +22,7 @@ from edge.recipe import Recipe
 
 CALIBRATION_FILE = "calibration.npz"
 HINT = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."
-LEAST_TO_DIVIDE = 2 * MIN_HELD_OUT  # the gate sets limits of its own from its half
+LEAST_TO_DIVIDE = 2 * MIN_HELD_OUT  # the gate fits FP32's limits to its half
 
 Entries = dict[str, npt.NDArray[Any]]
 

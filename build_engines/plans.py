@@ -15,7 +15,7 @@ import onnx
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import PlanCache
-from build_engines.gate import Gate, GateResult, gate_pictures, graph_backend
+from build_engines.gate import Gate, GateResult, gate_pictures
 from build_engines.graph import load_onnx
 from build_engines.listener import Listener
 from build_engines.own_gpu import OwnGpu, PlanRunner
@@ -134,20 +134,17 @@ class _Source:
 
     def plans(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> Iterator[BuildResult]:
         """Build or fetch, and seal, for each GPU."""
-        out = self._options.out or self._engine.parent
+        out = self._sealer.folder
         out.mkdir(parents=True, exist_ok=True)
-        images, rate = self._calibration.images, self._options.false_reject_rate
-        draft = replace(self._recipe, artefacts=())
-        sealer = Sealer(out, draft, self._view, images, rate, self._model)
         self._listener.say(f"setting the limits of {graph.precision}")
-        facts = _Facts(sealer.limits(graph_backend(graph.stand_in, self._view)), self._made_with(graph, out))
+        facts = _Facts(self._sealer.limits_of(graph.stand_in), self._made_with(graph, out))
         cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()
         for artefact in self._in_turn(graph, builder, sms):
             sm = artefact.sm or 0
             plan = cache.plan(model, builder, sm, BATCH, self._listener.say)
-            found = self._asked(plan, artefact, graph, sealer, facts)
+            found = self._asked(plan, artefact, graph, facts)
             about = f"SM {sm}, {builder.name}"
-            yield sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+            yield self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
 
     def _in_turn(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> list[Artefact]:
         """What can be asked comes first: where its GPU refuses it, no other plan of the graph is left."""
@@ -162,7 +159,7 @@ class _Source:
         made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
         return made_with | {"false_rejects": f"{rate:g}"}
 
-    def _asked(self, plan: bytes, artefact: Artefact, graph: _Graph, sealer: Sealer, facts: _Facts) -> _Facts:
+    def _asked(self, plan: bytes, artefact: Artefact, graph: _Graph, facts: _Facts) -> _Facts:
         """Limits and gate of the plan itself where this machine can run it, else as they are.
 
         It is opened in a folder of its own: what is refused has never been beside the ONNX.
@@ -170,7 +167,7 @@ class _Source:
         if not self._runner.fits(artefact):
             return facts
         with TemporaryDirectory() as scratch:
-            trial = replace(sealer, folder=Path(scratch))
+            trial = replace(self._sealer, folder=Path(scratch))
             pair = trial.seal_plan(plan, artefact, facts.thresholds, facts.made_with, "")
             try:
                 backend = self._runner.open(pair.engine, pair.recipe)
@@ -183,7 +180,7 @@ class _Source:
                 return facts
             with closing(backend):
                 said = self._gate_of(backend, artefact, graph)
-                return _Facts(sealer.limits(backend), facts.made_with | said)
+                return _Facts(self._sealer.limits(backend), facts.made_with | said)
 
     def _gate_of(self, backend: Backend, artefact: Artefact, graph: _Graph) -> dict[str, str]:
         """What the gate says of the plan itself; FP32 may do without, where pictures are few."""
@@ -194,6 +191,13 @@ class _Source:
         self._listener.say(f"comparing {artefact.path} itself with fp32")
         result = self._accept(self._gate.judge_engine(backend, graph.precision, graph.int8_share))
         return {"gate": result.verdict, "gate_ran": PLAN_RAN}
+
+    @cached_property
+    def _sealer(self) -> Sealer:
+        """One for all precisions: the FP32 graph looks at the good pictures once."""
+        out, draft = self._options.out or self._engine.parent, replace(self._recipe, artefacts=())
+        rate = self._options.false_reject_rate
+        return Sealer(out, draft, self._view, self._calibration.images, rate, self._model)
 
     @cached_property
     def _gate(self) -> Gate:

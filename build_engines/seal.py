@@ -66,15 +66,24 @@ class Sealer:
         Raises InspectError.
         """
         scores, limits = self._fp32
-        return limits.carried(scores, self._scores(backend))
+        return self._checked(limits.carried(scores, self._scores(backend)))
+
+    def limits_of(self, model: onnx.ModelProto) -> Thresholds:
+        """The same for a graph, on the CPU; the reference's own are those that were fitted."""
+        if model is self.reference:
+            return self._fp32[1]
+        return self.limits(graph_backend(model, self.view))
 
     @cached_property
     def _fp32(self) -> tuple[list[float], Thresholds]:
         """The reference's scores of the good pictures, and the limits fitted on them."""
         scores = self._scores(graph_backend(self.reference, self.view))
         limits = fit_thresholds(scores, self.false_reject_rate)
+        return scores, self._checked(limits)
+
+    def _checked(self, limits: Thresholds) -> Thresholds:
         check_limit(limits.review, self.folder)
-        return scores, limits
+        return limits
 
     def _scores(self, backend: Backend) -> list[float]:
         return [backend.infer(image)[1] for image in self.images]
@@ -87,8 +96,7 @@ class Sealer:
         made_with: Mapping[str, str] | None = None,
     ) -> BuildResult:
         """Write an ONNX engine, a copy of its recipe inside, and the recipe."""
-        fp32 = model is self.reference
-        thresholds = self._fp32[1] if fp32 else self.limits(graph_backend(model, self.view))
+        thresholds = self.limits_of(model)
         engine, recipe = self.engine(precision), self.recipe(thresholds, made_with)
         write_onnx(model, engine, dumps(recipe))
         return _sealed(engine, recipe, Artefact(engine.name, "", precision), thresholds, agreement)

@@ -58,7 +58,8 @@ class Thresholds:
     """Limits on the score, and what they cost in good parts.
 
     `expected_rate` is the share of good parts at or above `review`, with its bounds `low` and `high` (95 %);
-    `n` is how many good pictures it rests on, `highest` the largest score among them.
+    `n` is how many good pictures it rests on, `above` how many of them score above `review`. `capped`: the
+    rate asked for was out of reach; `flat`: all have one score.
     """
 
     review: float
@@ -67,8 +68,9 @@ class Thresholds:
     low: float
     high: float
     n: int
-    highest: float
-    notes: tuple[str, ...] = ()
+    above: int = 0
+    capped: bool = False
+    flat: bool = False
 
     def to_recipe(self) -> dict[str, Any]:
         """For the recipe's `expected_false_rejects`."""
@@ -77,13 +79,30 @@ class Thresholds:
     def carried(self, reference: npt.ArrayLike, scores: npt.ArrayLike) -> "Thresholds":
         """These limits of `reference` scores (n,), for an engine that gives the same pictures `scores` (n,).
 
-        They are moved by the mean difference. A fit of its own would extrapolate from n scores once more, and
-        so multiply what a rounding moves in each of them. Raises DataError for a score that is not finite.
+        They are moved by the median difference: a fit of its own would extrapolate from n scores once more,
+        and so multiply what a rounding moves in each of them. What is expected of good parts stays as it is:
+        that holds for engines that score alike (`build_engines/gate.py`). Raises DataError for a score that
+        is not finite.
         """
         mine, theirs = np.asarray(scores, np.float64), np.asarray(reference, np.float64)
-        _check(mine)
-        shift = float(np.mean(mine - theirs))
-        return replace(self, review=self.review + shift, fail=self.fail + shift, highest=float(mine.max()))
+        if mine.shape != theirs.shape or not np.isfinite(mine).all():
+            what = f"{int(np.isfinite(mine).sum())} scores for {theirs.size} good pictures"
+            hint = "The engine does not compute as FP32 does: take FP32, or --fp16 in place of --int8."
+            raise DataError(what, "thresholds", hint)
+        shift = float(np.median(mine - theirs))
+        above = int((mine >= self.review + shift).sum())
+        return replace(self, review=self.review + shift, fail=self.fail + shift, above=above)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person has to know of them."""
+        notes = {
+            "too few good pictures for the false reject rate asked for; expect the one stated": self.capped,
+            f"{self.above} of {self.n} held-out good pictures score above the review limit": self.above,
+            f"the limits rest on {self.n} good pictures only; the bounds are wide": self.n < FEW,
+            "all held-out good pictures have the same score, so their spread is unknown": self.flat,
+        }
+        return tuple(note for note, holds in notes.items() if holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +141,8 @@ def fit_thresholds(
     high, expected = np.quantile(rates, (1 + COVERAGE) / 2), float(rates.mean())
     return Thresholds(
         review, max(fail, review), expected, float(low), float(high), values.size,
-        float(values.max()), _notes(values, review, expected > 1.1 * false_reject_rate),
+        above=int((values >= review).sum()), capped=expected > 1.1 * false_reject_rate,
+        flat=bool(np.ptp(values) == 0),
     )  # fmt: skip
 
 
@@ -147,20 +167,6 @@ def _check(values: Scores) -> None:
         bad = int((~np.isfinite(values)).sum())
         hint = "Train again; if it stays, look for broken pictures."
         raise DataError(f"{bad} of {values.size} held-out scores are not finite", "thresholds", hint)
-
-
-def _notes(values: Scores, review: float, capped: bool) -> tuple[str, ...]:
-    above = int((values >= review).sum())
-    notes = []
-    if capped:
-        notes.append("too few good pictures for the false reject rate asked for; expect the one stated")
-    if above:
-        notes.append(f"{above} of {values.size} held-out good pictures score above the review limit")
-    if values.size < FEW:
-        notes.append(f"the limits rest on {values.size} good pictures only; the bounds are wide")
-    if np.ptp(values) == 0:
-        notes.append("all held-out good pictures have the same score, so their spread is unknown")
-    return tuple(notes)
 
 
 def _draw_posterior(values: Scores, skews: Scores, rng: np.random.Generator) -> _Posterior:

@@ -251,6 +251,25 @@ def silent_peer() -> Iterator[int]:
 
 
 @contextmanager
+def answering_peer(answer: bytes) -> Iterator[int]:
+    """A port that answers the first request with these bytes; without any it hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(300)
+                peer.sendall(answer)
+                while answer and peer.recv(300):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        thread.join()
+
+
+@contextmanager
 def serial_pair() -> Iterator[tuple[int, str]]:
     """A pseudo-terminal: the PLC's end as a file descriptor, the station's end as a port name."""
     plc, station = pty.openpty()

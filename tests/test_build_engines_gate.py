@@ -87,6 +87,18 @@ def test_labelled_pictures_count_where_there_are_any() -> None:
     assert gate_pictures(good, labelled, labelled[:0]).anomalies == "self-made"
 
 
+def test_limits_are_fitted_to_fp32_alone(
+    gate: Gate, detector: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: fitted anew for FP16, they moved five times as far as the scores, and verdicts with them."""
+
+    def fit(*_: object) -> None:
+        raise AssertionError("fitted anew")
+
+    monkeypatch.setattr("build_engines.gate.fit_thresholds", fit)
+    assert gate.judge(detector, "fp16").flip_rate == 0
+
+
 class WorseInOneTile(OnnxRuntimeBackend):
     """A real engine whose second tile of every picture is judged as a little too good."""
 

@@ -28,8 +28,9 @@ from calibration.dataset import MIN_HELD_OUT, dataset_digest
 from edge.backends import Backend, open_backend
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cli import app as edge_app
-from edge.engines.gpu import own_sm
 from edge.errors import BackendFault, InspectError, RecipeError
+from edge.frame import AnomalyMap, Pixels
+from edge.gpu import own_sm
 from edge.picture.view import view_of
 from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 
@@ -324,19 +325,19 @@ def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
 class StandsForAGpu:
     """Runs a "plan" as the ONNX that is given, really: what this machine's own GPU would do."""
 
-    def __init__(self, graph: Path) -> None:
-        self._graph = graph
+    def __init__(self, graph: Path, kind: type[OnnxRuntimeBackend] = OnnxRuntimeBackend) -> None:
+        self._graph, self._kind = graph, kind
 
     def fits(self, artefact: Artefact) -> bool:
         return artefact.sm == 86
 
     def open(self, plan: Path, recipe: Recipe) -> Backend:
         assert load_pair(plan)[1] == recipe  # it is a whole pair that is opened
-        return OnnxRuntimeBackend(self._graph, recipe.input_size)
+        return self._kind(self._graph, recipe.input_size)
 
 
 def test_where_a_plan_can_run_it_is_judged_itself(engine: Path, tmp_path: Path) -> None:
-    """And its limits are from its own scores; the one for another GPU is judged by its graph."""
+    """The one for another GPU is judged by its graph."""
     options = PlanOptions(("fp32",), 0.003, sms=(86, 89), runtime="tensorrt-rtx")
     own, other = (r.recipe for r in build_plans(engine, options, Listener(), StandsForAGpu(engine)))
     assert own.made_with["gate"].startswith("passed: score correlation 1.000")
@@ -351,6 +352,41 @@ def test_where_a_plan_can_run_it_is_judged_itself(engine: Path, tmp_path: Path) 
         old.unlink()
     with pytest.raises(RecipeError, match="fp32 judges otherwise than fp32"):
         list(build_plans(engine, options, Listener(), StandsForAGpu(tmp_path / "spoilt.onnx")))
+    assert made(engine.parent) == []
+
+
+class ScoresMore(OnnxRuntimeBackend):
+    """A real engine that gives a little more than FP32, now less, now more of it."""
+
+    more = 0.05
+
+    def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
+        anomaly_map, score = super().infer(pixels)
+        self.more = 0.15 - self.more
+        return anomaly_map, score + self.more
+
+
+def test_a_plan_has_fp32s_limits_moved_as_its_own_scores_are(engine: Path) -> None:
+    options = PlanOptions(("fp32",), 0.003, sms=(86, 89), runtime="tensorrt-rtx", force=True)
+    runner = StandsForAGpu(engine, ScoresMore)
+    own, other = (r.recipe for r in build_plans(engine, options, Listener(), runner))
+    assert own.review - other.review == pytest.approx(0.075, abs=0.026)
+    assert own.fail - other.fail == pytest.approx(own.review - other.review)
+    assert own.expected_false_rejects == other.expected_false_rejects
+
+
+class Wild(OnnxRuntimeBackend):
+    """Every score is finite and absurd."""
+
+    def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
+        anomaly_map, score = super().infer(pixels)
+        return anomaly_map, score + 1000
+
+
+def test_limits_that_would_stop_nothing_are_refused_for_every_engine(engine: Path) -> None:
+    options = PlanOptions(("fp32",), 0.003, sms=(86,), runtime="tensorrt-rtx", force=True)
+    with pytest.raises(RecipeError, match="it stops nothing"):
+        list(build_plans(engine, options, Listener(), StandsForAGpu(engine, Wild)))
     assert made(engine.parent) == []
 
 

@@ -28,8 +28,8 @@ from edge.doctor.machine import (
     rights,
     watchdog_finding,
 )
-from edge.engines.gpu import own_sm
 from edge.errors import BackendFault, DataError, InspectError
+from edge.gpu import own_sm
 from edge.recipe import Artefact, Recipe, recipe_path, save_recipe, sha256_of
 
 GIB = 1 << 30

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from plans import needs_rtx
 
-from edge.engines.gpu import installed
+from edge.gpu import installed
 
 ASKED = """
-from edge.engines.gpu import describe_mismatch
+from edge.gpu import describe_mismatch
 from edge.recipe import Artefact
 print(describe_mismatch(Artefact("p.fp16.sm87.plan", "", "fp16", 87, "tensorrt 10.3.0")))
 """

@@ -21,7 +21,7 @@ from toy import SIDE, toy_pair
 from build_engines.kernel import kernel_constants
 from edge.backends import open_backend
 from edge.backends.trt import TensorRtBackend
-from edge.engines.gpu import own_sm
+from edge.gpu import own_sm
 from edge.kernels.compile import RESIZE, host_library
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import Resize

@@ -17,6 +17,18 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+FLOORS = (  # of edge/: each may import those of its own line and of the lines below it
+    ("doctor", "demo", "plcsim"),
+    ("station",),
+    ("engines",),
+    ("outputs",),
+    ("plc",),
+    ("backends",),
+    ("kernels",),
+    ("cameras", "readers"),
+    ("picture",),
+)
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 OWNERS = {
     "asyncua": {"edge/outputs/opcua/", "edge/plcsim/opcua.py"},
     "cryptography": {"edge/outputs/opcua/"},
@@ -81,6 +93,19 @@ def test_cameras_backends_and_outputs_do_not_know_each_other(folder: str) -> Non
     for path in (ROOT / "edge" / folder).rglob("*.py"):
         text = path.read_text("utf-8")
         assert not any(re.search(rf"^\s*(from|import) edge\.{other}\b", text, re.M) for other in others), path
+
+
+def test_inside_the_station_imports_go_only_down() -> None:
+    """The words at the top of `edge/` know no package; what puts things together may."""
+    for path in (ROOT / "edge").rglob("*.py"):
+        parts = path.relative_to(ROOT / "edge").parts
+        if parts[0] in ("cli.py", "start.py", "settings.py"):
+            continue
+        below = range(FLOOR[parts[0]], len(FLOORS)) if len(parts) > 1 else range(0)
+        for name in re.findall(r"^\s*(?:from|import) edge\.(\w+)", path.read_text("utf-8"), re.M):
+            assert FLOOR.get(name, len(FLOORS)) in (*below, len(FLOORS)), (
+                f"{name_of(path)} imports edge.{name}"
+            )
 
 
 def test_only_one_file_opens_cameras() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import pytest
-from peers import a_verdict, free_port, plc_client, plc_server, silent_peer, until
+from peers import a_verdict, answering_peer, free_port, plc_client, plc_server, silent_peer, until
 from pyModbusTCP.client import ModbusClient as PlcClient
 
 from edge.errors import InspectError, OutputLost
@@ -264,8 +264,22 @@ def test_nobody_there() -> None:
 
 
 def test_a_plc_that_never_answers_is_given_up_in_bounded_time() -> None:
-    with silent_peer() as port, pytest.raises(OutputLost, match=r"stopped answering.*unit=3"):
+    told = r"stopped answering: no answer that can be read.*unit=3"
+    with silent_peer() as port, pytest.raises(OutputLost, match=told):
         open_output(f"modbus-tcp://127.0.0.1:{port}?timeout_ms=100&unit=3")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"), [(b"", "it closed the connection"), (b"\xff" * 20, "no answer that can be read")]
+)
+def test_why_a_plc_stopped_answering_is_told_in_our_words(answer: bytes, told: str) -> None:
+    """The story: "Connection unexpectedly closed 0.000 seconds into read of unbounded read bytes"."""
+    with (
+        answering_peer(answer) as port,
+        pytest.raises(OutputLost, match=f"stopped answering: {told}") as lost,
+    ):
+        open_output(f"modbus-tcp://127.0.0.1:{port}?timeout_ms=300")
+    assert "Modbus Error" not in str(lost.value)
 
 
 def test_the_library_prints_nothing_on_the_operators_console() -> None:

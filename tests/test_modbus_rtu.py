@@ -163,7 +163,7 @@ def test_a_garbled_answer_costs_a_repetition_not_the_connection() -> None:
 
 
 def test_a_silent_slave_is_given_up_in_bounded_time() -> None:
-    with serial_pair() as (_, port), pytest.raises(OutputLost, match=r"stopped answering.*unit=3"):
+    with serial_pair() as (_, port), pytest.raises(OutputLost, match=r"stopped answering: no answer.*unit=3"):
         open_output(f"modbus-rtu://{port}?{LINE}&timeout_ms=50&unit=3")
 
 

@@ -21,16 +21,17 @@ from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
 from edge.demo.show import ENGINE
 from edge.engines.engine import Opened, open_engine, picture_ms, timed
-from edge.engines.gpu import own_sm
-from edge.engines.rebuild import NoEngine, PlanBuild, Replacement, begin, by_hand, rebuilding, unfit
+from edge.engines.rebuild import NoEngine, PlanBuild, begin, by_hand, rebuilding, unfit
 from edge.errors import BackendFault, EndOfStream
 from edge.frame import AnomalyMap, Frame, Inspection, Pixels, Shot
+from edge.gpu import own_sm
 from edge.picture.align import Reference
 from edge.picture.view import View
 from edge.recipe import load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 from edge.remake import plan_for, plan_words
 from edge.station.capture import Capture, Policy
 from edge.station.loop import Station
+from edge.station.replacement import Replacement
 from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, Verdict
 

@@ -4,9 +4,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-from edge.engines.gpu import describe_mismatch, rebuild_hint
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
+from edge.gpu import describe_mismatch, rebuild_hint
 from edge.picture.view import View, view_of
 from edge.recipe import Recipe, check_artefact
 from edge.remake import as_typed

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge.backends.ort import check_model
-from edge.engines.gpu import load_runtime
 from edge.errors import BackendFault
+from edge.gpu import load_runtime
 
 PIXELS, MAP, SCORE = "pixels", "anomaly_map", "score"
 WHY = {  # what TensorRT says -> what it means; the first that fits

@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 
 from edge.cameras import Camera, camera_opener, safe_uri
 from edge.doctor.finding import Finding, State
-from edge.engines.engine import open_engine, pace
+from edge.engines.engine import ISOLATED, open_engine, pace
 from edge.errors import CameraTimeout, DataError, EndOfStream, FrameIncomplete
 from edge.frame import Pixels
 from edge.outputs import output_opener
 from edge.paths import check_folder
 from edge.picture.health import image_fault
-from edge.station.running import ISOLATED
 
 LOOK_S = 2.0  # at a camera: enough to tell 30 pictures a second from 25
 FIRST_S = 10.0  # a network camera may take seconds to give its first one

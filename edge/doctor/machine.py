@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 from edge.doctor.finding import Finding, State
-from edge.engines.gpu import describe_mismatch, installed, own_sm, rebuild_hint
 from edge.engines.isolation import can_isolate
+from edge.gpu import describe_mismatch, installed, own_sm, rebuild_hint
 from edge.paths import check_folder
 from edge.recipe import load_pair
 from edge.remake import is_plan

@@ -43,7 +43,7 @@ class Housing:
         return open_backend(engine, recipe, backend)
 
 
-IN_PROCESS = Housing()
+IN_PROCESS, ISOLATED = Housing(), Housing(isolated=True)
 
 
 def open_engine(path: Path, backend: str = "auto", housing: Housing = IN_PROCESS) -> Opened:

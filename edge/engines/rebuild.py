@@ -15,7 +15,6 @@ The new plan takes over between two parts, with its own recipe: limits belong to
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,18 +22,15 @@ from typing import Protocol
 
 from edge.engines.choice import BY_HAND
 from edge.engines.engine import IN_PROCESS, Housing, Opened, open_engine, pace
-from edge.engines.gpu import describe_mismatch, own_sm
 from edge.errors import BackendFault, RecipeError
 from edge.frame import AnomalyMap, Pixels
+from edge.gpu import describe_mismatch, own_sm
 from edge.recipe import Recipe, load_pair, load_recipe, recipe_path, sha256_of
 from edge.remake import as_typed, model_of, plan_for, plan_words
-from edge.station.loop import Station
-from edge.station.worker import InferenceWorker
 
 # At the lowest priority: the parts that are judged meanwhile come first.
 BUILD = "import os; os.nice(19); from build_engines.cli import main; main()"
 TOLD = ("gate, ", "built ", "note ")  # what of the build's output is for the station's log
-JOIN_S = 5.0
 
 Say = Callable[[str], None]
 
@@ -181,39 +177,3 @@ class PlanBuild:
                 if line.startswith("error "):
                     error = line.removeprefix("error ")
         return self._process.returncode, error
-
-
-class Replacement:
-    """A thread that makes an engine beside a running station and puts it in the place of `first`."""
-
-    def __init__(self, maker: Maker, station: Station, first: Opened, say: Say) -> None:
-        self._maker, self._station, self._first, self._say = maker, station, first, say
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="rebuild", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End it, made or not; may be called twice."""
-        self._closed = True
-        self._maker.cancel()
-        self._thread.join(JOIN_S)
-
-    def _run(self) -> None:
-        try:
-            opened = self._maker.make()
-        except Exception as error:  # whatever it is: the station goes on with what it has
-            if not self._closed:
-                self._give_up(str(error))
-            return
-        if self._closed:  # while it was being opened
-            opened.backend.close()
-            return
-        worker = InferenceWorker(opened.backend, opened.recipe, opened.artefact.sha256)
-        self._station.replace_engine(worker, opened.recipe)
-        self._say(f"from the next part on: {opened.path.name}, {opened.recipe.identity}")
-
-    def _give_up(self, why: str) -> None:
-        backend = self._first.backend
-        if isinstance(backend, NoEngine):
-            backend.why = why
-        self._say(f"{why} The station goes on with: {backend.name}.")

@@ -10,8 +10,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from edge.engines.gpu import own_sm
 from edge.errors import BackendFault
+from edge.gpu import own_sm
 from edge.paths import cache_folder
 
 SOURCES = Path(__file__).parent

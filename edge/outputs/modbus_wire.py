@@ -103,9 +103,10 @@ class Master:
     def _why(self, error: Exception) -> str:
         """The library's own texts speak of its internals."""
         if isinstance(error, ConnectionException):
-            return "it closed the connection"
+            line = self._settings.serial is not None
+            return "the port is gone or takes no data" if line else "it closed the connection"
         if isinstance(error, ModbusIOException):
-            return f"no whole answer within {self._settings.timeout_s:g} s"
+            return "no answer that can be read"
         return f"{type(error).__name__}: {error}"
 
     def _lost(self, what: str, hint: str) -> OutputLost:

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.cameras import Camera, camera_kind, camera_opener, safe_uri
 from edge.cameras.device_names import number_note
 from edge.engines.engine import open_engine
-from edge.engines.rebuild import Replacement, Say, Start, begin
+from edge.engines.rebuild import Say, Start, begin
 from edge.errors import InspectError
 from edge.outputs import Output, caution_of, handshake_of, kept_verdicts, output_opener
 from edge.paths import check_folder
@@ -21,6 +21,7 @@ from edge.station.capture import Policy
 from edge.station.evidence import EvidenceWriter
 from edge.station.loop import Observer, Station
 from edge.station.outbox import Outbox
+from edge.station.replacement import Replacement
 from edge.station.running import Running, RunOptions
 from edge.station.wiring import camera_of, capture_of, map_limit, outbox_age_s, wire
 from edge.station.worker import InferenceWorker

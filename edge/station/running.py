@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.engines.engine import Housing
+from edge.engines.engine import ISOLATED, Housing
 from edge.errors import CameraLost, OutputLost
 from edge.recipe import Recipe
 from edge.station.archive import Archive
@@ -13,8 +13,6 @@ from edge.station.evidence import EvidenceWriter
 from edge.station.line import LineOptions
 from edge.station.loop import Station
 from edge.station.outbox import Outbox
-
-ISOLATED = Housing(isolated=True)
 
 
 @dataclass(frozen=True)

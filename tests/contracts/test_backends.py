@@ -13,10 +13,10 @@ from toy import SIDE, toy_pair
 
 from edge.backends import Backend, open_backend
 from edge.backends.trt import TensorRtBackend
-from edge.engines.gpu import own_sm
 from edge.engines.isolation import IsolatedBackend
 from edge.errors import BackendFault
 from edge.frame import Pixels
+from edge.gpu import own_sm
 from edge.picture.preprocess import resize
 from edge.recipe import Artefact, load_pair, sha256_of
 
