@@ -5,7 +5,8 @@
 MODEL is a folder that `build-engines` has built from, SET its data set with labelled test pictures. What the
 gate of `build-engines` says of FP16, and of INT8 with a tenth and a fifth of the work in float: by the
 labelled pictures, on which nothing is fitted and by which nothing is chosen, and by self-made anomalies as a
-user has them. A GPU is not asked: the CPU runs the graph with every rounding written out. MODEL stays as it is.
+user has them. A GPU is not asked: the CPU runs the graph with every rounding written out. MODEL stays as it
+is.
 """
 
 import argparse
