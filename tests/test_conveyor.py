@@ -76,8 +76,10 @@ def test_a_pace_is_kept_and_a_part_that_is_not_due_times_out() -> None:
     for _ in range(4):
         camera.read(1)
     assert time.monotonic() - started >= 0.149  # three intervals of 50 ms
+    slow = open_camera("conveyor:?fps=0.1")  # so slow that no machine oversleeps the next part
+    slow.read(1)
     with pytest.raises(CameraTimeout):
-        camera.read(0.001)
+        slow.read(0.001)
     camera.read(1)
 
 
