@@ -30,11 +30,12 @@ console = Console(stderr=True)
 
 @dataclass
 class BenchSet:
-    """A data set with what is computed once for it; `steps` other than the default is for trying out."""
+    """A data set with what is computed once for it; other `steps` or another `detector` are for trying out."""
 
     root: Path
     jobs: Jobs
     steps: int = TrainConfig.steps
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
     name: str = ""
     _cache: FeatureCache | None = field(default=None, repr=False)
 
@@ -56,7 +57,7 @@ class BenchSet:
     def rests_on(self, seed: int) -> dict[str, Any]:
         """What a model of ours is made of."""
         return {
-            "data": self.data, "code": code_digest(*TRAINING_CODE), "detector": asdict(DetectorConfig()),
+            "data": self.data, "code": code_digest(*TRAINING_CODE), "detector": asdict(self.detector),
             "training": asdict(self.training(seed)),
         }  # fmt: skip
 
@@ -74,7 +75,7 @@ class BenchSet:
         """Teacher features of all good pictures to learn from: train, then validation, then a light variation
         of each in the same order, as our own training has them."""
         if self._cache is None:
-            config = DetectorConfig()
+            config = self.detector
             images = load_images(self.good, View(config.input_size))
             shown = with_variants(images, TrainConfig.variants, TrainConfig.seed, TrainConfig.flips)
             teacher, folder = load_teacher(config.teacher), self.jobs.folder / "features" / self.name
@@ -101,7 +102,7 @@ def train_ours(bench: BenchSet, seed: int) -> tuple[Path, dict[str, Any]] | None
         resumed = (folder / "checkpoint.pt").exists()
         begun = time.monotonic()
         with ProgressBars(console) as bars:
-            learned = learn(bench.root, folder, bars, DetectorConfig(), bench.training(seed))
+            learned = learn(bench.root, folder, bars, bench.detector, bench.training(seed))
         minutes = None if resumed else round((time.monotonic() - begun) / 60, 2)
         return {
             "trained_on": learned.trained_on, "held_out": learned.held_out, "best_step": learned.best_step,

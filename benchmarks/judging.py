@@ -24,7 +24,6 @@ from calibration.layouts import LOGICAL, STRUCTURAL
 from calibration.metrics import auroc_of
 from calibration.report import write_report
 from calibration.thresholds import fit_thresholds
-from distillation.detector import DetectorConfig
 from distillation.weights import load_teacher
 from edge.backends import Backend
 from edge.backends.ort import OnnxRuntimeBackend
@@ -60,7 +59,7 @@ def judge_baseline(bench: BenchSet, kind: str, seed: int) -> dict[str, Any] | No
         backend = fit_baseline(bench, kind, seed, folder)
         minutes = round((time.monotonic() - begun) / 60, 2)
         _, held = bench.split(seed)
-        recipe = recipe_for(kind, backend, held)
+        recipe = recipe_for(kind, backend, held, bench.detector.input_size)
         figures = figures_of(evaluate(backend, recipe, bench.dataset)) | {"training_minutes": minutes}
         return figures if BASELINES[kind].localises else figures | dict.fromkeys(PLACE_FIGURES)
 
@@ -82,7 +81,7 @@ def _rests_on(bench: BenchSet, detector: str, seed: int) -> dict[str, Any]:
 
 def fit_baseline(bench: BenchSet, kind: str, seed: int, folder: Path) -> OnnxRuntimeBackend:
     """Fit, export to `folder/engine.onnx`, open."""
-    config, cache = DetectorConfig(), bench.features()
+    config, cache = bench.detector, bench.features()
     rows, held = (np.array([bench.good.index(path) for path in part]) for part in bench.split(seed))
     baseline = BASELINES[kind](load_teacher(config.teacher), config)
     baseline.fit(cache, rows, held, bench.training(seed))
@@ -91,9 +90,8 @@ def fit_baseline(bench: BenchSet, kind: str, seed: int, folder: Path) -> OnnxRun
     return OnnxRuntimeBackend(folder / "engine.onnx", config.input_size)
 
 
-def recipe_for(kind: str, backend: Backend, held: list[Path]) -> Recipe:
+def recipe_for(kind: str, backend: Backend, held: list[Path], size: tuple[int, int]) -> Recipe:
     """Limits from held-out good pictures, as ours are set."""
-    size = DetectorConfig().input_size
     limits = fit_thresholds([backend.infer(image)[1] for image in load_images(held, View(size))])
     return Recipe(kind, size, limits.review, limits.fail, expected_false_rejects=limits.to_recipe())
 
@@ -135,7 +133,7 @@ def recall_at(result: Evaluation, allowed: float) -> float:
 
 def race(bench: BenchSet, engines: dict[str, Path], rounds: int) -> dict[str, list[float]]:
     """Seconds for one picture, camera pixels to score: all engines in turn, after a round to warm up."""
-    size = DetectorConfig().input_size
+    size = bench.detector.input_size
     runs = {name: OnnxRuntimeBackend(path, size).infer for name, path in engines.items()}
     pictures = load_images(
         [image.path for image in bench.dataset.test[:20]] or bench.dataset.train[:20], View(size)

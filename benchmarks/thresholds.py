@@ -112,7 +112,7 @@ def retrained(bench: BenchSet, seed: int) -> dict[str, Any]:
     parts = {"train/good": order[:train], "validation/good": order[train : train + held],
              "test/good": order[train + held :]}  # fmt: skip
     folder = linked_set(bench.jobs.folder / "sets" / f"{bench.name}-again{seed}", parts)
-    again = BenchSet(folder, bench.jobs, bench.steps)
+    again = BenchSet(folder, bench.jobs, bench.steps, bench.detector)
 
     def work() -> Facts:
         held_scores, fresh = good_scores(again, seed)
