@@ -30,7 +30,7 @@ console = Console(stderr=True)
 
 @dataclass
 class BenchSet:
-    """A data set with what is computed once for it; other `steps` or another `detector` are for trying out."""
+    """A data set with what is computed once for it; other `steps` or another `detector` are for trying."""
 
     root: Path
     jobs: Jobs
