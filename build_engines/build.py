@@ -22,7 +22,7 @@ from edge import __version__
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.picture.view import View
-from edge.recipe import Recipe, recipe_path
+from edge.recipe import Recipe, recipe_path, sha256_of
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
 MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1
@@ -58,25 +58,35 @@ def build_engines(
         listener.note(calibration.note)
     images = calibration.images
     sealer = Sealer(folder, draft, view, images, false_reject_rate, model)
-    forget(folder, about.name)
-    yield sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
+    before = digest_of(sealer.engine("fp32"))
+    result = sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
+    if digest_of(result.engine) != before:
+        forget(folder, about.name, listener)
+    yield result
     if int8:
         fitting, judging = halves(images)
         pictures = gate_pictures(judging, calibration.good, calibration.anomalous)
         gate = Gate(model, pictures, false_reject_rate, view)
         found = quantise(model, view.pieces(fitting, MOST_PIECES), gate, listener)
-        listener.judged(found.gate)
         kept = found if force else found.accepted()
         yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict})
 
 
-def forget(folder: Path, name: str) -> None:
-    """Remove the engines in lower precision of an earlier model: beside the new FP32 engine, each would still
-    be accepted with its own recipe."""
-    for pattern in (f"{name}.int8.onnx", f"{name}.*.sm*.plan"):
-        for engine in folder.glob(pattern):
-            recipe_path(engine).unlink(missing_ok=True)  # first: an engine without a recipe is refused
-            engine.unlink()
+def digest_of(engine: Path) -> str:
+    """sha256 of an engine, graph and limits; "" for none."""
+    return sha256_of(engine) if engine.is_file() else ""
+
+
+def forget(folder: Path, name: str, listener: Listener) -> None:
+    """Remove the engines that were made of another FP32 engine: each would still be accepted with its own
+    recipe."""
+    patterns = f"{name}.int8.onnx", f"{name}.*.sm*.plan"
+    engines = sorted(engine for pattern in patterns for engine in folder.glob(pattern))
+    for engine in engines:
+        recipe_path(engine).unlink(missing_ok=True)  # first: an engine without a recipe is refused
+        engine.unlink()
+    if engines:
+        listener.note(f"removed, for they were of an earlier model: {', '.join(e.name for e in engines)}")
 
 
 def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixels) -> tuple[float, float]:

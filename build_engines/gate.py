@@ -1,8 +1,9 @@
 """The accuracy gate: an engine in lower precision judges as the FP32 graph does, or is refused.
 
 Compared on held-out good pictures that nothing was fitted on (`pictures.halves`) and on anomalies (labelled
-ones where there are any, else self-made): FP32 with limits from the good ones, the other with these carried
-over by the good ones, in the way in which the sealed recipe gets them from all held-out pictures.
+ones where there are any, and self-made ones up to LEAST_PICTURES): FP32 with limits from the good ones, the
+other with these carried over by the good ones, in the way in which the sealed recipe gets them from all
+held-out pictures.
 """
 
 import math
@@ -44,7 +45,7 @@ class GateResult:
     auroc_delta: float  # below zero is a loss
     flip_rate: float  # 0..1
     pictures: int
-    anomalies: str  # "self-made" or "labelled"
+    anomalies: str  # of the AUROC: "self-made" or "labelled"
     finite: bool  # every score and map value, also on noise, which is unlike any part
 
     def __bool__(self) -> bool:
@@ -52,9 +53,9 @@ class GateResult:
         return self.finite and within
 
     def to_json(self) -> dict[str, str | float | bool]:
-        """For `--json`; NaN, which JSON does not know, becomes a text."""
+        """For `--json`; NaN and infinity, which JSON does not know, become texts."""
         figures = {**asdict(self), "passed": bool(self)}
-        return {k: str(v) if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
+        return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
     def __str__(self) -> str:
         return (
@@ -84,7 +85,8 @@ class GateResult:
 class GatePictures:
     """Pictures uint8 (N, h, w, 3) as `view.see` gives them; the first `limits` good ones set the limits.
 
-    Anomalies are `labelled` ones, or `rounds` times two self-made ones of each good picture.
+    Anomalies are `labelled` ones, then `rounds` times two self-made ones of each good picture, which count
+    for the AUROC only where none is labelled.
     """
 
     good: Pixels
@@ -110,10 +112,16 @@ def gate_pictures(
 ) -> GatePictures:
     """From held-out good pictures, and labelled ones where there are any."""
     chosen = held_out[:MOST_GOOD]
-    if good is not None and anomalous is not None and len(anomalous):
-        return GatePictures(np.concatenate([chosen, good]), anomalous, "labelled", len(chosen))
-    rounds = max(1, math.ceil((LEAST_PICTURES - len(chosen)) / (2 * len(chosen))))
-    return GatePictures(chosen, chosen[:0], "self-made", len(chosen), rounds)
+    if good is None or anomalous is None or not len(anomalous):
+        return GatePictures(chosen, chosen[:0], "self-made", len(chosen), max(1, _rounds(len(chosen), 0)))
+    every = np.concatenate([chosen, good])
+    rounds = max(0, _rounds(len(every), len(anomalous)))
+    return GatePictures(every, anomalous, "labelled", len(chosen), rounds)
+
+
+def _rounds(good: int, labelled: int) -> int:
+    """How often two self-made anomalies of each good picture bring all to LEAST_PICTURES; may be negative."""
+    return math.ceil((LEAST_PICTURES - good - labelled) / (2 * good))
 
 
 class Gate:
@@ -167,8 +175,8 @@ class Gate:
         return np.stack(maps), np.array(scores, np.float64), finite
 
     def _auroc(self, scores: Floats) -> float:
-        good = len(self._pictures.good)
-        return auroc_of(scores[:good], scores[good:])
+        good, labelled = len(self._pictures.good), len(self._pictures.labelled)
+        return auroc_of(scores[:good], scores[good : good + labelled] if labelled else scores[good:])
 
     def _outcomes(self, scores: Floats) -> npt.NDArray[np.int64]:
         """0 pass, 1 review, 2 fail, by FP32's limits as carried over to these scores."""
@@ -193,7 +201,10 @@ def run_graph(model: onnx.ModelProto, pictures: Pixels) -> tuple[AnomalyMap, Flo
 
 
 def int8_mac_share(model: onnx.ModelProto) -> float:
-    """Share of the convolutions' multiply-accumulates whose data and weights both come from INT8, 0..1."""
+    """Share of the convolutions' multiply-accumulates whose data and weights both come from INT8, 0..1.
+
+    Transposed convolutions, which are never in INT8, count among all.
+    """
     work, behind = work_of(model), producers(model)
     inside = [node.name for node in convolutions(model) if _from_int8(node.input[:2], behind)]
     return sum(work[name] for name in inside) / max(sum(work.values()), 1)

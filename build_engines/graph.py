@@ -79,18 +79,20 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """In the order of the graph."""
+    """In the order of the graph; without transposed ones, which stay in float."""
     return [node for node in model.graph.node if node.op_type == "Conv"]
 
 
 def work_of(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of each convolution for one picture, by its name."""
+    """Multiply-accumulates of each convolution, transposed or not, for one picture, by its name."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.value_info
     }
     shapes |= {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    return {
-        node.name: math.prod(shapes[node.output[0]][1:]) * math.prod(shapes[node.input[1]][1:])
-        for node in convolutions(model)
-    }
+    work = {}
+    for node in model.graph.node:  # each place of one side meets the weights of one channel of it
+        if node.op_type in ("Conv", "ConvTranspose"):
+            side = node.output[0] if node.op_type == "Conv" else node.input[0]
+            work[node.name] = math.prod(shapes[side][1:]) * math.prod(shapes[node.input[1]][1:])
+    return work

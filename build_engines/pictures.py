@@ -7,7 +7,9 @@ NAME.calibration.npz or calibration.npz    beside the ONNX, as `edge-inspect tra
 The gate never judges on a picture that INT8 ranges, sweep or recalibration saw: `halves` divides them.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +59,24 @@ def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | No
         return Calibration(_held_out(engine, recipe, view))
     dataset = open_dataset(folder)
     paths, note = _not_learnt([*dataset.train, *dataset.validation], engine, recipe)
-    images = load_images(paths, view) if len(paths) >= MIN_HELD_OUT else _held_out(engine, recipe, view)
+    load = partial(_load, view=view, recipe=recipe)
+    images = load(paths) if len(paths) >= MIN_HELD_OUT else _held_out(engine, recipe, view)
     good, bad = (
-        load_images([t.path for t in dataset.test if (t.kind == "good") is wanted], view)
-        for wanted in (True, False)
+        load([t.path for t in dataset.test if (t.kind == "good") is wanted]) for wanted in (True, False)
     )
     return Calibration(images, good, bad, note)
+
+
+def _load(paths: list[Path], view: View, recipe: Recipe) -> Pixels:
+    """Raises DataError for pictures of another size than all those learnt from had."""
+    sizes = Counter[tuple[int, int]]()
+    images = load_images(paths, view, sizes)
+    learnt = recipe.training_set.get("picture")  # (height, width); missing where they were not all alike
+    for height, width in sizes:
+        if learnt and (height, width) != tuple(learnt):
+            what = f"pictures of {width}x{height}, but the model learnt from {learnt[1]}x{learnt[0]}"
+            raise DataError(what, str(paths[0].parent), "Give pictures as the station's camera takes them.")
+    return images
 
 
 def _not_learnt(paths: list[Path], engine: Path, recipe: Recipe) -> tuple[list[Path], str]:

@@ -76,7 +76,7 @@ def build_plans(
         except RecipeError as error:
             if not options.best or precision == options.precisions[-1]:
                 raise
-            listener.say(f"{precision} refused, the next one is tried: {error.what}")
+            listener.note(f"{error.what}. {options.precisions[-1]} is tried")
         else:
             if options.best:
                 return
@@ -89,6 +89,7 @@ class _Graph:
     precision: str
     model: onnx.ModelProto
     stand_in: onnx.ModelProto
+    islands: tuple[tuple[str, str, str], ...] = ()  # what of it stays in FP32
     gate: str = ""
     int8_share: float = 0.0
 
@@ -116,12 +117,24 @@ class _Source:
 
     def accepted(self, precision: str) -> _Graph:
         """The graph of a precision, when the gate lets it pass. Raises RecipeError, with the figures."""
-        graph = self._graph(precision)
         if precision == "fp32":
-            return graph
-        self._listener.say(f"comparing {precision} with fp32")
-        result = self._gate.judge(graph.stand_in, precision)
-        return replace(graph, gate=self._accept(result).verdict, int8_share=result.int8_mac_share)
+            return _Graph(precision, self._model, self._model)
+        if precision == "fp16":
+            return self._judged(_graph_of(self._model, precision))
+        if (beside := self._beside()) is not None:
+            try:
+                return self._judged(_graph_of(beside, precision))
+            except RecipeError as error:
+                self._listener.note(f"{self._engine.stem}.int8.onnx with FP16 around it: {error.what}")
+        return self._quantised()
+
+    def _judged(self, graph: _Graph) -> _Graph:
+        self._listener.say(f"comparing {graph.precision} with fp32")
+        return self._passed(graph, self._accept(self._gate.judge(graph.stand_in, graph.precision)))
+
+    def _passed(self, graph: _Graph, result: GateResult) -> _Graph:
+        self._listener.islands(list(graph.islands))
+        return replace(graph, gate=result.verdict, int8_share=result.int8_mac_share)
 
     def _accept(self, result: GateResult) -> GateResult:
         self._listener.judged(result)
@@ -205,21 +218,26 @@ class _Source:
         pictures = gate_pictures(judging, self._calibration.good, self._calibration.anomalous)
         return Gate(self._model, pictures, self._options.false_reject_rate, self._view)
 
-    def _graph(self, precision: str) -> _Graph:
-        if precision == "fp32":
-            return _Graph(precision, self._model, self._model)
-        half = to_half(self._model if precision == "fp16" else self._int8())
-        self._listener.islands(list(half.table()))
-        return _Graph(precision, half.model, emulated(half.model))
-
-    def _int8(self) -> onnx.ModelProto:
-        """The INT8 engine beside this one where it is of the same model, else quantised now."""
+    def _beside(self) -> onnx.ModelProto | None:
+        """The INT8 engine beside this one where it is of the same model."""
         beside = self._engine.with_name(f"{self._engine.stem}.int8.onnx")
-        if beside.is_file() and self._options.calibration_set is None:
-            path, recipe, _ = load_pair(beside)
-            if recipe.same_model(self._recipe):
-                return load_onnx(path)
+        if not beside.is_file() or self._options.calibration_set is not None:
+            return None
+        path, recipe, _ = load_pair(beside)
+        return load_onnx(path) if recipe.same_model(self._recipe) else None
+
+    def _quantised(self) -> _Graph:
+        """Quantised now, by what the gate says of the plan's own roundings."""
         fitting, _ = halves(self._calibration.images)
         pieces = self._view.pieces(fitting, MOST_PIECES)
-        found = quantise(self._model, pieces, self._gate, self._listener)
-        return (found if self._options.force else found.accepted()).model
+        found = quantise(
+            self._model, pieces, self._gate, self._listener, lambda graph: _graph_of(graph, "int8").stand_in
+        )
+        kept = found if self._options.force else found.accepted()
+        return self._passed(_graph_of(kept.model, "int8"), kept.gate)
+
+
+def _graph_of(model: onnx.ModelProto, precision: str) -> _Graph:
+    """FP32, with Q/DQ pairs or without -> mixed with FP16."""
+    half = to_half(model)
+    return _Graph(precision, half.model, emulated(half.model), tuple(half.table()))

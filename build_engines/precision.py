@@ -20,7 +20,6 @@ HALF_OPSET = 19  # the first whose Q/DQ take half-precision scales
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 QUANTISERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 NETWORK_OPERATIONS = CONVOLUTIONS | QUANTISERS | {"Relu", "Clip", "Add", "Concat", "Resize", "MaxPool"}
-LEAST_SCALE = 2.0**-24  # FP16's smallest number: a channel of all but zero weights has a scale below it
 FUSED = QUANTISERS | {"Relu", "Clip", "Add"}  # behind a convolution it is part of it
 
 ISLANDS = (  # (operations, what they are here, why they are not in half)
@@ -89,7 +88,10 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
-    """Two casts behind each half-precision output, which keeps its name."""
+    """Two casts behind each half-precision output, which keeps its name; an INT8 convolution takes the INT8
+    numbers themselves, so that nothing is rounded behind their DequantizeLinear."""
+    if node.op_type == "DequantizeLinear":
+        return
     for i, name in enumerate(node.output):
         if types.get(name) == TensorProto.FLOAT16:
             node.output[i] = f"{name}.exact"
@@ -151,15 +153,14 @@ class _Rewriting:
             for i, name in enumerate(node.input):
                 # A Resize's other inputs are sizes and scales, FP32 by definition.
                 if self.types.get(name) == TensorProto.FLOAT and not (node.op_type == "Resize" and i):
-                    scale = node.op_type in QUANTISERS and i == 1
-                    node.input[i] = self._as_needed(name, node.name in self.half, scale)
+                    node.input[i] = self._as_needed(name, node.name in self.half)
             self.nodes.append(node)
         return self._model()
 
-    def _as_needed(self, name: str, half: bool, scale: bool) -> str:
+    def _as_needed(self, name: str, half: bool) -> str:
         """The tensor in the precision that its reader wants."""
         if name in self.constants:
-            return self._constant(name, LEAST_SCALE if scale else -np.inf) if half else name
+            return self._constant(name) if half else name
         made_half = name in self.behind and self.behind[name].name in self.half
         if made_half == half:
             return name
@@ -169,12 +170,11 @@ class _Rewriting:
             self.nodes.append(_cast(name, target, to))
         return target
 
-    def _constant(self, name: str, least: float) -> str:
+    def _constant(self, name: str) -> str:
         target = f"{name}.half"
         if target not in self.weights:
             value: npt.NDArray[np.float32] = numpy_helper.to_array(self.constants[name])
-            halved = np.maximum(value, least).astype(np.float16)
-            self.weights[target] = numpy_helper.from_array(halved, target)
+            self.weights[target] = numpy_helper.from_array(value.astype(np.float16), target)
         return target
 
     def _model(self) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from build_engines.graph import IR_VERSION, convolutions
 from build_engines.probe import look
-from build_engines.rounding import STEPS, Rounded
+from build_engines.rounding import STEPS, Rounded, held_by_half
 from edge.frame import Pixels
 
 TEACHER = "teacher."  # its weights' names in the export begin so
@@ -70,8 +70,7 @@ class _Inserting:
         return helper.make_model(graph, opset_imports=model.opset_import, ir_version=IR_VERSION)
 
     def _pair(self, name: str) -> str:
-        scale = max(self.source.ranges[name], 1e-9) / STEPS
-        self._constant(f"{name}.scale", np.float32(scale))
+        self._constant(f"{name}.scale", held_by_half(self.source.ranges[name] / STEPS))
         self._constant(f"{name}.zero", np.int8(0))
         self._node("QuantizeLinear", name, name, f"{name}.int8")
         self.pairs[name] = self._node("DequantizeLinear", f"{name}.int8", name, f"{name}.dequantised")

@@ -8,6 +8,7 @@ step until the gate lets it pass. Then good parts' look in INT8 becomes the norm
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ SWEEP_PICTURES = 4  # the same, for the sweep: its errors are far apart
 CENTRE_PICTURES = 48  # good ones: what is typical of them in INT8
 # Shares of the work that may stay in float: 90 % in INT8 is the goal, the last is nearly the whole teacher.
 FLOAT_SHARES = (0.1, 0.2, 0.4, 0.7)
+
+Runs = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,27 @@ class Quantised:
         return f"{self.gate.int8_mac_share:.0%} of the work in INT8; {self.gate}"
 
 
-def quantise(model: onnx.ModelProto, images: Pixels, gate: Gate, listener: Listener) -> Quantised:
+def quantise(
+    model: onnx.ModelProto, images: Pixels, gate: Gate, listener: Listener, as_run: Runs | None = None
+) -> Quantised:
     """FP32 graph -> the same graph with as many convolutions in INT8 as `gate` lets through.
 
     The last one tried, where none passes: `Quantised.gate` is then false.
 
-    `images` uint8 (N, H, W, 3) are held-out good pictures that `gate` does not judge on.
+    `images` uint8 (N, H, W, 3) are held-out good pictures that `gate` does not judge on. `as_run` gives what
+    the gate is to run for a graph, where that is not the graph itself.
     """
     tries = Tries(model, images, listener.say)
     for share in FLOAT_SHARES:
         in_float, graph = tries.graph(share)
         listener.say(f"INT8 with {len(in_float)} convolutions in float: comparing with FP32")
-        found = Quantised(graph, in_float, tries.table, gate.judge(graph, "int8"))
+        result = gate.judge(as_run(graph) if as_run else graph, "int8")
+        found = Quantised(graph, in_float, tries.table, result)
         if found.gate:
             break
+        listener.note(f"refused: {found}")
     listener.sensitivities(found.table, found.in_float)
+    listener.judged(found.gate)
     return found
 
 
@@ -82,7 +91,8 @@ class Tries:
 
     def graph(self, share: float) -> tuple[tuple[str, ...], onnx.ModelProto]:
         """The convolutions that stay in float, at most `share` of the work, and the graph, recalibrated."""
-        in_float = stay_float(self.table, share)
+        transposed = 1 - sum(row.work for row in self.table)  # always in float
+        in_float = stay_float(self.table, share - transposed)
         graph = self._int8.graph(in_float)
         self._good.recalibrate(graph)
         onnx.checker.check_model(graph, full_check=True)

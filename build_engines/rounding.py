@@ -73,13 +73,22 @@ def _rounded(model: onnx.ModelProto, node: onnx.NodeProto, inputs: Inputs) -> Ro
     weights = weights_of(model, node.input[1])
     groups = len(inputs.mean)
     flat = weights.reshape(groups, len(weights) // groups, -1).astype(np.float64)
-    scale = np.maximum(np.abs(flat).max(axis=2) / STEPS, 1e-12)
+    scale = held_by_half(np.abs(flat).max(axis=2) / STEPS)
     whole = gptq(flat / scale[:, :, None], inputs.covariance)
     bias = None
     if len(node.input) > 2:
         missing = ((flat - whole * scale[:, :, None]) * inputs.mean[:, None, :]).sum(axis=2).ravel()
         bias = (weights_of(model, node.input[2]) + missing).astype(np.float32)
-    return Rounded(whole.reshape(weights.shape).astype(np.int8), scale.ravel().astype(np.float32), bias)
+    return Rounded(whole.reshape(weights.shape).astype(np.int8), scale.ravel(), bias)
+
+
+def held_by_half(scale: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """From each number up the first that FP16 holds exactly: around INT8 a plan computes in FP16, and scales
+    that it had to round would move the map as much again as half of INT8's own rounding does."""
+    exact = np.asarray(scale, np.float64)
+    half = exact.astype(np.float16)
+    up = np.where(half < exact, np.nextafter(half, np.float16(np.inf)), half)
+    return np.maximum(up, np.finfo(np.float16).smallest_subnormal).astype(np.float32)
 
 
 def gptq(weights: Floats, covariance: Floats) -> Floats:

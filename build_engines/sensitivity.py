@@ -54,8 +54,9 @@ def sensitivities(
     work, rows = work_of(model), []
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     maps, scores = run_graph(model, pictures)
-    for number, node in enumerate(convolutions(model), start=1):
-        say(f"INT8: how convolution {number} of {len(work)} bears it")
+    nodes = convolutions(model)
+    for number, node in enumerate(nodes, start=1):
+        say(f"INT8: how convolution {number} of {len(nodes)} bears it")
         moved_maps, moved_scores = run_graph(quantised([n for n in work if n != node.name]), pictures)
         errors = _error(moved_maps, maps), _error(moved_scores, scores)
         share, tensor = work[node.name] / sum(work.values()), node.input[1]

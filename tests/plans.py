@@ -4,6 +4,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -21,6 +22,14 @@ needs_rtx = pytest.mark.skipif(
 def good_pictures(count: int, seed: int = 77) -> Pixels:
     """Good parts of the simulated line, uint8 (count, 256, 256, 3)."""
     return np.stack([preprocess(render_part(seed, i), (256, 256)) for i in range(count)])
+
+
+def camera_pictures(folder: Path, count: int, seed: int = 5) -> Path:
+    """Good parts as the simulated camera gives them, 320 x 320, in `folder`."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i}.png"), render_part(seed, i))
+    return folder
 
 
 def carried_folder(folder: Path, pictures: int = 12) -> Path:

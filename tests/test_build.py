@@ -38,6 +38,16 @@ from edge.recipe import METADATA_KEY, load_pair, recipe_path, stale_note
 from edge.settings import change_recipe, restore_recipe
 
 
+class Notes(Listener):
+    """Keeps what should be known when all is done."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 @pytest.fixture(scope="module")
 def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("build") / "tray"
@@ -127,8 +137,21 @@ def test_a_build_leaves_no_int8_engine_of_an_earlier_model(model: Path, tmp_path
     (folder / "tray.int8.onnx").write_bytes(b"of an earlier model")
     (folder / "tray.int8.recipe.json").write_text("{}")
     (folder / "tray.fp16.sm86.plan").write_bytes(b"of an earlier model")
-    list(build_engines(folder, 0.003, int8=False, listener=Listener()))
+    listener = Notes()
+    list(build_engines(folder, 0.002, int8=False, listener=listener))  # other limits: another FP32 engine
     assert [p.name for p in folder.iterdir() if ".int8" in p.name or p.suffix == ".plan"] == []
+    assert listener.notes == [
+        "removed, for they were of an earlier model: tray.fp16.sm86.plan, tray.int8.onnx"
+    ]
+
+
+def test_a_build_of_the_same_model_leaves_its_other_engines(model: Path, tmp_path: Path) -> None:
+    """The story: --int8, and then --fp16, and the INT8 engine was gone without a word."""
+    folder = tmp_path / "tray"
+    shutil.copytree(model, folder)
+    (folder / "tray.int8.onnx").write_bytes(b"of the same model")
+    list(build_engines(folder, 0.003, int8=False, listener=Listener()))
+    assert (folder / "tray.int8.onnx").read_bytes() == b"of the same model"
 
 
 def test_a_calibration_set_sets_the_limits_of_an_onnx_engine_but_for_what_was_learnt(

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from plans import carried_folder, good_pictures, needs_rtx
+from plans import camera_pictures, carried_folder, good_pictures, needs_rtx
 from typer.testing import CliRunner
 
 from build_engines.cache import _read, _write
@@ -230,12 +230,19 @@ def test_a_calibration_set_that_is_empty_or_too_small_is_refused(engine: Path, t
     assert "the folder does not exist" in refused(*call, str(tmp_path / "none"))[1]
 
 
+def test_a_calibration_set_of_another_camera_is_refused(engine: Path, tmp_path: Path) -> None:
+    """The story: pictures of 97x31 for a model of 320x320 were stretched, and limits of 87 came of them."""
+    pictures = camera_pictures(tmp_path / "pictures", 8)
+    for path in pictures.iterdir():
+        cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (97, 31)))
+    code, text = refused(str(engine), "--sm", "86", "--calibration-set", str(pictures))
+    assert code == 2 and "pictures of 97x31, but the model learnt from 320x320" in text
+    assert made(engine.parent) == []
+
+
 def test_a_calibration_set_takes_the_place_of_the_file(engine: Path, tmp_path: Path) -> None:
     engine.with_name("calibration.npz").unlink()
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    pictures.mkdir()
-    for i, picture in enumerate(good_pictures(10, seed=5)):
-        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    pictures, out = camera_pictures(tmp_path / "pictures", 10), tmp_path / "out"
     arguments = [str(engine), "--sm", "89", "--calibration-set", str(pictures), "--out", str(out)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
@@ -245,10 +252,7 @@ def test_a_calibration_set_takes_the_place_of_the_file(engine: Path, tmp_path: P
 
 def test_limits_are_not_set_on_the_pictures_that_were_learnt(engine: Path, tmp_path: Path) -> None:
     """The story: --calibration-set with the training set made limits of learnt pictures: too low."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for i, picture in enumerate(good_pictures(10, seed=5)):
-        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    pictures = camera_pictures(tmp_path / "pictures", 10)
     recipe = load_recipe(recipe_path(engine))
     learnt = {**recipe.training_set, "sha256": dataset_digest(list(pictures.iterdir()))}
     save_recipe(replace(recipe, training_set=learnt), recipe_path(engine))
@@ -261,10 +265,7 @@ def test_limits_are_not_set_on_the_pictures_that_were_learnt(engine: Path, tmp_p
 def test_single_pictures_that_were_learnt_are_left_out(engine: Path, tmp_path: Path) -> None:
     """The story: with one more picture in the folder the set was another one, and all that was learnt from
     set the limits again."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for i, picture in enumerate(good_pictures(13, seed=5)):
-        cv2.imwrite(str(pictures / f"{i}.png"), picture)
+    pictures = camera_pictures(tmp_path / "pictures", 13)
     learnt = [bytes.fromhex(sha256_of(pictures / f"{i}.png")) for i in range(3)]
     digests = np.frombuffer(b"".join(learnt), np.uint8).reshape(3, 32)
     of = np.array(load_recipe(recipe_path(engine)).training_set["sha256"])
@@ -302,24 +303,67 @@ def test_a_calibration_file_with_any_byte_changed_is_refused_or_gives_the_same_p
     assert refused > len(places)
 
 
-def test_what_the_gate_refuses_is_not_there_unless_forced(engine: Path) -> None:
+def spoilt_int8(engine: Path) -> Path:
     """An INT8 engine of the same model, spoilt: the gate sees it, whoever made it."""
-    spoilt = onnx.load(engine)
+    spoilt, beside = onnx.load(engine), engine.with_name("demo.int8.onnx")
     for tensor in spoilt.graph.initializer:
         if tensor.name.endswith("conv.weight"):
             weights = onnx.numpy_helper.to_array(tensor)
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.round(weights * 64) / 64, tensor.name))
-    beside = engine.with_name("demo.int8.onnx")
     onnx.save(spoilt, beside)
     shutil.copy(recipe_path(engine), recipe_path(beside))
     reseal(beside, "int8")
-    code, text = refused(str(engine), "--int8", "--sm", "86")
-    assert code == 3 and "int8 judges otherwise than fp32" in text and "It would pass with" in text
+    return beside
+
+
+def test_what_the_gate_refuses_is_not_there_unless_forced(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as strict:
+        strict.setattr("build_engines.gate.MAX_FLIP_RATE", -1.0)
+        code, text = refused(str(engine), "--fp16", "--sm", "86")
+    assert code == 3 and "fp16 judges otherwise than fp32" in text and "It would pass with" in text
     assert made(engine.parent) == []
+    spoilt_int8(engine)
     forced = CliRunner().invoke(app, [str(engine), "--int8", "--sm", "86", "--force"])
     assert forced.exit_code == 0, forced.output
     recipe = load_pair(engine.with_name("demo.int8.sm86.plan"))[1]
     assert recipe.made_with["gate"].startswith("refused, kept by --force: ")
+
+
+@pytest.mark.timeout(600)  # INT8's sweep
+def test_an_int8_engine_that_is_refused_as_a_plan_is_made_anew(engine: Path) -> None:
+    """The story: the share in INT8 was chosen for the ONNX engine; where FP16 around it was too much, there
+    was no plan."""
+    spoilt_int8(engine)
+    result = CliRunner().invoke(app, [str(engine), "--int8", "--sm", "86", "--json"])
+    assert result.exit_code == 0, result.output
+    assert "demo.int8.onnx with FP16 around it: int8 judges otherwise than fp32" in " ".join(
+        result.output.split()
+    )
+    first, last = (json.loads(line) for line in result.stdout.splitlines())
+    assert not first["passed"] and last["passed"] and last["int8_mac_share"] > 0.55
+    recipe = load_pair(engine.with_name("demo.int8.sm86.plan"))[1]
+    assert recipe.made_with["gate"].startswith("passed: ")
+
+
+@pytest.mark.timeout(600)
+def test_best_takes_fp16_where_int8_is_refused(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("build_engines.qdq.HEADROOM", 0.02)  # students that are cut off answer otherwise
+    monkeypatch.setattr("build_engines.quantise.FLOAT_SHARES", (0.001,))
+    result = CliRunner().invoke(app, [str(engine), "--best", "--sm", "86", "--json"])
+    assert result.exit_code == 0, result.output
+    assert made(engine.parent) == ["demo.fp16.sm86.plan", "demo.fp16.sm86.recipe.json"]
+    int8, fp16 = (json.loads(line) for line in result.stdout.splitlines())
+    assert (int8["precision"], int8["passed"], fp16["precision"], fp16["passed"]) == (
+        "int8",
+        False,
+        "fp16",
+        True,
+    )
+    text = " ".join(result.output.split())
+    assert "INT8 judges otherwise than FP32" in text and "fp16 is tried" in text
+    assert "Errors with this one alone in INT8: " in text
 
 
 class StandsForAGpu:

@@ -14,6 +14,7 @@ from build_engines.cli import SHOWN, _Screen
 from build_engines.gate import Gate, gate_pictures, run_graph
 from build_engines.graph import convolutions, load_onnx, producers, work_of
 from build_engines.listener import Listener
+from build_engines.pictures import halves
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import Quantised, int8_of, quantise, with_anomalies
 from build_engines.recalibrate import GoodParts
@@ -31,23 +32,23 @@ def detector() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def found(detector: onnx.ModelProto) -> Quantised:
-    good = good_pictures(12)
-    return quantise(detector, good, Gate(detector, gate_pictures(good), 0.003), Listener())
+    fitting, judging = halves(good_pictures(24))
+    return quantise(detector, fitting, Gate(detector, gate_pictures(judging), 0.003), Listener())
 
 
 def test_most_of_the_work_is_in_int8_and_judges_as_fp32(found: Quantised) -> None:
     assert found.accepted() is found
-    assert found.gate.int8_mac_share >= 0.75
-    assert found.gate.score_correlation > 0.99
-    assert abs(found.gate.auroc_delta) <= 0.002
+    assert found.gate.int8_mac_share >= 0.9
+    assert found.gate.score_correlation > 0.999
+    assert abs(found.gate.auroc_delta) <= 0.002 and found.gate.flip_rate <= 0.005
 
 
 def test_the_sweep_finds_the_teachers_first_layers_by_itself(
     found: Quantised, detector: onnx.ModelProto
 ) -> None:
-    """Known from trying by hand: the stem, the first depthwise convolution and the blur of the map."""
+    """Known from trying by hand: the first depthwise convolution and the blur of the map."""
     names = [node.name for node in convolutions(detector)]
-    assert {names[0], names[1], names[-1]} <= set(found.in_float)
+    assert {names[1], names[-1]} <= set(found.in_float)
     assert len(found.table) == len(names)
 
 
