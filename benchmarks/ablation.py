@@ -1,14 +1,15 @@
 """What does each part of the detector bring? An ablation that may choose, since it sees no test picture.
 
     python benchmarks/ablation.py DATA --work DIR [--sets a,b] [--rows name,name] [--steps 300] [--most 100]
+        [--save | --table]
 
 Good pictures of each set are divided in three: learnt from, fitted with, and judged. The figure is the image
 AUROC of the judged ones against self-made anomalies on them (benchmarks/anomalies.py), mean over the kinds;
 for a set that benchmarks/trays.py drew, also of logical and structural anomalies drawn with another seed.
 Few pictures and short trainings: differences count, not heights. Rows that differ only in what is fitted
 after training share one training. Each result is kept in DIR as it comes: a run that was killed goes on
-where it stopped, `--table` shows what is there. Writes results/ablation.json and results/ablation.md after
-every row; with other `--steps` or `--most`, for trying, both go to DIR instead.
+where it stopped, `--table` shows what is there. Writes ablation.json and ablation.md after every row to DIR,
+with `--save` to benchmarks/results.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from ablation_table import markdown, rich_table
 from benchset import console
 from jobs import Jobs, errors_in_words
 from quality import find_sets
-from record import RESULTS, save_result
+from record import add_save, save_result, target_of
 
 from edge.errors import InspectError
 
@@ -31,15 +32,17 @@ STEPS, MOST = 300, 100
 Results = dict[str, dict[str, dict[str, Any]]]  # row -> set -> figures
 
 
-def run(sets: list[AblationSet], rows: list[Row], steps: int, target: Path) -> Results:
-    """Everything; rows outside, so that a run that was cut short has all sets for its rows."""
+def run(sets: list[AblationSet], rows: list[Row], steps: int, target: Path | None) -> Results:
+    """Everything; rows outside, so that a run that was cut short has all sets for its rows. Without `target`
+    nothing is written."""
     results: Results = {}
     for row in rows:
         for bench in sets:
             if (found := judge(bench, row, steps)) is not None:
                 results.setdefault(row.name, {})[bench.name] = found
                 console.print(f"{row.name}: {bench.name} {found['image_auroc']:.4f}", highlight=False)
-        write(results, steps, sets[0].most, target)
+        if target is not None:
+            write(results, steps, sets[0].most, target)
     return results
 
 
@@ -68,20 +71,18 @@ def arguments_of() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="names with commas; default: all")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
     parser.add_argument("--most", type=int, default=MOST, help="good pictures to learn from")
-    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
+    add_save(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = arguments_of()
-    trial = (arguments.steps, arguments.most) != (STEPS, MOST)
     with errors_in_words():
         arguments.work.mkdir(parents=True, exist_ok=True)
         jobs = Jobs(arguments.work, done_only=arguments.table)
         roots = find_sets(arguments.data, arguments.sets)
         sets = [AblationSet(root, jobs, arguments.most) for root in roots]
-        target = arguments.work if trial else RESULTS
-        results = run(sets, find_rows(arguments.rows), arguments.steps, target)
+        results = run(sets, find_rows(arguments.rows), arguments.steps, target_of(arguments))
     console.print(rich_table(results))
 
 

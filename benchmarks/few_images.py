@@ -1,13 +1,13 @@
 """How many good pictures does the detector need?
 
     python benchmarks/few_images.py DATA --work DIR [--sets a,b] [--counts 8,10,20,50,100,200] [--draws 3]
-        [--size 256]
+        [--size 256] [--save | --table]
 
 Image AUROC and limits against the number of good pictures given to `edge-inspect train` (which holds a
 seventh of them out itself), three seeded draws each, always judged on the whole test part. Draws are nested:
 the 10 pictures of a draw are among its 20. Each result is kept in DIR as it comes, so a run that was killed
-goes on. Writes results/few_images.json and docs/images/few.svg; with `--steps`, for trying, both go to DIR
-instead. At 256 pixels a training takes a third of the time it takes at the default size.
+goes on. Writes few_images.json and few.svg to DIR, with `--save` to benchmarks/results and docs/images.
+At 256 pixels a training takes a third of the time it takes at the default size.
 
 The curve begins at 8, the fewest that `edge-inspect train` takes: with 5, of which 3 are left to learn from,
 a trial on MVTec AD transistor (100 steps, two draws) had an image AUROC of 0.76, with 8 of 0.87. The whole is
@@ -25,7 +25,7 @@ from benchset import BenchSet, console
 from curves import log_curves
 from jobs import Jobs, errors_in_words, linked_set
 from quality import find_sets
-from record import RESULTS, save_result
+from record import add_save, save_result, target_of
 from rich.table import Table
 
 from calibration.dataset import MIN_GOOD_IMAGES
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="for trying; is recorded")
     parser.add_argument("--size", type=int, default=DetectorConfig.input_size[0], help="pixels a side")
-    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
+    add_save(parser)
     arguments = parser.parse_args()
     counts = [int(count) for count in arguments.counts.split(",")]
     detector = DetectorConfig(input_size=(arguments.size, arguments.size))
@@ -103,12 +103,11 @@ def main() -> None:
         roots = find_sets(arguments.data, arguments.sets)
         sets = [BenchSet(root, jobs, arguments.steps, detector) for root in roots]
         results = {bench.name: summary(curve(bench, counts, arguments.draws)) for bench in sets}
-    trial = arguments.steps != TrainConfig.steps
-    target = arguments.work if trial else RESULTS
-    save_result("few_images", {"size": arguments.size, "steps": arguments.steps, "sets": results}, target)
-    lines = {name: {c: r["image_auroc"] for c, r in by.items()} for name, by in results.items()}
-    picture = arguments.work / PICTURE.name if trial else PICTURE
-    picture.write_text(log_curves(lines, "good pictures to learn from", "image AUROC"))
+    if (target := target_of(arguments)) is not None:
+        save_result("few_images", {"size": arguments.size, "steps": arguments.steps, "sets": results}, target)
+        lines = {name: {c: r["image_auroc"] for c, r in by.items()} for name, by in results.items()}
+        picture = PICTURE if arguments.save else target / PICTURE.name
+        picture.write_text(log_curves(lines, "good pictures to learn from", "image AUROC"))
     console.print(table_of(results))
 
 

@@ -1,12 +1,12 @@
 """How good is the detector on real sets, from one fixed configuration, and beside known methods?
 
-    python benchmarks/quality.py DATA --work DIR [--sets a,b] [--seeds 0,1,2] [--no-baselines] [--procedural]
+    python benchmarks/quality.py DATA --work DIR [--sets a,b] [--seeds 0,1,2] [--baseline-seeds 0]
+        [--no-baselines] [--procedural] [--save | --table]
 
 Trains, builds and evaluates every data set under DATA exactly as the commands do, with the defaults, and four
 baselines on the same teacher (benchmarks/baselines.py); test pictures are looked at in the end and choose
 nothing. Each result is kept in DIR/results as it comes: a run that was killed goes on where it stopped,
-`--table` shows what is there. Writes results/quality.json and results/quality.md; with `--steps`, for trying,
-both go to DIR instead.
+`--table` shows what is there. Writes quality.json and quality.md to DIR, with `--save` to benchmarks/results.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from baselines import BASELINES
 from benchset import OURS, BenchSet, console
 from jobs import Facts, Jobs, code_digest, errors_in_words
 from quality_table import markdown, rich_tables, summary
-from record import RESULTS, quantiles_ms, save_result
+from record import add_save, quantiles_ms, save_result, target_of
 
 from distillation.train import TrainConfig
 from edge.errors import DataError
@@ -61,12 +61,12 @@ def race_set(bench: BenchSet, seed: int, detectors: list[str]) -> dict[str, Any]
     return bench.jobs.once(f"results/{bench.name}-race-seed{seed}", rests_on, work) or {}
 
 
-def run(sets: list[BenchSet], seeds: list[int], baselines: bool) -> dict[str, Any]:
+def run(sets: list[BenchSet], seeds: list[int], baseline_seeds: list[int]) -> dict[str, Any]:
     """Everything; seeds outside, so that a run that was cut short has all sets with the first seed."""
     figures: dict[str, Figures] = {bench.name: {} for bench in sets}
     for seed in seeds:
         for bench in sets:
-            run_set(bench, seed, baselines, figures[bench.name])
+            run_set(bench, seed, seed in baseline_seeds, figures[bench.name])
     results = {}
     for bench in sets:
         bench.forget_features()
@@ -111,16 +111,29 @@ def arguments_of() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--sets", default="", help="names with commas; default: all")
     parser.add_argument("--seeds", default="0,1,2", help="seeds of training and division")
+    parser.add_argument(
+        "--baseline-seeds", metavar="SEEDS", help="those of them with baselines; default: all"
+    )
     parser.add_argument("--no-baselines", action="store_true", help="our detector only")
     parser.add_argument(
         "--procedural", action="store_true", help="also the set that benchmarks/trays.py draws"
     )
     parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="for trying; is recorded")
-    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
+    add_save(parser)
     parser.add_argument(
         "--peer-json", type=Path, help="figures of benchmarks/anomalib_peer.py to show beside"
     )
     return parser.parse_args()
+
+
+def numbers(text: str) -> list[int]:
+    """ "0,1,2" as numbers."""
+    return [int(number) for number in text.split(",")]
+
+
+def baseline_seeds_of(arguments: argparse.Namespace) -> list[int]:
+    """The seeds with baselines."""
+    return [] if arguments.no_baselines else numbers(arguments.baseline_seeds or arguments.seeds)
 
 
 def main() -> None:
@@ -131,13 +144,11 @@ def main() -> None:
         roots += [procedural_set(arguments.work)] if arguments.procedural else []
         jobs = Jobs(arguments.work, done_only=arguments.table)
         sets = [BenchSet(root, jobs, arguments.steps) for root in roots]
-        seeds = [int(seed) for seed in arguments.seeds.split(",")]
-        results = run(sets, seeds, not arguments.no_baselines)
-    content = {"seeds": seeds, "steps": arguments.steps, "sets": results}
-    target = RESULTS if arguments.steps == TrainConfig.steps else arguments.work
-    save_result("quality", content, target)
-    text = markdown(results, arguments.peer_json)
-    (target / "quality.md").write_text(text)
+        seeds = numbers(arguments.seeds)
+        results = run(sets, seeds, baseline_seeds_of(arguments))
+    if (target := target_of(arguments)) is not None:
+        save_result("quality", {"seeds": seeds, "steps": arguments.steps, "sets": results}, target)
+        (target / "quality.md").write_text(markdown(results, arguments.peer_json))
     for table in rich_tables(results):
         console.print(table)
 

@@ -1,5 +1,10 @@
-"""Results that say under what conditions they were measured."""
+"""Results that say under what conditions they were measured, and where they go.
 
+A bench with `--work DIR` writes to DIR. Only `--save` replaces what is published in benchmarks/results, and
+that never goes with `--table`, which runs nothing and writes nothing: the recorded command makes the figures.
+"""
+
+import argparse
 import json
 import os
 import platform
@@ -15,9 +20,24 @@ RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("edge-inspect", "numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "pymodbus")
 
 
+def add_save(parser: argparse.ArgumentParser, table: bool = True) -> None:
+    """`--save` and, where the bench has it, `--table`: never both."""
+    one_of = parser.add_mutually_exclusive_group()
+    one_of.add_argument("--save", action="store_true", help=f"replace what is published in {RESULTS.name}/")
+    if table:
+        one_of.add_argument("--table", action="store_true", help="run and write nothing, show what is there")
+
+
+def target_of(arguments: argparse.Namespace) -> Path | None:
+    """The folder that this run writes to; None where it only shows."""
+    if getattr(arguments, "table", False):
+        return None
+    return RESULTS if arguments.save else Path(arguments.work)
+
+
 def save_result(name: str, figures: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write `NAME.json`: date, command, hardware, versions, figures. Trials go to a folder of their own."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     content = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -52,8 +72,8 @@ def versions() -> dict[str, str]:
 
 
 def _short(argument: str) -> str:
-    """Paths by their last part only: where a folder lay on one machine tells nobody anything."""
-    return Path(argument).name if "/" in argument else argument
+    """Paths by their last part only, MODEL=SET by both: where a folder lay on a machine tells nobody."""
+    return "=".join(Path(part).name if "/" in part else part for part in argument.split("="))
 
 
 def quantiles_ms(seconds: list[float]) -> dict[str, float]:

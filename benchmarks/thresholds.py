@@ -1,6 +1,8 @@
 """Do the printed bounds on false rejects hold?
 
-    python benchmarks/thresholds.py DATA --work DIR [--sets a,b] [--splits 20] [--retrain N]
+    python benchmarks/thresholds.py DATA --work DIR [--sets a,b] [--splits 20] [--retrain N] [--save]
+
+Writes thresholds.json to DIR, with `--save` to benchmarks/results.
 
 One trained model for each set (that of benchmarks/quality.py with seed 0, where DIR has it). The scores of
 its held-out good pictures and of test/good are pooled and divided anew, seeded, into two parts of the same
@@ -29,7 +31,7 @@ import numpy as np
 from benchset import BenchSet, built, console, train_ours
 from jobs import Facts, Jobs, code_digest, errors_in_words, linked_set
 from quality import find_sets
-from record import RESULTS, save_result
+from record import add_save, save_result, target_of
 from rich.table import Table
 
 from calibration.dataset import load_images
@@ -174,14 +176,15 @@ def main() -> None:
         "--retrain", type=int, default=0, metavar="N", help="also N splits with a training each"
     )
     parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="for trying; is recorded")
+    add_save(parser, table=False)
     arguments = parser.parse_args()
     with errors_in_words():
         jobs = Jobs(arguments.work)
         roots = find_sets(arguments.data, arguments.sets)
         sets = [BenchSet(root, jobs, arguments.steps) for root in roots]
         results = {bench.name: run_set(bench, arguments.splits, arguments.retrain) for bench in sets}
-    target = RESULTS if arguments.steps == TrainConfig.steps else arguments.work
-    save_result("thresholds", {"steps": arguments.steps, "tail": TAIL, "sets": results}, target)
+    if (target := target_of(arguments)) is not None:
+        save_result("thresholds", {"steps": arguments.steps, "tail": TAIL, "sets": results}, target)
     console.print(table_of(results))
 
 

@@ -1,11 +1,17 @@
 """A benchmark that nobody can run measures nothing. What it measures is looked at by people, not asserted."""
 
+import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
+import pytest
+import record
 from toy import toy_pair
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -43,3 +49,46 @@ def test_the_isolation_benchmark_compares_both_in_one_run(tmp_path: Path) -> Non
         "ratio_p99",
     } <= figures.keys()
     assert {"added_ms_median", "added_ms_p99", "noise_ms_median", "added_ms_quiet"} <= figures.keys()
+
+
+def test_a_look_or_a_trial_leaves_what_is_published_alone(tmp_path: Path) -> None:
+    """`quality.py DATA --work EMPTY --table` left 568 bytes of the published figures."""
+    scripts, data = tmp_path / "benchmarks", tmp_path / "data"
+    shutil.copytree(BENCHMARKS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    (data / "parts" / "train" / "good").mkdir(parents=True)
+    for i in range(16):
+        cv2.imwrite(str(data / "parts" / "train" / "good" / f"{i}.png"), np.full((8, 8, 3), i, np.uint8))
+    before = {path.name: path.read_bytes() for path in (scripts / "results").iterdir()}
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    each = "for sys.argv[0] in sys.argv.pop().split(): runpy.run_path(sys.argv[0], {}, '__main__')"
+    looks = " ".join(str(scripts / f"{name}.py") for name in ("quality", "few_images", "ablation"))
+    command = [sys.executable, "-c", f"import runpy, sys\n{each}"]
+    command += [str(data), "--work", str(tmp_path / "work"), "--table", looks]
+    path = f"{scripts}:{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in (scripts / "results").iterdir()} == before
+    assert not list((tmp_path / "docs").rglob("*.*")) and not list((tmp_path / "work").glob("*.*"))
+
+
+def test_only_save_publishes_and_never_a_look(tmp_path: Path) -> None:
+    def target(*options: str) -> Path | None:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--work", type=Path)
+        record.add_save(parser)
+        return record.target_of(parser.parse_args(["--work", str(tmp_path), *options]))
+
+    assert (target(), target("--table"), target("--save")) == (tmp_path, None, record.RESULTS)
+    with pytest.raises(SystemExit):
+        target("--save", "--table")
+
+
+def test_the_recorded_command_names_models_and_sets_but_no_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`engines.py MODEL=SET` was recorded without its models."""
+    arguments = ["/home/me/models/reels-7=/home/me/data/reels", "--work", "/home/me/work", "--steps", "5"]
+    monkeypatch.setattr(sys, "argv", ["/opt/benchmarks/engines.py", *arguments])
+    kept = json.loads(record.save_result("engines", {}, tmp_path / "new" / "folder").read_text())
+    assert kept["command"] == "python benchmarks/engines.py reels-7=reels --work work --steps 5"
