@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation_judging import judge
-from ablation_rows import ROWS, Row
+from ablation_rows import BY_NAME, ROWS, Row
 from ablation_set import AblationSet
 from ablation_table import markdown, rich_table
 from benchset import console
@@ -55,10 +55,10 @@ def write(results: Results, steps: int, most: int, target: Path) -> None:
 def find_rows(names: str) -> list[Row]:
     """The rows named, the default before them; all without names. Raises InspectError for an unknown one."""
     wanted = [name.strip() for name in names.split(",")] if names else [row.name for row in ROWS]
-    known = {row.name: row for row in ROWS}
-    if unknown := [name for name in wanted if name not in known]:
-        raise InspectError(f"no such row: {', '.join(unknown)}", "--rows", f"Known: {', '.join(known)}.")
-    return [ROWS[0], *(known[name] for name in wanted if name != ROWS[0].name)]
+    if unknown := [name for name in wanted if name not in BY_NAME]:
+        raise InspectError(f"no such row: {', '.join(unknown)}", "--rows", f"Known: {', '.join(BY_NAME)}.")
+    named = {BY_NAME[name].name: BY_NAME[name] for name in wanted}
+    return list(({ROWS[0].name: ROWS[0]} | named).values())
 
 
 def arguments_of() -> argparse.Namespace:

@@ -48,7 +48,7 @@ def fitted(bench: AblationSet, row: Row, steps: int, material: Material) -> Dete
     students.load_state_dict(torch.load(path, weights_only=True))
     torch.manual_seed(SEED)  # the same words for all rows that share their features
     learnt, held = material.learnt, material.fitted
-    fit_constants(detector, material.cache, len(learnt), learnt, held, material.fitted_pixels)
+    fit_constants(detector, material.cache, material.pictures, learnt, held, material.fitted_pixels)
     return detector
 
 

@@ -1,4 +1,7 @@
-"""What the ablation compares: each row is the default with something changed."""
+"""What the ablation compares: each row is the default with something changed.
+
+Names are fixed and without commas. A name for what is the default today (`input 384`) means the default.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,8 +67,9 @@ _FITTED = [
     *_rows("normalisation", "normalisation", {name: name for name in ("place", "quantile", "deviation")}),
     *_rows("fusion", "fusion", {name: name for name in ("max", "sum", "reliability")}),
     Row("local not apart", {"local_apart": False}),
+    Row("local only not apart", {"branches": ("local",), "local_apart": False}),
     *_rows("score", "score_fusion", {name: name for name in SCORE_FUSIONS}),
-    Row("score sum, local not apart", {"score_fusion": SUM, "local_apart": False}),
+    Row("score sum local not apart", {"score_fusion": SUM, "local_apart": False}),
     Row("without pooled distance", {"pooled_distance": False}),
     Row("without words", {"word_distance": False}),
     Row("without stride 32", {"deep_distance": False}),
@@ -93,4 +97,6 @@ _TRAINED = [
     Row("bottleneck attention 32 heads", {"bottleneck": "attention", "heads": 32}),
 ]
 _BASE = Row(DEFAULT)
-ROWS = [_BASE, *(row for row in (*_FITTED, *_TRAINED) if row.facts(1) != _BASE.facts(1))]  # none twice
+_SAME = {row.name for row in (*_FITTED, *_TRAINED) if row.facts(1) == _BASE.facts(1)}
+ROWS = [_BASE, *(row for row in (*_FITTED, *_TRAINED) if row.name not in _SAME)]  # none twice
+BY_NAME = {row.name: row for row in ROWS} | dict.fromkeys(_SAME, _BASE)

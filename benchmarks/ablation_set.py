@@ -1,4 +1,7 @@
-"""A data set under the ablation: good pictures in three parts, anomalies made on one, all as features."""
+"""A data set under the ablation: good pictures in three parts, anomalies made on one, all as features.
+
+What is learnt from has its light variations with it, as the product's training has them.
+"""
 
 import json
 from collections.abc import Sequence
@@ -14,9 +17,11 @@ from jobs import TRAINING_CODE, Jobs, code_digest
 
 from calibration.dataset import Images, dataset_digest, load_images, open_dataset
 from calibration.localisation import DEFECTS_FILE
+from distillation.augment import with_variants
 from distillation.detector import DetectorConfig
 from distillation.features import FeatureCache
 from distillation.teacher import Teacher
+from distillation.train import TrainConfig
 from distillation.weights import load_teacher
 from edge.picture.images import list_images
 from edge.picture.preprocess import resize
@@ -38,6 +43,7 @@ class Material:
 
     teacher: Teacher
     cache: FeatureCache
+    pictures: int  # learnt from; so many rows of `learnt` come first, then their variations
     learnt: range
     fitted: range
     fitted_pixels: Images
@@ -89,13 +95,22 @@ class AblationSet:
         parts = {"learnt": learnt, "fitted": fitted, "good": judged}
         parts |= {kind: draw(judged, kind, copies, SEED) for kind in KINDS} | self._trays()
         small = {part: np.stack([resize(image, size) for image in images]) for part, images in parts.items()}
+        pictures = len(small["learnt"])
+        small["learnt"] = with_variants(small["learnt"], TrainConfig.variants, SEED, TrainConfig.flips)
         teacher = load_teacher(name)
         folder = self.jobs.folder / "features" / f"{self.name}-{name}-{size[0]}"
-        pixels = np.concatenate(list(small.values()))
-        cache = FeatureCache(folder, teacher, pixels, "cpu", lambda done, total: None)
+        shown = np.concatenate(list(small.values()))
+        cache = FeatureCache(folder, teacher, shown, "cpu", lambda done, total: None)
         rows = _rows_of(small)
         return Material(
-            teacher, cache, rows.pop("learnt"), rows.pop("fitted"), small["fitted"], rows, list(KINDS)
+            teacher,
+            cache,
+            pictures,
+            rows.pop("learnt"),
+            rows.pop("fitted"),
+            small["fitted"],
+            rows,
+            list(KINDS),
         )
 
     def _trays(self) -> dict[str, Images]:
