@@ -1,7 +1,7 @@
 """What does each part of the detector bring? An ablation that may choose, since it sees no test picture.
 
     python benchmarks/ablation.py DATA --work DIR [--sets a,b] [--rows name,name] [--steps 300] [--most 100]
-        [--save | --table]
+        [--seed 0] [--save | --table]
 
 Good pictures of each set are divided in three: learnt from, fitted with, and judged. The figure is the image
 AUROC of the judged ones against self-made anomalies on them (benchmarks/anomalies.py), mean over the kinds;
@@ -42,13 +42,13 @@ def run(sets: list[AblationSet], rows: list[Row], steps: int, target: Path | Non
                 results.setdefault(row.name, {})[bench.name] = found
                 console.print(f"{row.name}: {bench.name} {found['image_auroc']:.4f}", highlight=False)
         if target is not None:
-            write(results, steps, sets[0].most, target)
+            write(results, {"steps": steps, "most": sets[0].most, "seed": sets[0].seed}, target)
     return results
 
 
-def write(results: Results, steps: int, most: int, target: Path) -> None:
+def write(results: Results, settings: dict[str, int], target: Path) -> None:
     """What is there so far, for programs and for people."""
-    save_result("ablation", {"steps": steps, "most": most, "rows": results}, target)
+    save_result("ablation", {**settings, "rows": results}, target)
     (target / "ablation.md").write_text(markdown(results))
 
 
@@ -71,6 +71,7 @@ def arguments_of() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="names with commas; default: all")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
     parser.add_argument("--most", type=int, default=MOST, help="good pictures to learn from")
+    parser.add_argument("--seed", type=int, default=0, help="of division, anomalies, variations and training")
     add_save(parser)
     return parser.parse_args()
 
@@ -81,7 +82,7 @@ def main() -> None:
         arguments.work.mkdir(parents=True, exist_ok=True)
         jobs = Jobs(arguments.work, done_only=arguments.table)
         roots = find_sets(arguments.data, arguments.sets)
-        sets = [AblationSet(root, jobs, arguments.most) for root in roots]
+        sets = [AblationSet(root, jobs, arguments.most, arguments.seed) for root in roots]
         results = run(sets, find_rows(arguments.rows), arguments.steps, target_of(arguments))
     console.print(rich_table(results))
 

@@ -1,6 +1,7 @@
 """One row of the ablation on one set: students trained or taken over, constants fitted, pictures judged."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from calibration.metrics import auroc_of
 from distillation.detector import Detector
 from distillation.fit import fit_constants
 from distillation.learn import set_channel_statistics
-from distillation.train import Trainer
+from distillation.train import TrainConfig, Trainer
 
 BATCH = 8
-SEED = 0
 
 
 def judge(bench: AblationSet, row: Row, steps: int) -> dict[str, Any] | None:
@@ -31,31 +31,34 @@ def judge(bench: AblationSet, row: Row, steps: int) -> dict[str, Any] | None:
             detector = fitted(bench, row, steps, material)
             return figures(detector, material) | {"seconds": round(time.monotonic() - begun, 1)}
 
-    name = f"results/{bench.name}-{row.name.replace(' ', '-').replace('%', 'percent')}"
-    return bench.jobs.once(name, bench.rests_on() | row.facts(steps), work)
+    label = row.name.replace(" ", "-").replace("%", "percent")
+    return bench.jobs.once(
+        f"results/{bench.name}-{label}-seed{bench.seed}", bench.rests_on() | row.facts(steps), work
+    )
 
 
 def fitted(bench: AblationSet, row: Row, steps: int, material: Material) -> Detector:
     """The row's detector, its students taken from an earlier row where they are the same."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(bench.seed)
     detector = Detector(material.teacher, row.detector())
     set_channel_statistics(detector, material.cache, material.learnt)
     students = nn.ModuleList([detector.local, detector.globl])
     facts = bench.rests_on() | row.learnt(steps)
     path = bench.jobs.folder / "students" / f"{bench.name}-{digest_of(facts)}.pt"
     if not path.exists():
-        train(detector, row, steps, material, path)
+        config = replace(row.training(steps), seed=bench.seed)
+        train(detector, config, material, path)
     students.load_state_dict(torch.load(path, weights_only=True))
-    torch.manual_seed(SEED)  # the same words for all rows that share their features
+    torch.manual_seed(bench.seed)  # the same words for all rows that share their features
     learnt, held = material.learnt, material.fitted
     fit_constants(detector, material.cache, material.pictures, learnt, held, material.fitted_pixels)
     return detector
 
 
-def train(detector: Detector, row: Row, steps: int, material: Material, path: Path) -> None:
+def train(detector: Detector, config: TrainConfig, material: Material, path: Path) -> None:
     """Train the students and keep their weights in `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint, config = path.with_suffix(".checkpoint"), row.training(steps)
+    checkpoint = path.with_suffix(".checkpoint")
     trainer = Trainer(detector, material.cache, material.learnt, material.fitted, config, checkpoint)
     trainer.resume()
     trainer.run(lambda step: None)

@@ -31,7 +31,6 @@ DRAWN = (512, 512)  # anomalies are drawn at this size; all pictures go through 
 MOST_FITTED = 20  # the fewest with which the product judges the spread of scores by held-out ones alone
 MOST_JUDGED = 40
 COPIES_FOR = 40  # at least so many anomalies of each kind
-SEED = 0
 JUDGING_CODE = ("benchmarks/ablation_set.py", "benchmarks/ablation_judging.py", "benchmarks/anomalies.py",
                 "benchmarks/tray/*.py", "calibration/metrics.py")  # fmt: skip
 TRAY_SEED, TRAY_GOOD, TRAY_BAD = 1000, 120, 10  # a third of the good ones and 10 of each anomaly are drawn
@@ -52,10 +51,10 @@ class Material:
 
 
 class AblationSet:
-    """`most` good pictures are learnt from."""
+    """`most` good pictures are learnt from; `seed` divides, draws anomalies, varies and trains."""
 
-    def __init__(self, root: Path, jobs: Jobs, most: int):
-        self.root, self.jobs, self.most = root, jobs, most
+    def __init__(self, root: Path, jobs: Jobs, most: int, seed: int = 0):
+        self.root, self.jobs, self.most, self.seed = root, jobs, most, seed
         self.name = root.resolve().name
         self._material: dict[tuple[str, tuple[int, int]], Material] = {}
 
@@ -72,13 +71,14 @@ class AblationSet:
     @cached_property
     def _facts(self) -> dict[str, Any]:
         code = code_digest(*TRAINING_CODE, *JUDGING_CODE)
-        return {"data": dataset_digest(self.good)[:12], "code": code, "most": self.most}
+        return {"data": dataset_digest(self.good)[:12], "code": code, "most": self.most,
+                "seed": self.seed}  # fmt: skip
 
     def parts(self) -> tuple[list[Path], list[Path], list[Path]]:
         """Seeded division into (learnt, fitted, judged)."""
         judged = min(MOST_JUDGED, len(self.good) // 3)
         fitted = min(MOST_FITTED, max(2, len(self.good) // 7))
-        order = [self.good[i] for i in np.random.default_rng(SEED).permutation(len(self.good))]
+        order = [self.good[i] for i in np.random.default_rng(self.seed).permutation(len(self.good))]
         learnt = order[judged + fitted :][: self.most]
         return sorted(learnt), sorted(order[judged : judged + fitted]), sorted(order[:judged])
 
@@ -93,10 +93,10 @@ class AblationSet:
         learnt, fitted, judged = (_seen(paths) for paths in self.parts())
         copies = -(-COPIES_FOR // len(judged))
         parts = {"learnt": learnt, "fitted": fitted, "good": judged}
-        parts |= {kind: draw(judged, kind, copies, SEED) for kind in KINDS} | self._trays()
+        parts |= {kind: draw(judged, kind, copies, self.seed) for kind in KINDS} | self._trays()
         small = {part: np.stack([resize(image, size) for image in images]) for part, images in parts.items()}
         pictures = len(small["learnt"])
-        small["learnt"] = with_variants(small["learnt"], TrainConfig.variants, SEED, TrainConfig.flips)
+        small["learnt"] = with_variants(small["learnt"], TrainConfig.variants, self.seed, TrainConfig.flips)
         teacher = load_teacher(name)
         folder = self.jobs.folder / "features" / f"{self.name}-{name}-{size[0]}"
         shown = np.concatenate(list(small.values()))
@@ -118,7 +118,7 @@ class AblationSet:
         note = self.root / DEFECTS_FILE
         if not (note.exists() and json.loads(note.read_text("utf-8")) == trays.defects_config()):
             return {}
-        folder = self.jobs.folder / "sets" / f"trays-seed{TRAY_SEED}"
+        folder = self.jobs.folder / "sets" / f"trays-seed{TRAY_SEED}-apart"  # not those of earlier code
         parts = trays.parts_of(TRAY_GOOD, TRAY_BAD)[2:]
         if not (folder / "made").exists():
             trays.write_set(folder, parts, TRAY_SEED)

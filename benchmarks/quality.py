@@ -93,7 +93,7 @@ def find_sets(data: Path, names: str) -> list[Path]:
 
 def procedural_set(work: Path) -> Path:
     """The rendered set with logical and structural defects, made once. Raises DataError."""
-    folder = work / "trays"
+    folder = work / "trays-apart"  # not those of earlier code
     if not TRAYS.is_file():
         raise DataError("the script that draws the set is not there", str(TRAYS), "Leave out --procedural.")
     if not (folder / "made").exists():

@@ -1,7 +1,13 @@
-"""A data set of our own with logical and structural anomalies: python benchmarks/trays.py OUT [--good 200]
+"""A data set of our own with logical and structural anomalies.
+
+    python benchmarks/trays.py OUT [--good 200] [--seed 0] [--shared]
 
 Trays with six compartments in MVTec LOCO AD's layout. What belongs where stands in tray/rules.py. The files'
 names begin with the kind of anomaly; OUT/defects_config.json says how much of each has to be marked.
+
+Each anomaly is made on trays of its own. With `--shared`, as the set of the published figures was drawn
+(`--seed 7 --shared`), all mistakes are made on the same 13 trays and all damage on 13 others: 26 trays, not
+130, and whoever counts pictures as independent gets intervals that are too narrow.
 """
 
 import argparse
@@ -32,16 +38,19 @@ class Part(NamedTuple):
     anomalies: tuple[str, ...]
     each: int  # pictures of each anomaly
     first: int  # index of the first tray: no tray is in two folders
+    step: int = 0  # from one anomaly's first tray to the next one's: 0 where they share their trays
 
 
-def parts_of(good: int, bad: int = BAD) -> tuple[Part, ...]:
+def parts_of(good: int, bad: int = BAD, shared: bool = False) -> tuple[Part, ...]:
     """The whole data set: `good` pictures to learn from, `bad` of each kind of anomaly."""
+    step = 0 if shared else bad
+    damaged = 3 * good + bad + (len(LOGICAL) - 1) * step
     return (
         Part("train/good", ("",), good, 0),
         Part("validation/good", ("",), max(2, good // 4), good),
         Part("test/good", ("",), max(2, good // 3), 2 * good),
-        Part("test/logical_anomalies", LOGICAL, bad, 3 * good),
-        Part("test/structural_anomalies", STRUCTURAL, bad, 3 * good + bad),
+        Part("test/logical_anomalies", LOGICAL, bad, 3 * good, step),
+        Part("test/structural_anomalies", STRUCTURAL, bad, damaged, step),
     )
 
 
@@ -65,10 +74,10 @@ def defects_config() -> list[dict[str, Any]]:
 
 def trays_of(part: Part, seed: int) -> Iterator[tuple[str, Photo]]:
     """(name without ending, photograph) of everything in a folder."""
-    for anomaly in part.anomalies:
+    for number, anomaly in enumerate(part.anomalies):
         for i in range(part.each):
             name = f"{anomaly}_{i:03}" if anomaly else f"{i:03}"
-            yield name, photograph(seed, part.first + i, anomaly)
+            yield name, photograph(seed, part.first + number * part.step + i, anomaly)
 
 
 def write_part(out: Path, part: Part, seed: int) -> None:
@@ -97,10 +106,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--good", type=int, default=200, help="pictures to learn from")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--shared", action="store_true", help="all mistakes on the same 13 trays, as published"
+    )
     arguments = parser.parse_args()
     if arguments.out.exists() and any(arguments.out.iterdir()):
         parser.error(f"{arguments.out} is not empty: give a new folder, so that two data sets do not mix")
-    write_set(arguments.out, parts_of(arguments.good), arguments.seed)
+    write_set(arguments.out, parts_of(arguments.good, shared=arguments.shared), arguments.seed)
 
 
 if __name__ == "__main__":

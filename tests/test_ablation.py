@@ -65,6 +65,8 @@ def test_learnt_fitted_and_judged_pictures_are_different_ones(root: Path, tmp_pa
     parts = AblationSet(root, Jobs(tmp_path), most=5).parts()
     assert [len(part) for part in parts] == [5, 2, 5]
     assert len({path for part in parts for path in part}) == 12
+    again, other = (AblationSet(root, Jobs(tmp_path), most=5, seed=seed) for seed in (0, 1))
+    assert again.parts() == parts != other.parts() and again.rests_on() != other.rests_on()
 
 
 def test_the_students_learn_from_pictures_and_their_variations(root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tray.items import SHAPES
 from tray.picture import LOGICAL, SIZE, STRUCTURAL, photograph
 from tray.place import lay_out
 from tray.rules import LABEL, MISTAKES, broken_rules, good_packing
-from trays import DEFECTS, parts_of, pixel_value, write_set
+from trays import DEFECTS, Part, parts_of, pixel_value, trays_of, write_set
 
 from calibration.dataset import open_dataset
 from calibration.localisation import open_localisation, read_defects
@@ -93,6 +93,26 @@ def _middle_of(mask: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     """What of a compartment stays inside it in any pose; the canvas is twice the picture and 40 wider."""
     x0, y0, x1, y1 = ((edge - 40) // 2 for edge in box)
     return mask[y0 + 12 : y1 - 12, x0 + 12 : x1 - 12]
+
+
+def indices(part: Part) -> list[int]:
+    starts = [part.first + number * part.step for number in range(len(part.anomalies))]
+    return [start + i for start in starts for i in range(part.each)]
+
+
+def test_no_tray_is_shown_twice_unless_asked_for() -> None:
+    """Six mistakes on the same 13 trays counted as 78 pictures. The published set can still be drawn."""
+    every = [index for part in parts_of(200) for index in indices(part)]
+    assert len(set(every)) == len(every) == 200 + 50 + 66 + 130
+    logical, structural = map(indices, parts_of(200, shared=True)[3:])
+    assert logical == [*range(600, 613)] * 6 and structural == [*range(613, 626)] * 4
+
+
+def test_a_mistake_is_made_on_the_tray_that_is_its_own() -> None:
+    part = parts_of(good=8, bad=1)[3]
+    photos = [photo for _, photo in trays_of(part, 3)]
+    own = [photograph(3, 24 + number, anomaly) for number, anomaly in enumerate(LOGICAL)]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(photos, own, strict=True))
 
 
 def test_the_set_is_read_as_loco_and_its_masks_fit(tmp_path: Path) -> None:
