@@ -34,7 +34,9 @@ Rows = npt.NDArray[np.int64]  # of the feature cache
 STRIDE = 8  # of the shared raster
 BLUR = 4.0  # pixels: standard deviation on the map, as all three papers have it
 CANDIDATES = 50_000  # places that the coreset is chosen from, drawn at random beforehand: seconds, not hours
-CORESET_SHARE = 0.10  # of the candidates, PatchCore's larger setting
+# Of the candidates. PatchCore's 10 % is of all places: of those ours keeps 6.6 % with 33 pictures, 1.1 % with
+# 200, 0.34 % with 632 (at 384 pixels), so on large sets it is weaker than the published one.
+CORESET_SHARE = 0.10
 PROJECTION = 128  # dimensions for choosing the coreset only, as in PatchCore's published code
 PADIM_CHANNELS = 100  # drawn at random: PaDiM's number for its small network
 PADIM_FLOOR = 0.01  # added to the diagonal, PaDiM's epsilon
@@ -93,8 +95,9 @@ class Baseline(nn.Module):
 class NearestNeighbours(Baseline):
     """PatchCore (Roth et al., CVPR 2022): distance to the nearest place of a coreset of good places.
 
-    Greedy k-center coreset on randomly projected features. The score is the largest distance; the paper's
-    reweighting of it by the neighbourhood's density is left out.
+    Greedy k-center coreset on randomly projected features: 5,000 places, chosen from 50,000 drawn at random,
+    where the paper chooses from all. The score is the largest distance; the paper's reweighting of it by the
+    neighbourhood's density is left out.
     """
 
     @torch.inference_mode()

@@ -77,7 +77,8 @@ def table_of(results: dict[str, dict[int, dict[str, Any]]]) -> Table:
     for name, by_count in results.items():
         for count, r in by_count.items():
             values = r["image_auroc"]
-            stopped = f"{', '.join(map(str, r['false_rejects']))} of {r['n_good']}"
+            counts = [str(count) for count in r["false_rejects"] if count is not None]
+            stopped = f"{', '.join(counts)} of {r['n_good']}" if counts else "-"
             each = ", ".join(f"{value:.3f}" for value in values)
             table.add_row(name, str(count), f"{np.mean(values):.3f}", each, stopped)
     return table

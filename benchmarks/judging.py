@@ -20,7 +20,7 @@ from build_engines.graph import write_onnx
 from calibration.dataset import load_images
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation
-from calibration.layouts import LOGICAL, STRUCTURAL
+from calibration.layouts import LOGICAL, STRUCTURAL, Dataset
 from calibration.metrics import auroc_of
 from calibration.report import write_report
 from calibration.thresholds import fit_thresholds
@@ -45,7 +45,7 @@ def judge_ours(bench: BenchSet, seed: int) -> dict[str, Any] | None:
         engine, recipe = built(folder)
         result = evaluate(OnnxRuntimeBackend(engine, recipe.input_size), recipe, bench.dataset)
         write_report(result, folder / "report.html")
-        return figures_of(result) | training
+        return figures_of(result, bench.dataset) | training
 
     return bench.jobs.once(f"results/{bench.name}-{OURS}-seed{seed}", _rests_on(bench, OURS, seed), work)
 
@@ -60,7 +60,8 @@ def judge_baseline(bench: BenchSet, kind: str, seed: int) -> dict[str, Any] | No
         minutes = round((time.monotonic() - begun) / 60, 2)
         _, held = bench.split(seed)
         recipe = recipe_for(kind, backend, held, bench.detector.input_size)
-        figures = figures_of(evaluate(backend, recipe, bench.dataset)) | {"training_minutes": minutes}
+        result = evaluate(backend, recipe, bench.dataset)
+        figures = figures_of(result, bench.dataset) | {"training_minutes": minutes}
         return figures if BASELINES[kind].localises else figures | dict.fromkeys(PLACE_FIGURES)
 
     name = f"results/{bench.name}-{kind.replace(' ', '-')}-seed{seed}"
@@ -96,15 +97,21 @@ def recipe_for(kind: str, backend: Backend, held: list[Path], size: tuple[int, i
     return Recipe(kind, size, limits.review, limits.fail, expected_false_rejects=limits.to_recipe())
 
 
-def figures_of(result: Evaluation) -> dict[str, Any]:
-    """What `evaluate` tells, what the recipe promised, and recall at 1 % false rejects."""
+def figures_of(result: Evaluation, dataset: Dataset) -> dict[str, Any]:
+    """What `evaluate` tells, what the recipe promised, and recall at 1 % false rejects.
+
+    A plain folder has no test pictures: `evaluate` shows the good ones that were learnt from, and of their
+    rejects nothing is kept.
+    """
     recall = recall_at(result, FALSE_REJECTS_ALLOWED)
+    fresh = bool(dataset.test and result.good)
     figures = json.loads(result.to_json())
+    figures |= {} if fresh else {"n_good": 0, "false_reject_rate": None}
     return figures | {
         "per_type": figures["per_type"] | per_name(result),
         "recall_at_1_percent": recall if math.isfinite(recall) else None,
         "expected_false_rejects": dict(result.recipe.expected_false_rejects),
-        "false_rejects": round(result.false_reject_rate * len(result.good)) if result.good else 0,
+        "false_rejects": round(result.false_reject_rate * len(result.good)) if fresh else None,
     }
 
 

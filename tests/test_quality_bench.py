@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,10 +10,13 @@ import torch
 from baselines import BASELINES, greedy_k_center
 from curves import log_curves
 from jobs import Jobs
+from judging import figures_of
 from quality_table import markdown, summary
 from thresholds import is_strictly_within, is_within
 
 from build_engines.export import export_onnx
+from calibration.dataset import open_dataset
+from calibration.evaluate import evaluate
 from distillation.augment import with_variants
 from distillation.detector import DetectorConfig
 from distillation.features import FeatureCache
@@ -20,8 +24,20 @@ from distillation.train import TrainConfig
 from distillation.weights import load_teacher
 from edge.cameras.parts import render_part
 from edge.picture.preprocess import preprocess
+from edge.recipe import Recipe
 
 SIZE = (64, 64)
+
+
+class Calm:
+    """A backend that finds nothing."""
+
+    name, input_size = "calm", SIZE
+
+    def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+        return np.zeros(SIZE, np.float32), 1.0
+
+    def close(self) -> None: ...
 
 
 def counted(calls: list[int]) -> dict[str, int]:
@@ -95,6 +111,27 @@ def test_the_table_shows_mean_and_deviation_over_seeds() -> None:
     table = markdown({"reels": {"ours": {"summary": summary(runs), "infer_ms": None, "seeds": runs}}})
     assert "| reels | ours | 0.985 ± 0.007 | - | - | - | 0, 1 of 60 (0 to 2) | 2.0 ± 0.0 |" in table
     assert "| reels | cut | 0.985 ± 0.007 |" in table
+
+
+def test_a_folder_of_good_pictures_alone_says_nothing_of_rejects(tmp_path: Path) -> None:
+    """Of the pictures learnt from "0 of 16 stopped" was told, as if they were new; and one such folder left all
+    other sets without a mean."""
+    (tmp_path / "good").mkdir()
+    for i in range(16):
+        cv2.imwrite(str(tmp_path / "good" / f"{i}.png"), preprocess(render_part(5, i), SIZE))
+    dataset = open_dataset(tmp_path / "good")
+    recipe = Recipe("parts", SIZE, 1.6, 1.9, expected_false_rejects={"rate": 0.003, "low": 0.0, "high": 0.02})
+    plain = figures_of(evaluate(Calm(), recipe, dataset), dataset) | {"training_minutes": 2.0}
+    assert (plain["false_rejects"], plain["false_reject_rate"], plain["n_good"]) == (None, None, 0)
+
+    judged = plain | {"image_auroc": 0.9, "false_rejects": 1, "n_good": 60}
+    by_set = {"parts": plain, "reels": judged, "nails": judged | {"image_auroc": 0.8}}
+    table = markdown(
+        {name: {"ours": {"summary": summary({0: run}), "seeds": {0: run}}} for name, run in by_set.items()}
+    )
+    assert "| parts | ours | - | - | - | - | - | 2.0 |" in table
+    assert "| reels | ours | 0.900 | - | - | - | 1 of 60 (0 to 2) |" in table
+    assert "| mean of 2 sets | ours | 0.850 |" in table
 
 
 def test_a_curve_goes_through_the_means() -> None:
