@@ -133,7 +133,8 @@ def test_the_five_commands_stand_in_the_readme() -> None:
 
 def test_options_that_stand_alone_in_the_text_exist_somewhere() -> None:
     known = options_of(BUILD).union(*(options_of(command) for command in GROUP.commands.values()))
-    known |= {"--sets", "--work", "--frames"}  # of the benchmarks
+    for script in ROOT.glob("benchmarks/*.py"):
+        known |= set(re.findall(r'add_argument\(\s*"(--[a-z0-9-]+)"', script.read_text("utf-8")))
     known |= {
         "--build-arg",
         "--device",

@@ -114,8 +114,8 @@ def test_the_table_shows_mean_and_deviation_over_seeds() -> None:
 
 
 def test_a_folder_of_good_pictures_alone_says_nothing_of_rejects(tmp_path: Path) -> None:
-    """Of the pictures learnt from "0 of 16 stopped" was told, as if they were new; and one such folder left all
-    other sets without a mean."""
+    """Of the pictures learnt from "0 of 16 stopped" was told, as if they were new; and one such folder left
+    all other sets without a mean."""
     (tmp_path / "good").mkdir()
     for i in range(16):
         cv2.imwrite(str(tmp_path / "good" / f"{i}.png"), preprocess(render_part(5, i), SIZE))
