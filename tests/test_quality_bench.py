@@ -1,5 +1,6 @@
 """The quality bench: work is done once, the known methods are what they say, bounds are judged as stated."""
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from baselines import BASELINES, greedy_k_center
 from curves import log_curves
 from jobs import Jobs
 from judging import figures_of
+from quality import arguments_of, baseline_seeds_of
 from quality_table import markdown, summary
 from thresholds import is_strictly_within, is_within
 
@@ -132,6 +134,18 @@ def test_a_folder_of_good_pictures_alone_says_nothing_of_rejects(tmp_path: Path)
     assert "| parts | ours | - | - | - | - | - | 2.0 |" in table
     assert "| reels | ours | 0.900 | - | - | - | 1 of 60 (0 to 2) |" in table
     assert "| mean of 2 sets | ours | 0.850 |" in table
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds"),
+    [((), [0, 1, 2]), (("--baseline-seeds", "0"), [0]), (("--no-baselines",), [])],
+)
+def test_baselines_may_have_fewer_seeds_than_ours(
+    options: tuple[str, ...], seeds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published table has one seed of baselines: the command that makes it says so."""
+    monkeypatch.setattr(sys, "argv", ["quality.py", "data", "--work", "work", *options])
+    assert baseline_seeds_of(arguments_of()) == seeds
 
 
 def test_a_curve_goes_through_the_means() -> None:
