@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distillation.detector import DetectorConfig
+from distillation.students import LOCAL_STUDENTS, SCALES
+from distillation.weights import TEACHERS
 from edge.kernels.constants import Constants
 
 Doubles = npt.NDArray[np.float64]
@@ -66,6 +69,19 @@ def _blurred(x: Doubles, line: Doubles) -> Doubles:
         at = [np.clip(np.arange(size) + j - radius, 0, size - 1) for j in range(len(line))]
         x = np.sum([weight * x.take(i, axis) for weight, i in zip(line, at, strict=True)], axis=0)
     return x
+
+
+def default_shapes() -> dict[str, Any]:
+    """Arguments of `random_case`: the maps, and what is made of them, of today's default detector."""
+    config = DetectorConfig()
+    teacher = TEACHERS[config.teacher]
+    sizes = tuple((config.input_size[0] // s, config.input_size[1] // s) for s in teacher.strides[:SCALES])
+    targets = LOCAL_STUDENTS[config.local_student].targets
+    return {
+        "sizes": sizes, "channels": teacher.channels[:SCALES], "grid": config.context_grid,
+        "local": tuple(k in targets for k in range(SCALES)), "zoom": teacher.strides[0],
+        "sigma": config.smoothing, "top": int(math.prod(sizes[0]) * config.top_share),
+    }  # fmt: skip
 
 
 def random_case(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from affinity_reference import Networks, random_case, reference
+from affinity_reference import Networks, default_shapes, random_case, reference
 from affinity_torch import AfterNetworks, student_maps
 from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
 
@@ -47,7 +47,7 @@ def zeroed(networks: Networks, places: Any) -> Networks:
 
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "the default's": {"sizes": ((64, 64), (32, 32), (16, 16)), "top": 20},
+    "the default's": default_shapes(),
     "four pictures": {"pictures": 4},
     "odd sides, odd channels": {"sizes": ((13, 17), (7, 9), (5, 3)), "channels": (5, 19, 33), "pictures": 2},
     "one place": {"sizes": ((1, 1), (1, 1), (1, 1)), "top": 1},

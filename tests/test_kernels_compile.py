@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from affinity_reference import random_case
+from affinity_reference import default_shapes, random_case
 
 from distillation.affinity import NORM_FLOOR
 from edge.errors import BackendFault
 from edge.kernels import constants as numbers
-from edge.kernels.compile import AFFINITY, RESIZE, SOURCES, compiled, gpu_command, gpu_library
+from edge.kernels.compile import AFFINITY, RESIZE, SOURCES, compiled, find_compiler, gpu_command, gpu_library
 from edge.kernels.launch import KERNELS, SharedLibrary
 from edge.kernels.problem import ALIGNMENT, Maps, Plan
 from edge.kernels.resize import SHARED_BYTES, Resize, ResizePlan
@@ -20,7 +20,15 @@ from edge.kernels.resize import SHARED_BYTES, Resize, ResizePlan
 SHARED = {"sm_75": 64, "sm_87": 164, "sm_89": 100, "sm_90": 228, "sm_110": 228, "sm_120": 100}  # KiB
 RESERVED = 1024  # bytes of it that the system takes from each block
 
-needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc (CUDA toolkit) here")
+
+def has_nvcc() -> bool:
+    try:
+        return bool(find_compiler("nvcc"))
+    except BackendFault:
+        return False
+
+
+needs_nvcc = pytest.mark.skipif(not has_nvcc(), reason="no nvcc (CUDA toolkit) here")
 
 
 def reports(name: str, arch: str, folder: Path) -> dict[str, str]:
@@ -48,13 +56,13 @@ def fits(report: str, asked_bytes: int, arch: str) -> bool:
 def test_nothing_is_spilled_and_two_blocks_fit_at_least(arch: str, tmp_path: Path) -> None:
     found = reports(AFFINITY, arch, tmp_path)
     assert sorted(found) == sorted(KERNELS)
-    shapes = dict(zip(KERNELS, random_case(0, **DEFAULT)[0].launches(), strict=True))
+    constants, _ = random_case(0, **default_shapes())
+    shapes = dict(zip(KERNELS, constants.launches(), strict=True))
     assert all(fits(report, shapes[name].shared_bytes, arch) for name, report in found.items())
     (report,) = reports(RESIZE, arch, tmp_path).values()
     assert fits(report, SHARED_BYTES, arch)
 
 
-DEFAULT = {"sizes": ((64, 64), (32, 32), (16, 16)), "channels": (24, 40, 112)}
 NUMBERS = {
     "SCALES": "kScales", "NETWORKS": "kNetworks", "MAX_RADIUS": "kMaxRadius",
     "CONTEXT_THREADS": "kContextThreads", "SHARES": "kShares", "PLACES": "kPlaces", "CONTEXTS": "kContexts",
@@ -111,17 +119,33 @@ def test_another_compiler_or_another_gpu_makes_its_own(
     assert named[0] != named[1] and not any("native" in word for command in named for word in command)
 
 
-def test_a_compiler_that_is_missing_or_fails_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile with")
+def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    if shutil.which("g++"):
-        with pytest.raises(BackendFault, match=r"g\+\+ failed"):
-            compiled(("g++", "-no-such-option", str(SOURCES / "affinity_host.cpp")), "so")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackendFault, match="Install the CUDA toolkit"):
-        gpu_library(arch="sm_90")
+    with pytest.raises(BackendFault, match=r"g\+\+ failed"):
+        compiled(("g++", "-no-such-option", str(SOURCES / "affinity_host.cpp")), "so")
     assert not any((tmp_path / "edge-inspect").iterdir()), "something half-made was left"
+
+
+@pytest.mark.parametrize("where", ["PATH", "CUDA_HOME", "CUDA_PATH", "toolkit"])
+def test_nvcc_is_found_where_the_toolkit_lies(where: str, tmp_path: Path) -> None:
+    """JetPack leaves PATH alone: the station said that nvcc is not installed, and resized on the CPU."""
+    places = {name: tmp_path / name for name in ("PATH", "CUDA_HOME", "CUDA_PATH", "toolkit")}
+    nvcc = places[where] / "nvcc" if where == "PATH" else places[where] / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    environ = {name: str(folder) for name, folder in places.items() if name != "toolkit"}
+    assert find_compiler("nvcc", environ, places["toolkit"]) == str(nvcc)
+
+
+def test_where_nvcc_was_looked_for_is_told(tmp_path: Path) -> None:
+    nowhere, toolkit = {"PATH": str(tmp_path), "CUDA_HOME": "/opt/cuda", "CUDA_PATH": ""}, tmp_path / "cuda"
+    with pytest.raises(BackendFault, match=r"not in PATH, /opt/cuda/bin, .*/cuda/bin") as error:
+        find_compiler("nvcc", nowhere, toolkit)
+    assert "Install the CUDA toolkit" in error.value.next_step
+    with pytest.raises(BackendFault, match=r"not in PATH.*apt-get install g\+\+"):
+        find_compiler("g++", nowhere, toolkit)
 
 
 def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:

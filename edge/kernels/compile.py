@@ -4,9 +4,11 @@ What was made is kept until a source, the compiler or the GPU changes.
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from edge.paths import cache_folder
 
 SOURCES = Path(__file__).parent
 AFFINITY, RESIZE = "affinity", "resize"  # NAME.cu, and NAME_host.cpp for the CPU
+TOOLKIT = Path("/usr/local/cuda")  # where NVIDIA's packages put it; neither they nor JetPack touch PATH
+INSTALL = {"nvcc": "Install the CUDA toolkit, or name its folder in CUDA_HOME.", "g++": "apt-get install g++"}
 NVCC = ("nvcc", "-std=c++17", "-O3")
 GXX = ("g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-shared", "-fPIC")
 
@@ -54,11 +58,8 @@ def gpu_command(source: Path, *flags: str, arch: str = "") -> tuple[str, ...]:
 
 def compiled(command: tuple[str, ...], suffix: str) -> Path:
     """Run the compiler unless the same command has made the same sources before. Raises BackendFault."""
-    source = Path(command[-1])
-    compiler = shutil.which(command[0])
-    if compiler is None:
-        hint = {"nvcc": "Install the CUDA toolkit.", "g++": "apt-get install g++"}[command[0]]
-        raise BackendFault(f"{command[0]} is not installed", f"compiling {source.name}", hint)
+    source, compiler = Path(command[-1]), find_compiler(command[0])
+    command = (compiler, *command[1:])
     target = cache_folder() / f"{source.stem}-{_digest(command, _version(compiler))}.{suffix}"
     if not target.exists():
         try:
@@ -69,6 +70,17 @@ def compiled(command: tuple[str, ...], suffix: str) -> Path:
     return target
 
 
+def find_compiler(name: str, environ: Mapping[str, str] = os.environ, toolkit: Path = TOOLKIT) -> str:
+    """Path of nvcc or g++: in PATH, nvcc in the toolkit's usual places too. Raises BackendFault."""
+    homes = [environ.get("CUDA_HOME"), environ.get("CUDA_PATH"), str(toolkit)] if name == "nvcc" else []
+    folders = [str(Path(home) / "bin") for home in homes if home]
+    found = shutil.which(name, path=os.pathsep.join([environ.get("PATH", os.defpath), *folders]))
+    if found is None:
+        places = ", ".join(["PATH", *dict.fromkeys(folders)])
+        raise BackendFault(f"{name} is not installed: it is not in {places}", "compiler", INSTALL[name])
+    return found
+
+
 def _compile(command: tuple[str, ...], target: Path) -> None:
     """Into `target`, which is there when it is whole. Raises BackendFault, OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +89,8 @@ def _compile(command: tuple[str, ...], target: Path) -> None:
         done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
         if done.returncode:
             hint = "Is the toolkit new enough for this GPU (CUDA 12 or later)?"
-            raise BackendFault(f"{command[0]} failed: {done.stderr.strip()[-400:]}", command[-1], hint)
+            what = f"{Path(command[0]).name} failed: {done.stderr.strip()[-400:]}"
+            raise BackendFault(what, command[-1], hint)
         made.replace(target)
 
 

@@ -9,10 +9,10 @@
 
 namespace affinity {
 
-constexpr int kAcross = 64;  // threads side by side: a row of the finest map of 256 x 256 pixels
-constexpr int kDown = 4;     // rows at once
+constexpr int kAcross = 32;  // threads side by side: they divide the finest map of 256 and of 384 pixels
+constexpr int kDown = 8;     // rows at once
 constexpr int kFuseThreads = kAcross * kDown;
-constexpr int kStrip = 8;  // rows of the finest map: 8 blocks a picture at 256 x 256, for batch 1
+constexpr int kStrip = 8;  // rows of the finest map: 12 blocks a picture of 384 x 384, for batch 1
 constexpr int kReach = 1;  // rows that bilinear upsampling looks beyond the strip, on both sides
 
 // Every (row, column) of a raster, dealt out to the block's threads.
