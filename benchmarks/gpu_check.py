@@ -11,10 +11,10 @@ kernels cannot run or a goal is missed. With --quick: the smallest batches and t
 """
 
 import argparse
+import copy
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import gpu_engines
 import torch
 from affinity_cases import Maps, fitted_detector, largest_error, least_bytes, operations, random_maps
 from affinity_torch import AfterNetworks, KernelOnTorch
-from gpu_engines import resize_rows
+from gpu_engines import Row, attempted, resize_row
 from gpu_timing import copy_bandwidth, gpu_facts, matrix_rate, seconds
 from record import save_result
 from rich.console import Console
@@ -31,10 +31,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from build_engines.kernel import kernel_constants
-from distillation.detector import Detector
-from edge.errors import BackendFault
-from edge.kernels.compile import RESIZE, compiled, gpu_command, gpu_library
-from edge.kernels.launch import Launcher, SharedLibrary, open_launcher
+from distillation.detector import Detector, DetectorConfig
+from distillation.resnet import WideResNet50
+from distillation.teacher import EfficientNetLite0
+from edge.kernels.compile import AFFINITY, RESIZE, compiled, gpu_command, gpu_library, host_library
+from edge.kernels.launch import SharedLibrary, open_launcher
 from edge.kernels.resize import Resize
 
 TOLERANCE = 1e-3  # of the map's unit and, where it is larger, of the value
@@ -48,15 +49,10 @@ ENGINE_COLUMNS = (
     "precision", "score_correlation", "map_error", "latency_ms", "latency_without_graph_ms",
     "p99_over_median", "pictures_a_second", "camera_to_score_ms", "frames_a_second", "missed",
 )  # fmt: skip
-TEACHERS = {"efficientnet-lite0": (1, 32, 128), "wide-resnet50": (1, 32)}  # batches
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """What this GPU can do: bytes and FP16 operations a second."""
-
-    bytes: float
-    operations: float
+KERNEL_COLUMNS = (
+    "teacher", "batch", "error", "kernel_us", "floor_us", "empty_us", "eager_us", "compiled_us", "missed",
+)  # fmt: skip
+TEACHERS = {EfficientNetLite0.name: (1, 32, 128), WideResNet50.name: (1, 32)}  # batches
 
 
 def main() -> None:
@@ -66,24 +62,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="little, and no result")
     arguments = parser.parse_args()
     console = Console()
-    found: dict[str, Any] = {}
+    found: dict[str, list[Row]] = {}
     if missing := what_is_missing():
         console.print(f"[red]the kernels cannot run here[/]: {missing}", highlight=False)
     else:
-        try:
-            found["kernel"] = measure(arguments.quick, console)
-            found["resize"] = check_resize(console)
-        except BackendFault as error:
-            console.print(f"[red]error[/]: {escape(str(error))}", highlight=False)
-            sys.exit(1)
+        found |= check_kernels(arguments.quick, console)
     if engines := check_engines(arguments.quick, console):
         found["engines"] = engines
-    if not found:
+    rows = [row for of_part in found.values() for row in of_part]
+    if all("fault" in row for row in rows):
         console.print("Nothing was measured, nothing written.")
     elif not arguments.quick:
         save_result("gpu_check", {"gpu": {} if missing else gpu_facts(), **found})
-    reached = all(not row["missed"] for rows in found.values() for row in rows)
-    sys.exit(0 if reached and not missing else 1)
+    sys.exit(1 if missing or any(row["missed"] for row in rows) else 0)
 
 
 def what_is_missing() -> str | None:
@@ -93,43 +84,75 @@ def what_is_missing() -> str | None:
     return None if torch.cuda.is_available() else "PyTorch sees no GPU."
 
 
-def measure(quick: bool, console: Console) -> list[dict[str, Any]]:
-    """One row of figures per teacher and batch; prints the table. Raises BackendFault."""
+def check_kernels(
+    quick: bool, console: Console, device: str = "cuda", teachers: Mapping[str, Sequence[int]] = TEACHERS,
+    **changes: Any,
+) -> dict[str, list[Row]]:  # fmt: skip
+    """Rows of figures of each part; prints their tables. What cannot run has a row that says why.
+
+    On the device "cpu" it is a rehearsal on the host builds. `changes` are the detector's.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    ceilings = Ceilings(copy_bandwidth(), matrix_rate())
-    console.print(f"{gpu_facts()['name']}: copies {ceilings.bytes / 1e12:.2f} TB/s, "
-                  f"multiplies {ceilings.operations / 1e12:.0f} TFLOP/s (FP16)")  # fmt: skip
-    launcher = SharedLibrary(gpu_library())
-    rows = []
-    for teacher, batches in TEACHERS.items():
-        detector = fitted_detector(teacher)
+    found = {"ceilings": [attempted({"device": device}, lambda: {**ceilings(device), "missed": []})]}
+    show(
+        "bytes copied, FP16 operations a second",
+        ("device", "bytes", "operations"),
+        found["ceilings"],
+        console,
+    )
+    found["kernel"] = list(kernel_rows(quick, device, teachers, changes))
+    show("affinity kernel, microseconds a batch", KERNEL_COLUMNS, found["kernel"], console)
+    size, opened = DetectorConfig().input_size, partial(library, device, RESIZE, Resize)
+    found["resize"] = [resize_row(opened, camera, size, device) for camera in gpu_engines.CAMERAS]
+    names = ("camera", "grey_levels", "gpu_us", "cpu_us", "missed")
+    show(f"resize to {size[1]}x{size[0]}", names, found["resize"], console)
+    return found
+
+
+@cache
+def ceilings(device: str) -> dict[str, float]:
+    """What this GPU can do: bytes and FP16 operations a second."""
+    return {"bytes": copy_bandwidth(device), "operations": matrix_rate(device)}
+
+
+def library(device: str, name: str = AFFINITY, *problem: Any) -> SharedLibrary:
+    """A kernel, compiled for the GPU here or, on the CPU, its host build. Raises BackendFault."""
+    return SharedLibrary(gpu_library(name) if device == "cuda" else host_library(name=name), name, *problem)
+
+
+def kernel_rows(
+    quick: bool, device: str, teachers: Mapping[str, Sequence[int]], changes: Mapping[str, Any]
+) -> Iterator[Row]:
+    """One row of figures per teacher and batch, and one for the second way to launch."""
+    for teacher, batches in teachers.items():
         for batch in batches[:1] if quick else batches:
-            rows.append({"teacher": teacher, "batch": batch, **figures(detector, batch, launcher, ceilings)})
-    if find_spec("pycuda"):
-        rows.append(check_pycuda())
-    show(rows, console)
-    return rows
+            about = {"teacher": teacher, "batch": batch}
+            yield attempted(about, lambda: figures(fitted_detector(teacher, **changes), batch, device))  # noqa: B023
+    if device == "cuda" and find_spec("pycuda"):
+        yield attempted({"teacher": "through pycuda", "batch": 2}, check_pycuda)
 
 
 @torch.inference_mode()
-def figures(detector: Detector, batch: int, launcher: Launcher, ceilings: Ceilings) -> dict[str, Any]:
-    """Largest error, times in microseconds, goals missed."""
-    maps = random_maps(detector, batch)
-    constants = kernel_constants(detector)
-    error = largest_error(KernelOnTorch(constants, batch, launcher), detector, maps)
+def figures(detector: Detector, batch: int, device: str) -> Row:
+    """Largest error, times in microseconds, goals missed. Raises InspectError."""
+    constants, launcher, top = kernel_constants(detector), library(device), ceilings(device)
+    maps = random_maps(detector, batch, device)
+    error = largest_error(KernelOnTorch(constants, batch, launcher, device), detector, maps)
     set_bytes = sum(m.nbytes for of in maps for m in of)
     count = min(MOST_SETS, -(-OUT_OF_CACHE_BYTES // set_bytes)) if batch >= FULL_BATCH else 1
-    sets = [random_maps(detector, batch) for _ in range(count)]
-    kernels = [partial(KernelOnTorch(constants, batch, launcher), *s) for s in sets]
-    on_gpu = AfterNetworks(detector).cuda()
+    sets = [random_maps(detector, batch, device) for _ in range(count)]
+    kernels = [partial(KernelOnTorch(constants, batch, launcher, device), *s) for s in sets]
+    eager = AfterNetworks(copy.deepcopy(detector)).to(device)
+    nothing = SharedLibrary(empty_library()) if device == "cuda" else launcher
+    empty = partial(KernelOnTorch(constants, batch, nothing, device), *maps)
     floor = max(
-        least_bytes(detector, maps, batch) / ceilings.bytes, operations(detector, batch) / ceilings.operations
+        least_bytes(detector, maps, batch) / top["bytes"], operations(detector, batch) / top["operations"]
     )
-    empty = KernelOnTorch(constants, batch, SharedLibrary(empty_library()))
     times = {
-        "kernel": seconds(kernels), "floor": floor, "empty": seconds([partial(empty, *maps)] * len(kernels)),
-        "eager": seconds([partial(on_gpu, *s) for s in sets], graph=False),
-        "compiled": compiled_seconds(on_gpu, sets),
+        "kernel": seconds(kernels, device=device), "floor": floor,
+        "empty": seconds([empty] * len(kernels), device=device),
+        "eager": seconds([partial(eager, *s) for s in sets], graph=False, device=device),
+        "compiled": compiled_seconds(eager, sets, device),
     }  # fmt: skip
     micros = {f"{name}_us": None if s is None else round(s * 1e6, 2) for name, s in times.items()}
     return {"error": error, **micros, "sets": count, "missed": missed(batch, error, times)}
@@ -146,83 +169,62 @@ def missed(batch: int, error: float, times: dict[str, Any]) -> list[str]:
     return [name for name, reached in goals.items() if not reached]
 
 
-def compiled_seconds(module: AfterNetworks, sets: list[Maps]) -> float | None:
-    """torch.compile's time, or None where it does not work here."""
+def compiled_seconds(module: AfterNetworks, sets: list[Maps], device: str) -> float | None:
+    """torch.compile's time, or None where it does not work here. A rehearsal compiles nothing."""
     try:
-        fast = torch.compile(module)
-        return seconds([partial(fast, *s) for s in sets], graph=False)
+        fast = torch.compile(module, backend="inductor" if device == "cuda" else "eager")
+        return seconds([partial(fast, *s) for s in sets], graph=False, device=device)
     except Exception as error:  # many types: no C compiler, no Triton, a GPU too old
         print(f"torch.compile does not work here: {type(error).__name__}", file=sys.stderr)
         return None
 
 
-def empty_library() -> Path:
-    """As many launches that do nothing."""
+def empty_library(arch: str = "") -> Path:
+    """As many launches that do nothing. Raises BackendFault."""
     source = Path(__file__).with_name("empty_launches.cu")
-    return compiled(gpu_command(source, "-shared", "-Xcompiler", "-fPIC"), "so")
+    return compiled(gpu_command(source, "-shared", "-Xcompiler", "-fPIC", arch=arch), "so")
 
 
-def check_pycuda() -> dict[str, Any]:
-    """The second way to launch says the same."""
+def check_pycuda() -> Row:
+    """The second way to launch says the same. Raises InspectError."""
     import pycuda.autoprimaryctx  # noqa: F401  (makes PyTorch's context the current one)
 
-    detector = fitted_detector("efficientnet-lite0")
+    detector = fitted_detector(EfficientNetLite0.name)
     with torch.inference_mode():
         kernel = KernelOnTorch(kernel_constants(detector), 2, open_launcher())
         error = largest_error(kernel, detector, random_maps(detector, 2))
-    return {"teacher": "through pycuda", "batch": 2, "error": error,
-            "missed": [] if error <= TOLERANCE else ["agreement"]}  # fmt: skip
+    return {"error": error, "missed": [] if error <= TOLERANCE else ["agreement"]}
 
 
-def check_resize(console: Console) -> list[dict[str, Any]]:
-    """The preprocess kernel against the CPU's resize."""
-    rows = resize_rows(SharedLibrary(gpu_library(RESIZE), RESIZE, Resize))
-    show_plainly("resize to 256x256", ("camera", "grey_levels", "gpu_us", "cpu_us", "missed"), rows, console)
-    return rows
-
-
-def check_engines(quick: bool, console: Console) -> list[dict[str, Any]]:
+def check_engines(quick: bool, console: Console) -> list[Row]:
     """Plan against ONNX, latency by precision, graph against none, end to end; nothing where it cannot be."""
     if missing := gpu_engines.what_is_missing():
         console.print(f"The engines cannot be measured here: {escape(missing)}", highlight=False)
         return []
     precisions = ("fp16",) if quick else gpu_engines.PRECISIONS
     rows = list(gpu_engines.engine_rows(precisions, console.print))
-    show_plainly("plans of the demo engine", ENGINE_COLUMNS, rows, console)
+    show("plans of the demo engine", ENGINE_COLUMNS, rows, console)
     return rows
 
 
-def show_plainly(title: str, names: Sequence[str], rows: list[dict[str, Any]], console: Console) -> None:
+def show(title: str, names: Sequence[str], rows: Sequence[Row], console: Console) -> None:
     """A table of what the rows have, and of faults."""
     table = Table(*(name.replace("_", " ") for name in names), title=title)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
         if "fault" in row:
-            console.print(f"{row['precision']}: {escape(row['fault'])}", highlight=False)
+            console.print(f"{row[names[0]]}: {escape(row['fault'])}", highlight=False)
     console.print(table)
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, dict):  # quantiles
         return f"{value['median']:.2f}, p99 {value['p99']:.2f}"
     if isinstance(value, list):
         return ", ".join(value) or "nothing"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def show(rows: list[dict[str, Any]], console: Console) -> None:
-    """A short table; times in microseconds a batch."""
-    table = Table(title="affinity kernel, microseconds a batch")
-    names = ("teacher", "batch", "error", "kernel_us", "floor_us", "empty_us", "eager_us", "compiled_us")
-    for name in (*names, "missed"):
-        table.add_column(
-            name.removesuffix("_us"), justify="left" if name in ("teacher", "missed") else "right"
-        )
-    for row in rows:
-        cells = [row.get(name) for name in names]
-        shown = [f"{c:.1e}" if name == "error" else str(c) for name, c in zip(names, cells, strict=True)]
-        table.add_row(*shown, ", ".join(row["missed"]) or "nothing")
-    console.print(table)
 
 
 if __name__ == "__main__":

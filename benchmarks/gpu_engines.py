@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,17 +18,20 @@ from record import quantiles_ms
 from build_engines.listener import Listener
 from build_engines.plans import PlanOptions, build_plans
 from edge.backends import Backend, open_backend
-from edge.backends.trt import open_plan
+from edge.backends.trt import TensorRtBackend, open_plan
 from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
-from edge.errors import InspectError
+from edge.errors import BackendFault, InspectError
 from edge.frame import Pixels, Shot, make_frame
 from edge.gpu import own_sm
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import ResizePlan
-from edge.picture.preprocess import preprocess, resize
+from edge.picture.preprocess import Size, preprocess, resize
 from edge.recipe import Recipe, load_pair, recipe_path, write_atomically
 from edge.station.worker import InferenceWorker
+
+Row = dict[str, Any]
+OpenPlan = Callable[..., TensorRtBackend]
 
 CAMERA = (1024, 1280)  # of the end-to-end figure
 CAMERAS = ((480, 640), CAMERA, (2160, 3840))  # of the resize
@@ -48,14 +52,24 @@ def what_is_missing() -> str:
     return "" if own_sm() else "there is no NVIDIA GPU or driver."
 
 
-def resize_rows(launcher: SharedLibrary, device: str = "cuda") -> list[dict[str, Any]]:
-    """The preprocess kernel for each camera: grey levels off, microseconds on both."""
-    return [resize_figures(launcher, as_camera(picture, 1), (256, 256), device) for picture in CAMERAS]
+def attempted(about: Row, measure: Callable[[], Row]) -> Row:
+    """One row of figures, or why that part does not run here: the others go on.
+
+    PyTorch's own errors are RuntimeError, a GPU out of memory among them.
+    """
+    try:
+        return about | measure()
+    except (InspectError, RuntimeError) as error:
+        return about | {"fault": " ".join(str(error).split())[:400], "missed": ["runs at all"]}
 
 
-def resize_figures(
-    launcher: SharedLibrary, pixels: Pixels, size: tuple[int, int], device: str
-) -> dict[str, Any]:
+def resize_row(open_kernel: Callable[[], SharedLibrary], camera: Size, size: Size, device: str) -> Row:
+    """The preprocess kernel for one camera: grey levels off, microseconds on both."""
+    about = {"camera": f"{camera[1]}x{camera[0]}"}
+    return attempted(about, lambda: resize_figures(open_kernel(), as_camera(camera, 1), size, device))
+
+
+def resize_figures(launcher: SharedLibrary, pixels: Pixels, size: Size, device: str) -> Row:
     """One picture; on the CPU (`device` "cpu", the host build) only what it says is of interest."""
     plan = ResizePlan(pixels.shape[:2], size)
     source, tables = (torch.from_numpy(array).to(device) for array in (pixels, plan.tables))
@@ -69,25 +83,22 @@ def resize_figures(
     wanted = resize(pixels, size)
     off = int(np.abs(target.cpu().numpy().astype(int) - wanted).max())
     return {
-        "camera": f"{pixels.shape[1]}x{pixels.shape[0]}",
         "grey_levels": off,
-        "gpu_us": round(seconds([on_gpu]) * 1e6, 2) if device == "cuda" else None,
+        "gpu_us": round(seconds([on_gpu], device=device) * 1e6, 2),
         "cpu_us": round(median_s(lambda: resize(pixels, size), 50) * 1e6, 1),
         "missed": [] if off <= MOST_GREY_LEVELS else ["agreement of the resize"],
     }
 
 
-def engine_rows(precisions: Sequence[str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def engine_rows(precisions: Sequence[str], say: Callable[[str], None]) -> Iterator[Row]:
     """One row for each precision of the demo engine, built here; what cannot be built or run says why."""
     with TemporaryDirectory() as folder:
         engine = carried(Path(folder))
         reference = open_backend(engine, load_pair(engine)[1])
         for precision in precisions:
             say(f"building {precision}")
-            try:
-                yield {"precision": precision, **plan_figures(engine, precision, reference, FRAMES)}
-            except InspectError as error:
-                yield {"precision": precision, "fault": str(error), "missed": ["runs at all"]}
+            measure = partial(plan_figures, engine, PlanOptions((precision,), FALSE_REJECTS, force=True))
+            yield attempted({"precision": precision}, partial(measure, reference, FRAMES))
 
 
 def carried(folder: Path) -> Path:
@@ -101,9 +112,11 @@ def carried(folder: Path) -> Path:
     return engine
 
 
-def plan_figures(engine: Path, precision: str, reference: Backend, frames: int) -> dict[str, Any]:
-    """Build, open with graphs and without, measure both. Raises InspectError."""
-    options = PlanOptions((precision,), FALSE_REJECTS, force=True)
+def plan_figures(
+    engine: Path, options: PlanOptions, reference: Backend, frames: int, open_plan: OpenPlan = open_plan
+) -> Row:
+    """Build the plan of one precision, open it with graphs and without, measure both. Raises InspectError."""
+    (precision,) = options.precisions
     (built,) = build_plans(engine, options, Listener())
     path, recipe, artefact = load_pair(built.engine)
     with (
@@ -144,7 +157,9 @@ def end_to_end(backend: Backend, recipe: Recipe, frames: int) -> dict[str, Any]:
         worker.inspect(frame, time.monotonic_ns() + FOREVER_NS)
         times.append(time.perf_counter() - begun)
         if worker.last_error:
-            raise SystemExit(f"the engine did not judge every picture: {worker.last_error}")
+            worker.close()
+            what = f"the engine did not judge every picture: {worker.last_error}"
+            raise BackendFault(what, backend.name, "Run the .onnx engine meanwhile, and report it.")
     worker.close()
     took = times[WARM_UP:]
     return {"camera_to_score_ms": quantiles_ms(took), "frames_a_second": round(len(took) / sum(took))}
