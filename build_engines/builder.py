@@ -11,6 +11,7 @@ from typing import Any
 from edge.backends.plan import error_log
 from edge.errors import BackendFault, InspectError
 from edge.gpu import RUNTIMES, load_runtime, own_sm
+from edge.kernels import plugin
 
 NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
 
@@ -67,6 +68,8 @@ class EngineBuilder:
     def parse(self, model: bytes) -> tuple[Any, Any]:
         """ONNX bytes -> (builder, strongly typed network). Raises BackendFault."""
         trt = self._trt
+        if self.runtime == "tensorrt" and plugin.is_in(model):  # the other's parser would end this process
+            plugin.register(trt)
         with self._own_errors("TensorRT does not start"):
             builder = trt.Builder(self._log)
             strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)

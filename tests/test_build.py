@@ -23,8 +23,10 @@ from build_engines.build import build_engines, compare_with_torch
 from build_engines.cli import app
 from build_engines.export import export_onnx, fold_batch_norms
 from build_engines.graph import IR_VERSION, OPSET
+from build_engines.kernel import kernel_constants
 from build_engines.listener import Listener
 from build_engines.seal import check_limit
+from build_engines.tail import Tail
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn
 from distillation.model import load_model
@@ -108,8 +110,28 @@ def test_folding_changes_no_number() -> None:
 
 @pytest.mark.parametrize("teacher", ["resnet18"])
 def test_other_teachers_export(teacher: str) -> None:
-    detector = Detector(new_teacher(teacher), replace(SMALL, teacher=teacher)).eval()
-    onnx.checker.check_model(export_onnx(detector))
+    config = replace(SMALL, teacher=teacher, local_student="reverse", context_grid=5, top_share=0.02)
+    detector = Detector(new_teacher(teacher), config).eval()
+    detector.fusion.gain1 *= 2  # untrained, all are 1
+    graph = export_onnx(detector)
+    onnx.checker.check_model(graph)
+    assert_tells_the_kernel_the_same(graph, detector)
+
+
+def test_the_graph_tells_the_kernel_what_the_network_does(model: Path) -> None:
+    assert_tells_the_kernel_the_same(onnx.load(model / "tray.onnx"), load_model(model)[0])
+
+
+def assert_tells_the_kernel_the_same(graph: onnx.ModelProto, detector: Detector) -> None:
+    found, wanted = Tail(graph).constants, kernel_constants(detector)
+    for name in ("input_size", "channels", "sizes", "local", "cells", "top"):
+        assert getattr(found, name) == getattr(wanted, name), name
+    for k, has in enumerate(wanted.local):
+        used = slice(None if has else 1, None)  # a table of a target that is not there is never looked at
+        for name in ("gains", "offsets"):
+            np.testing.assert_array_equal(getattr(found, name)[k][used], getattr(wanted, name)[k][used])
+    for name in ("low", "span", "blur"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-6)
 
 
 def test_the_recipe_travels_with_the_engine_and_inside_it(model: Path) -> None:

@@ -1,21 +1,57 @@
 """The TensorRT plugin, with a real TensorRT's classes and the kernel's host build, outside an engine."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from affinity_reference import random_case, reference
 
+from build_engines.cut import cut
+from edge.demo.show import ENGINE
 from edge.errors import BackendFault
+from edge.gpu import own_sm
 from edge.kernels.compile import host_library
 from edge.kernels.constants import Constants
 from edge.kernels.launch import SharedLibrary
-from edge.kernels.plugin import plugin_creator
+from edge.kernels.plugin import NAME, VERSION, is_in, plugin_creator, register
 from edge.kernels.problem import Plan
 
 trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT (pip install tensorrt-rtx)")
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the host build")
+
+
+PARSED = """
+import onnx, tensorrt_rtx as trt
+from build_engines.cut import cut
+from edge.backends.plan import error_log
+from edge.demo.show import ENGINE
+from edge.kernels.compile import host_library
+from edge.kernels.launch import SharedLibrary
+from edge.kernels.plugin import NAME, VERSION, plugin_creator
+
+host = SharedLibrary(host_library())
+
+class Watched(type(plugin_creator(trt, host))):
+    def create_plugin(self, name, given, phase):
+        made = super().create_plugin(name, given, phase)
+        print("made", made.constants.sizes, flush=True)
+        return made
+
+creator = Watched()
+assert trt.get_plugin_registry().register_creator(creator, "")
+assert trt.get_plugin_registry().get_creator(NAME, VERSION, "") is not None
+log = error_log(trt)
+builder = trt.Builder(log)
+network = builder.create_network(0)
+print("parsed", trt.OnnxParser(network, log).parse(cut(onnx.load(ENGINE)).whole.SerializeToString()))
+"""
 
 
 def created(constants: Constants) -> Any:
@@ -83,3 +119,31 @@ def test_constants_survive_and_anything_else_is_refused() -> None:
     for broken in (b"", b"PK no archive", constants.to_bytes()[:200]):
         with pytest.raises(BackendFault, match="constants"):
             Constants.from_bytes(broken)
+
+
+def test_the_parser_makes_the_plugin_of_the_cut_graph_s_node() -> None:
+    """In a process of its own, which it ends: of TensorRT for RTX 1.7 only the parser knows plugins."""
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSED],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **paths},
+        timeout=100,
+    )
+    assert "made ((64, 64), (32, 32), (16, 16))" in done.stdout, done.stderr
+    assert done.returncode == -signal.SIGABRT and "parsed" not in done.stdout, (
+        f"{trt.__version__} takes plugins: build the cut graph with it, and say so in docs/kernels.md"
+    )
+
+
+@pytest.mark.skipif(own_sm() is not None, reason="there is a GPU here")
+def test_it_is_registered_only_where_it_can_run() -> None:
+    with pytest.raises(BackendFault, match="no NVIDIA GPU or driver"):
+        register(trt)
+    assert trt.get_plugin_registry().get_creator(NAME, VERSION, "") is None
+
+
+def test_what_holds_the_plugin_is_known() -> None:
+    plain = onnx.load(ENGINE)
+    assert is_in(cut(plain).whole.SerializeToString()) and not is_in(plain.SerializeToString())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from edge.backends.ort import check_model
 from edge.errors import BackendFault
 from edge.gpu import load_runtime
+from edge.kernels import plugin
 
 PIXELS, MAP, SCORE = "pixels", "anomaly_map", "score"
 WHY = {  # what TensorRT says -> what it means; the first that fits
@@ -46,7 +47,10 @@ class TensorRtPlan:
         self._log = error_log(self._trt)
         with own_errors(self._log.errors, "TensorRT cannot load the plan", path, hint):
             self._runtime = self._trt.Runtime(self._log)  # must live as long as what it made
-            self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+            packed = path.read_bytes()
+            if plugin.is_in(packed):
+                plugin.register(self._trt)
+            self._engine = self._runtime.deserialize_cuda_engine(packed)
             if self._engine is None:
                 raise RuntimeError(NO_REASON)
         check_tensors(path, self._tensors(), input_size)

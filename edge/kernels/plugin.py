@@ -7,12 +7,15 @@ module over.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from edge.errors import BackendFault
+from edge.kernels.compile import gpu_library
 from edge.kernels.constants import PARTS, SCALES, Constants
-from edge.kernels.launch import Launcher
+from edge.kernels.launch import Launcher, SharedLibrary
 from edge.kernels.problem import Maps, Plan
 
 NAME, VERSION = "edge_affinity", "1"
@@ -120,3 +123,23 @@ def plugin_creator(trt: Any, launcher: Launcher) -> Any:
             return plugin(trt, Constants.from_bytes(fields.get(FIELD, b"")), launcher)
 
     return AffinityCreator()
+
+
+@cache  # TensorRT's registry does not keep what it is given alive
+def register(trt: Any, launcher: Launcher | None = None) -> Any:
+    """Make the plugin known to this TensorRT, before an ONNX graph or a plan with it is read -> its creator.
+
+    Without a launcher: nvcc's own launches, for TensorRT gives a stream's handle, which pycuda cannot take.
+    Raises BackendFault, also without nvcc or a GPU.
+    """
+    creator = plugin_creator(trt, launcher or SharedLibrary(gpu_library()))
+    if not trt.get_plugin_registry().register_creator(creator, ""):
+        raise BackendFault(
+            "TensorRT does not take the affinity plugin", NAME, "Run the .onnx engine instead."
+        )
+    return creator
+
+
+def is_in(packed: bytes) -> bool:
+    """Whether an ONNX graph or a plan has the plugin in it: both write its name out."""
+    return NAME.encode() in packed
