@@ -26,9 +26,8 @@ def largest_error(kernel: KernelOnTorch, detector: Detector, maps: Maps) -> floa
 def fitted_detector(teacher: str, **changes: Any) -> Detector:
     """Random weights, the default configuration with changes; the maps' constants as large as fitted ones."""
     torch.manual_seed(0)
-    detector = Detector(
-        new_teacher(teacher), DetectorConfig(teacher=teacher, deep_distance=False, **changes)
-    ).eval()
+    config = DetectorConfig(teacher=teacher, **{"deep_distance": False, **changes})
+    detector = Detector(new_teacher(teacher), config).eval()
     for name, table in detector.fusion.named_buffers():
         if name.startswith("gain"):
             table.uniform_(5, 15)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from affinity_cases import fitted_detector
 from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
@@ -31,7 +31,7 @@ from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn
 from distillation.model import load_model
 from distillation.train import TrainConfig
-from distillation.weights import load_teacher, new_teacher
+from distillation.weights import load_teacher
 from edge.backends import open_backend
 from edge.cameras.parts import render_part
 from edge.cli import app as edge_inspect
@@ -110,9 +110,10 @@ def test_folding_changes_no_number() -> None:
 
 @pytest.mark.parametrize("teacher", ["resnet18"])
 def test_other_teachers_export(teacher: str) -> None:
-    config = replace(SMALL, teacher=teacher, local_student="reverse", context_grid=5, top_share=0.02)
-    detector = Detector(new_teacher(teacher), config).eval()
-    detector.fusion.gain1 *= 2  # untrained, all are 1
+    small = {"input_size": SMALL.input_size, "width": SMALL.width, "context": SMALL.context}
+    detector = fitted_detector(
+        teacher, **small, local_student="reverse", context_grid=5, top_share=0.02, deep_distance=True
+    )
     graph = export_onnx(detector)
     onnx.checker.check_model(graph)
     assert_tells_the_kernel_the_same(graph, detector)
