@@ -163,6 +163,14 @@ def test_a_plan_is_built_and_measured(tmp_path: Path) -> None:
     assert row["missed"] == [] and row["map_error"] == 0 and row["frames_a_second"] > 0
 
 
+@needs_rtx
+def test_the_plan_with_the_plugin_is_refused_where_there_are_no_plugins(tmp_path: Path) -> None:
+    engine = gpu_engines.carried(tmp_path)
+    reference = open_backend(engine, load_pair(engine)[1])
+    row = gpu_engines.attempted({}, lambda: gpu_engines.plugin_figures(engine, reference, 3, "tensorrt-rtx"))
+    assert "edge_affinity" in row["fault"] and "no such operation" in row["fault"]
+
+
 def test_an_engine_that_does_not_judge_is_a_fault_and_not_the_end(tmp_path: Path) -> None:
     engine = toy_pair(tmp_path, kind="touchy")
     backend, recipe = open_backend(engine, load_pair(engine)[1]), load_pair(engine)[1]

@@ -18,6 +18,7 @@ from edge.kernels.problem import ALIGNMENT, Maps, Plan
 from edge.kernels.resize import SHARED_BYTES, Resize, ResizePlan
 
 SHARED = {"sm_75": 64, "sm_87": 164, "sm_89": 100, "sm_90": 228, "sm_110": 228, "sm_120": 100}  # KiB
+DOCS = (Path(__file__).parents[1] / "docs" / "kernels.md").read_text("utf-8")
 RESERVED = 1024  # bytes of it that the system takes from each block
 
 
@@ -42,12 +43,17 @@ def reports(name: str, arch: str, folder: Path) -> dict[str, str]:
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
+def shared_bytes(report: str, asked: int) -> int:
+    """What the kernel declares itself and what a launch asks for."""
+    declared = re.search(r"(\d+) bytes smem", report)
+    return (int(declared[1]) if declared else 0) + asked
+
+
 def fits(report: str, asked_bytes: int, arch: str) -> bool:
     """Nothing spilled, and two blocks fit on a multiprocessor."""
     spilled = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
     assert spilled is not None and set(spilled.groups()) == {"0"}, report
-    declared = re.search(r"(\d+) bytes smem", report)
-    shared = (int(declared[1]) if declared else 0) + asked_bytes
+    shared = shared_bytes(report, asked_bytes)
     return shared <= 48 * 1024 and 2 * (shared + RESERVED) <= SHARED[arch] * 1024  # more must be asked for
 
 
@@ -59,6 +65,8 @@ def test_nothing_is_spilled_and_two_blocks_fit_at_least(arch: str, tmp_path: Pat
     constants, _ = random_case(0, **default_shapes())
     shapes = dict(zip(KERNELS, constants.launches(), strict=True))
     assert all(fits(report, shapes[name].shared_bytes, arch) for name, report in found.items())
+    for name, (_, threads, asked) in shapes.items():
+        assert f"| {name} | {threads} | {shared_bytes(found[name], asked):,} |" in DOCS
     (report,) = reports(RESIZE, arch, tmp_path).values()
     assert fits(report, SHARED_BYTES, arch)
 
@@ -68,6 +76,15 @@ NUMBERS = {
     "CONTEXT_THREADS": "kContextThreads", "SHARES": "kShares", "PLACES": "kPlaces", "CONTEXTS": "kContexts",
     "CHUNK": "kChunk", "STRIP": "kStrip", "REACH": "kReach",
 }  # fmt: skip
+
+
+def test_the_docs_have_the_default_s_numbers() -> None:
+    constants, (teacher, _, local) = random_case(0, **default_shapes())
+    height, width = constants.input_size
+    values, of_local = (sum(m.size for m in of if m is not None) for of in (teacher, local))
+    assert (
+        f"{height} x {width}" in DOCS and f"{values:,} values of F, as many of G, {of_local:,} of L" in DOCS
+    )
 
 
 def test_python_and_c_have_the_same_numbers() -> None:
