@@ -111,9 +111,7 @@ def test_folding_changes_no_number() -> None:
 @pytest.mark.parametrize("teacher", ["resnet18"])
 def test_other_teachers_export(teacher: str) -> None:
     small = {"input_size": SMALL.input_size, "width": SMALL.width, "context": SMALL.context}
-    detector = fitted_detector(
-        teacher, **small, local_student="reverse", context_grid=5, top_share=0.02, deep_distance=True
-    )
+    detector = fitted_detector(teacher, **small, context_grid=5, top_share=0.02, deep_distance=True)
     graph = export_onnx(detector)
     onnx.checker.check_model(graph)
     assert_tells_the_kernel_the_same(graph, detector)
