@@ -69,7 +69,7 @@ def build_plans(
         raise RecipeError(what, str(engine), f"Run: {as_typed([str(model)])}")
     builder = open_builder(options.runtime)
     targets = builder.targets(options.sms)
-    source = _Source(engine, recipe, options, listener, runner or OwnGpu())
+    source = _Source(engine, recipe, options, listener, runner or OwnGpu(listener.note))
     for precision in options.precisions:
         try:
             yield from source.plans(source.accepted(precision), builder, targets)

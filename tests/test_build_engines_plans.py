@@ -441,6 +441,23 @@ def test_another_gpus_plan_is_not_left_where_this_ones_is_refused(engine: Path, 
     assert names == ["demo.fp32.sm86.plan", "demo.fp32.sm89.plan"]
 
 
+def test_a_gpu_without_pycuda_is_built_for_and_not_asked(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: the README's line failed on every PC with a GPU of its own: what builds needs no pycuda, so
+    the extra does not bring it, and the plan could not be opened; the other GPUs' plans were gone with it."""
+    monkeypatch.setattr("edge.gpu.own_sm", lambda: 86)
+    monkeypatch.setitem(sys.modules, "pycuda", None)  # not installed, wherever this test runs
+    result = CliRunner().invoke(app, [str(engine), "--sm", "86,89", "--runtime", "tensorrt-rtx"])
+    assert result.exit_code == 0, result.output
+    assert [name for name in made(engine.parent) if name.endswith(".plan")] == [
+        "demo.fp32.sm86.plan", "demo.fp32.sm89.plan",
+    ]  # fmt: skip
+    assert result.output.count("pycuda cannot be used") == 1 and "note" in result.output
+    for sm in (86, 89):
+        assert "gate_ran" not in load_pair(engine.with_name(f"demo.fp32.sm{sm}.plan"))[1].made_with
+
+
 class Refusing(StandsForAGpu):
     """Its GPU cannot open what was built for it."""
 
