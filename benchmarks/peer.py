@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import openvino
 from record import quantiles_ms, save_result
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +53,8 @@ def export_peer(folder: Path, python: Path | None) -> Path:
 
 def contestants(engine: Path, peer: Path, threads: int) -> dict[str, Callable[[], object]]:
     """Name -> one inference at batch 1."""
+    import onnxruntime  # both report to their makers unless our backends are imported before
+
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     picture = np.random.default_rng(0).random((1, 3, *SIZE), np.float32)
     ort_backend = OnnxRuntimeBackend(engine, SIZE, threads)
@@ -68,6 +68,8 @@ def contestants(engine: Path, peer: Path, threads: int) -> dict[str, Callable[[]
     for precision in ("f32", "bf16"):
         backend = OpenVinoBackend(engine, SIZE, precision)
         runs[f"ours, OpenVINO {precision}"] = lambda backend=backend: backend.infer(pixels)  # type: ignore[misc]
+        import openvino
+
         hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
         request = openvino.Core().compile_model(peer, "CPU", hints).create_infer_request()
         runs[f"EfficientAD-S, OpenVINO {precision}"] = lambda request=request: request.infer([picture])  # type: ignore[misc]

@@ -5,6 +5,8 @@ import os
 
 # Before torch and OpenCV are loaded: the models here are so small that a second thread only gets in the way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Some tests import ONNX Runtime before anything of ours, which would switch its reports off.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import signal
 import subprocess

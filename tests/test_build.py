@@ -281,6 +281,21 @@ def test_openvino_reports_nothing_to_anybody() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("module", ["edge.backends.ort", "build_engines.probe", "build_engines.build"])
+def test_onnx_runtime_reports_nothing_to_anybody(module: str, tmp_path: Path) -> None:
+    """Since 1.29 importing it writes a device id and events into the user's cache, and sends them."""
+
+    def left(code: str, home: Path) -> list[str]:
+        home.mkdir()
+        own = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])}
+        subprocess.run([sys.executable, "-c", code], env=own, check=True, timeout=60)
+        return sorted(path.name for path in home.rglob("*") if path.is_file())
+
+    if not left("import onnxruntime", tmp_path / "bare"):
+        pytest.skip("this version of ONNX Runtime writes nothing: it may have no reports")
+    assert left(f"import sys, {module}; assert 'onnxruntime' in sys.modules", tmp_path / "ours") == []
+
+
 def test_a_folder_without_a_model_is_refused_in_words(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path)])
     assert result.exit_code == 2

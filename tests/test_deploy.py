@@ -73,6 +73,11 @@ def test_the_cache_lies_in_the_volume(file: Path) -> None:
     assert runs and all(f"edge-inspect:{volume} " in line for line in runs)
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.name)
+def test_nothing_in_a_container_reports_to_a_maker(file: Path) -> None:
+    assert "ORT_DISABLE_TELEMETRY=1" in instructions(file, "ENV")
+
+
 def test_the_page_gives_the_commands_of_the_files() -> None:
     page = (ROOT / "docs/deploy.md").read_text("utf-8")
     blocks = "".join(re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S))
