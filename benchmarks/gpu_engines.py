@@ -21,6 +21,7 @@ from build_engines.graph import load_onnx
 from build_engines.listener import Listener
 from build_engines.plans import BATCH, PlanOptions, build_plans
 from build_engines.precision import to_half
+from edge.atomic import write_atomically
 from edge.backends import Backend, open_backend
 from edge.backends.trt import TensorRtBackend, open_plan
 from edge.cameras.parts import render_part
@@ -31,7 +32,7 @@ from edge.gpu import own_sm
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import ResizePlan
 from edge.picture.preprocess import Size, preprocess, resize
-from edge.recipe import Recipe, load_pair, recipe_path, write_atomically
+from edge.recipe import Recipe, load_pair, recipe_path
 from edge.station.worker import InferenceWorker
 
 Row = dict[str, Any]

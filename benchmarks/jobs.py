@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from calibration.dataset import Dataset, dataset_digest
+from edge.atomic import write_atomically
 from edge.errors import InspectError
-from edge.recipe import write_atomically
 
 Facts = Mapping[str, Any]  # what JSON can hold
 

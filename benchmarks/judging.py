@@ -16,7 +16,7 @@ from benchset import OURS, BenchSet, built, train_ours
 from jobs import JUDGING_CODE, Facts, code_digest
 
 from build_engines.export import export_onnx
-from build_engines.graph import write_onnx
+from build_engines.graph import onnx_bytes
 from calibration.dataset import load_images
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation
@@ -87,7 +87,7 @@ def fit_baseline(bench: BenchSet, kind: str, seed: int, folder: Path) -> OnnxRun
     baseline = BASELINES[kind](load_teacher(config.teacher), config)
     baseline.fit(cache, rows, held, bench.training(seed))
     folder.mkdir(parents=True, exist_ok=True)
-    write_onnx(export_onnx(baseline), folder / "engine.onnx", "")  # type: ignore[arg-type]
+    (folder / "engine.onnx").write_bytes(onnx_bytes(export_onnx(baseline), ""))  # type: ignore[arg-type]
     return OnnxRuntimeBackend(folder / "engine.onnx", config.input_size)
 
 

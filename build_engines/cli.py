@@ -1,6 +1,8 @@
 """`build-engines`: from a trained model folder, or from an ONNX engine, to engines."""
 
 import json
+import signal
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,5 +204,6 @@ def _show(console: Console, result: "BuildResult") -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point. SIGTERM ends it as Ctrl-C does: what is half-written goes again."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from edge.errors import RecipeError
-from edge.recipe import METADATA_KEY, write_atomically
+from edge.recipe import METADATA_KEY
 
 OPSET = 18  # the newest that ONNX Runtime 1.18, OpenVINO 2024 and TensorRT 10 all read
 NEWEST_OPSET = 20  # what TensorRT 10 documents; its parser reads a newer one without a word, and by chance
@@ -34,12 +34,12 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def write_onnx(model: onnx.ModelProto, path: Path, recipe_text: str) -> None:
-    """Write atomically, with a copy of the recipe in the metadata."""
+def onnx_bytes(model: onnx.ModelProto, recipe_text: str) -> bytes:
+    """The file's content, with a copy of the recipe in the metadata."""
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, recipe_text
-    write_atomically(path, model.SerializeToString())
+    return bytes(model.SerializeToString())
 
 
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:

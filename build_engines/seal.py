@@ -3,26 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import onnx
 
 from build_engines.gate import graph_backend
-from build_engines.graph import write_onnx
+from build_engines.graph import onnx_bytes
 from calibration.thresholds import Thresholds, describe, fit_thresholds
+from edge.atomic import sweep, write_pair
 from edge.backends import Backend
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.picture.view import View
-from edge.recipe import (
-    Artefact,
-    Recipe,
-    dumps,
-    recipe_path,
-    save_recipe,
-    sha256_of,
-    write_atomically,
-)
+from edge.recipe import Artefact, Recipe, dumps, recipe_path
 
 MAX_LIMIT = 100.0  # of the pass limit; trained models have 2 to 7, and a limit up there passes everything
 
@@ -98,8 +92,8 @@ class Sealer:
         """Write an ONNX engine, a copy of its recipe inside, and the recipe."""
         thresholds = self.limits_of(model)
         engine, recipe = self.engine(precision), self.recipe(thresholds, made_with)
-        write_onnx(model, engine, dumps(recipe))
-        return _sealed(engine, recipe, Artefact(engine.name, "", precision), thresholds, agreement)
+        data, artefact = onnx_bytes(model, dumps(recipe)), Artefact(engine.name, "", precision)
+        return _sealed(engine, data, recipe, artefact, thresholds, agreement)
 
     def seal_plan(
         self,
@@ -111,8 +105,7 @@ class Sealer:
     ) -> BuildResult:
         """Write a TensorRT plan and its recipe; `artefact` but for its digest."""
         engine = self.folder / artefact.path
-        write_atomically(engine, plan)
-        return _sealed(engine, self.recipe(thresholds, made_with), artefact, thresholds, agreement)
+        return _sealed(engine, plan, self.recipe(thresholds, made_with), artefact, thresholds, agreement)
 
     def recipe(self, thresholds: Thresholds, made_with: Mapping[str, str] | None = None) -> Recipe:
         """The draft with these limits."""
@@ -124,14 +117,12 @@ class Sealer:
 
 
 def _sealed(
-    engine: Path, recipe: Recipe, artefact: Artefact, thresholds: Thresholds, agreement: str
+    engine: Path, data: bytes, recipe: Recipe, artefact: Artefact, thresholds: Thresholds, agreement: str
 ) -> BuildResult:
-    recipe = recipe.with_artefact(replace(artefact, sha256=sha256_of(engine)))
-    try:
-        save_recipe(recipe, recipe_path(engine))
-    except OSError:
-        engine.unlink()  # half a pair is nothing
-        raise
+    """Engine and recipe together: half a pair is nothing, and an old pair stays until both are written."""
+    recipe = recipe.with_artefact(replace(artefact, sha256=sha256(data).hexdigest()))
+    sweep(engine.parent, engine.name)
+    write_pair(engine, data, recipe_path(engine), dumps(recipe).encode())
     return BuildResult(engine, recipe, thresholds, agreement)
 
 

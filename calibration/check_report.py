@@ -10,9 +10,9 @@ from calibration.check import Finding
 from calibration.gallery import thumbnail
 from calibration.style import page
 from calibration.unusual import FAR
+from edge.atomic import write_atomically
 from edge.errors import DataError
 from edge.picture.images import read_image
-from edge.recipe import write_atomically
 
 SHOWN = (
     24  # pictures of one finding, and of the most unusual ones: what a person looks at; the rest is counted

@@ -17,7 +17,7 @@ from calibration.metrics import roc_curve
 from calibration.style import page
 from calibration.thresholds import describe_rate
 from calibration.tradeoff import tradeoff_section
-from edge.recipe import write_atomically
+from edge.atomic import write_atomically
 from edge.verdict import Outcome
 
 OUTCOMES = (Outcome.PASS, Outcome.REVIEW, Outcome.FAIL)

@@ -8,7 +8,6 @@ changed with `edge-inspect recipe`, which seals the file again.
 import hashlib
 import json
 import math
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from edge.atomic import write_atomically
 from edge.errors import RecipeError
 from edge.remake import ENGINE_ENDING, as_typed, is_plan, plan_words
 
@@ -193,20 +193,6 @@ def dumps(recipe: Recipe) -> str:
     """The file's text: readable JSON, digest last."""
     ordered = {"schema": recipe.schema, **_fields(recipe), "digest": recipe.digest}
     return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside, flush to disk, rename. Raises OSError naming `path`, and then leaves nothing behind."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")  # two at once must not write one file
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_artefact(recipe: Recipe, engine: Path) -> Artefact:

@@ -1,12 +1,15 @@
 """A plan that does not fit: the station inspects, the plan is built, and takes over between two parts."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -214,6 +217,44 @@ def test_a_station_that_ends_ends_the_build_and_nothing_is_half_made(
         replacement.close()
     assert [path.name for path in plan.parent.iterdir() if ".sm86" in path.name] == []
     assert len(said) == 1  # that it was ended is no fault
+
+
+SLOW_DISK = """
+import os, pathlib, signal, time
+def slow(handle):
+    pathlib.Path(__file__).with_name("writing").touch()
+    time.sleep(100)
+os.fsync = slow
+if os.environ["DEAF"]:  # as TensorRT is while it builds
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+"""
+
+
+@needs_rtx
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_build_that_is_ended_while_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    """The story: it was killed at once, always, and each time 30 MB stayed in the cache. Killed it still is
+    where it does not hear."""
+    start = tmp_path / "start"  # Python runs a sitecustomize.py that it finds
+    start.mkdir()
+    (start / "sitecustomize.py").write_text(SLOW_DISK)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(start), str(Path(__file__).parents[1])]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DEAF", "yes" if deaf else "")
+    engine = toy_pair(tmp_path)
+    pictures = np.random.default_rng(0).integers(0, 99, (9, SIDE, SIDE, 3), np.uint8)
+    np.savez(tmp_path / "calibration.npz", images=pictures)
+    maker = PlanBuild(engine.with_name("toy.fp32.sm86.plan"), [str(engine), "--sm", "86"], lambda text: None)
+    with ThreadPoolExecutor(1) as thread:
+        made = thread.submit(maker.make)
+        assert until(lambda: (start / "writing").exists() or made.done(), 60)
+        maker.cancel()
+        with pytest.raises(BackendFault, match=f"ended with code {-signal.SIGKILL if deaf else 143}"):
+            made.result()
+    assert len(list((tmp_path / "cache").rglob("*.part"))) == deaf
+    assert not list(tmp_path.glob("*.plan*"))
 
 
 @without_gpu

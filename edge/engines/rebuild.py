@@ -30,6 +30,7 @@ from edge.remake import as_typed, model_of, plan_for, plan_words
 
 # At the lowest priority: the parts that are judged meanwhile come first.
 BUILD = "import os; os.nice(19); from build_engines.cli import main; main()"
+GRACE_S = 2.0  # to remove what is half-written; while TensorRT builds, nothing is, and it hears no signal
 TOLD = ("gate, ", "built ", "note ")  # what of the build's output is for the station's log
 
 Say = Callable[[str], None]
@@ -159,7 +160,7 @@ class PlanBuild:
         """See `Maker`; an interrupted build leaves nothing half-made."""
         self._cancelled = True
         if self._process is not None:
-            self._process.kill()
+            _end(self._process)
 
     def _run(self) -> tuple[int, str]:
         """Exit code and error line. A session of its own: a Ctrl-C is for the station alone."""
@@ -169,7 +170,7 @@ class PlanBuild:
             text=True, env={**os.environ, "COLUMNS": "1000"}, start_new_session=True,
         ) as self._process:  # fmt: skip
             if self._cancelled:  # between the two
-                self._process.kill()
+                _end(self._process)
             assert self._process.stderr is not None
             for line in map(str.strip, self._process.stderr):
                 if line.startswith(TOLD):
@@ -177,3 +178,11 @@ class PlanBuild:
                 if line.startswith("error "):
                     error = line.removeprefix("error ")
         return self._process.returncode, error
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.atomic import write_atomically
 from edge.backends import Backend
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 from edge.picture.preprocess import Size
-from edge.recipe import Artefact, Recipe, write_atomically
+from edge.recipe import Artefact, Recipe
 
 CELLS = 8  # a side: a map that is wrong in one place shows
 # Ten times what the libraries differ by, rounding differently (docs/deploy.md); what is broken is far off.

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.atomic import write_atomically
 from edge.backends import Backend, open_backend
 from edge.cameras.parts import render_part
 from edge.engines.machine import Machine
 from edge.errors import BackendFault
 from edge.picture.preprocess import resize
-from edge.recipe import load_pair, load_recipe, recipe_path, write_atomically
+from edge.recipe import load_pair, load_recipe, recipe_path
 
 TRIAL_S = 0.3  # for the pictures of all candidates; opening them comes on top
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20

@@ -7,11 +7,11 @@ import cv2
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
+from edge.atomic import write_atomically
 from edge.cameras import camera_opener, safe_uri
 from edge.errors import DataError, EndOfStream, InspectError
 from edge.frame import Frame
 from edge.picture.health import image_fault
-from edge.recipe import write_atomically
 from edge.station.capture import Capture, Policy
 from edge.station.signals import stop_on_signals
 

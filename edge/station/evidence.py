@@ -9,11 +9,12 @@ from pathlib import Path
 
 import cv2
 
+from edge.atomic import write_atomically
 from edge.errors import InspectError
 from edge.frame import Frame, Inspection
 from edge.picture.overlay import heatmap_overlay
 from edge.picture.view import View, view_of
-from edge.recipe import Recipe, write_atomically
+from edge.recipe import Recipe
 from edge.verdict import Outcome, Reason, Verdict
 
 WAITING = 32  # pictures that may wait for the disk; more are dropped and counted

@@ -1,0 +1,84 @@
+"""Files that are there whole or not at all, whatever ends the program."""
+
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside, flush to disk, rename. Raises OSError naming `path`.
+
+    What does not come to its end, by a full disk or by Ctrl-C, leaves nothing behind.
+    """
+    with _part(path, data) as part:
+        _rename(part, path)
+
+
+def write_pair(large: Path, data: bytes, small: Path, text: bytes) -> None:
+    """Both or neither: where one cannot be written, both are as they were before.
+
+    `small` is kept in memory meanwhile. Raises OSError naming the one that failed.
+    """
+    before = small.read_bytes() if small.is_file() else None
+    with _part(large, data) as part:
+        write_atomically(small, text)
+        try:
+            _rename(part, large)
+        except BaseException:
+            small.unlink() if before is None else write_atomically(small, before)
+            raise
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what writers of `name` (of any file: "") left in `folder` when they were killed.
+
+    To be called between the writes of this process. What cannot be removed stays.
+    """
+    for part in folder.glob(f"{glob.escape(name) or '*'}.*.part"):
+        number = part.name.split(".")[-2]
+        if number.isdecimal() and not _lives(int(number)):
+            with suppress(OSError):
+                part.unlink()
+
+
+@contextmanager
+def _part(path: Path, data: bytes) -> Iterator[Path]:
+    """All of `data` in a file beside `path`, which is gone afterwards. Raises OSError naming `path`."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two at once must not write one file
+    try:
+        with _naming(path), part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield part
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _rename(part: Path, path: Path) -> None:
+    with _naming(path):
+        part.replace(path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; this one, which is not writing now, does not count."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

@@ -1,0 +1,101 @@
+"""Files that are whole or not there, whatever ends the program: by signals in the middle of a write."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.atomic import sweep, write_atomically, write_pair
+
+SLOW_DISK = """
+import os, signal, sys, time
+from pathlib import Path
+from edge.atomic import write_atomically
+
+def slow(handle):
+    print("writing", flush=True)
+    time.sleep(100)
+
+os.fsync = slow
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+write_atomically(Path(sys.argv[1]), b"new" * 1000)
+"""
+
+
+def killed(path: Path, number: signal.Signals) -> subprocess.Popen[str]:
+    """A process that was killed while it wrote `path`."""
+    command = [sys.executable, "-c", SLOW_DISK, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          cwd=Path(__file__).parents[1]) as child:  # fmt: skip
+        assert child.stdout is not None and child.stdout.readline() == "writing\n"
+        assert list(path.parent.glob("*.part")) != [], "the signal must meet a half-written file"
+        child.send_signal(number)
+    assert child.returncode
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_write_that_is_interrupted_leaves_the_old_file_alone(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """The story: only a full disk was cleaned up after; Ctrl-C left 30 MB with each try."""
+    path = tmp_path / "loco.plan"
+    path.write_bytes(b"old")
+    killed(path, number)
+    assert [file.name for file in tmp_path.iterdir()] == ["loco.plan"] and path.read_bytes() == b"old"
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "loco.plan"
+    dead = killed(path, signal.SIGKILL).pid
+    (left,) = tmp_path.iterdir()
+    assert left.name == f"loco.plan.{dead}.part"
+    others = {f"loco.plan.{os.getppid()}.part", f"loco.plan.{dead}", "loco.plan.first.part", "part", "x.part"}
+    for name in others | {f"other.plan.{dead}.part"}:
+        (tmp_path / name).touch()
+    sweep(tmp_path, "loco.plan")
+    assert {file.name for file in tmp_path.iterdir()} == others | {f"other.plan.{dead}.part"}
+    sweep(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == others
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "loco.plan", tmp_path):  # no folder; a folder where the file should be
+        with pytest.raises(OSError) as caught:
+            write_atomically(path, b"new")
+        assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == [] and list(tmp_path.parent.glob("*.part")) == []
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("fault", ["large", "small", "no rename"])
+def test_of_a_pair_both_are_written_or_neither(tmp_path: Path, fault: str, old: bytes | None) -> None:
+    """The story: a recipe that could not be written took the old engine with it."""
+    large, small = tmp_path / "loco.plan", tmp_path / "loco.recipe.json"
+    for path in (large, small):
+        if old is not None:
+            path.write_bytes(old)
+    if fault == "no rename":  # a folder where the file should go, else where it is made first
+        large.unlink(missing_ok=True)
+        large.mkdir()
+    else:
+        path = large if fault == "large" else small
+        path.with_name(f"{path.name}.{os.getpid()}.part").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_pair(large, b"new" * 1000, small, b"new")
+    assert caught.value.filename == str(small if fault == "small" else large)
+    assert (small.read_bytes() if small.exists() else None) == old
+    if fault != "no rename":
+        assert (large.read_bytes() if large.exists() else None) == old
+    assert not any(path.is_file() for path in tmp_path.glob("*.part"))
+
+
+def test_a_pair_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    large, small = tmp_path / "loco.plan", tmp_path / "loco.recipe.json"
+    for data, text in ((b"a" * 1000, b"1"), (b"b" * 1000, b"2")):
+        write_pair(large, data, small, text)
+        assert (large.read_bytes(), small.read_bytes()) == (data, text)
+    assert len(list(tmp_path.iterdir())) == 2
