@@ -3,15 +3,20 @@
 A plan's name is the sha256 of all that goes into it: the ONNX, the builder's version, the GPU, the options.
 Files are written atomically, so a build that was interrupted is not there; each begins with the sha256 of the
 rest, and one that does not fit it is dropped. The newest MOST_PLANS are kept.
+
+Nothing here is ever needed: what cannot be read is built again, what cannot be written is not kept; both with
+a note.
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from build_engines.builder import EngineBuilder
-from edge.recipe import write_atomically
+from build_engines.listener import Listener
+from edge.atomic import sweep, write_atomically
 
 MOST_PLANS = 20  # 30 MB each
 
@@ -21,29 +26,57 @@ class PlanCache:
     """A folder of plans, and of timings of the flavour that measures while it builds."""
 
     folder: Path
+    listener: Listener = field(default_factory=Listener)
 
-    def plan(
-        self, model: bytes, builder: EngineBuilder, sm: int, batch: int, say: Callable[[str], None]
-    ) -> bytes:
-        """The plan of an ONNX for a GPU: kept from before, or built. Raises BackendFault, OSError."""
+    def plan(self, model: bytes, builder: EngineBuilder, sm: int, batch: int) -> bytes:
+        """The plan of an ONNX for a GPU: kept from before, or built. Raises BackendFault."""
         path = self.folder / f"{plan_key(model, builder.name, sm, batch)}.plan"
-        if kept := _read(path):
-            path.touch()  # the newest are kept
+        if kept := self._kept(path):
             return kept
-        self.folder.mkdir(parents=True, exist_ok=True)
-        say(f"building for SM {sm} with {builder.name}")
+        self.listener.say(f"building for SM {sm} with {builder.name}")
         timing = self.folder / f"{builder.name.replace(' ', '-')}.sm{sm}.timing"
-        plan, measured = builder.build(model, sm, batch, _read(timing))
-        if measured:
-            _write(timing, measured)
-        _write(path, plan)
-        self._prune()
+        plan, measured = builder.build(model, sm, batch, self._kept(timing))
+        self._keep({timing: measured, path: plan})
         return plan
 
+    def _kept(self, path: Path) -> bytes:
+        try:
+            kept = _read(path)
+        except OSError as error:
+            self.listener.note(f"a plan that may have been kept cannot be read: {_why(error)}")
+            return b""
+        if kept:
+            with suppress(OSError):
+                os.utime(path)  # the newest are kept
+        return kept
+
+    def _keep(self, files: dict[Path, bytes]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._prune()
+            for path, content in files.items():
+                if content:
+                    _write(path, content)
+        except OSError as error:
+            self.listener.note(f"the next build will take as long, this one cannot be kept: {_why(error)}")
+
     def _prune(self) -> None:
-        plans = sorted(self.folder.glob("*.plan"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for old in plans[MOST_PLANS:]:
+        """Room for one more."""
+        sweep(self.folder)
+        for old in sorted(self.folder.glob("*.plan"), key=_written, reverse=True)[MOST_PLANS - 1 :]:
             old.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> int:
+    """When, in ns; 0 for what another build has removed meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _why(error: OSError) -> str:
+    return f"{error.strerror or error} ({error.filename})"
 
 
 def _write(path: Path, content: bytes) -> None:

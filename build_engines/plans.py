@@ -151,10 +151,10 @@ class _Source:
         out.mkdir(parents=True, exist_ok=True)
         self._listener.say(f"setting the limits of {graph.precision}")
         facts = _Facts(self._sealer.limits_of(graph.stand_in), self._made_with(graph, out))
-        cache, model = PlanCache(cache_folder() / "plans"), graph.model.SerializeToString()
+        cache, model = PlanCache(cache_folder() / "plans", self._listener), graph.model.SerializeToString()
         for artefact in self._in_turn(graph, builder, sms):
             sm = artefact.sm or 0
-            plan = cache.plan(model, builder, sm, BATCH, self._listener.say)
+            plan = cache.plan(model, builder, sm, BATCH)
             found = self._asked(plan, artefact, graph, facts)
             about = f"SM {sm}, {builder.name}"
             yield self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)

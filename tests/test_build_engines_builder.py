@@ -14,6 +14,7 @@ from build_engines.builder import EngineBuilder, _hint, open_builder
 from build_engines.cache import MOST_PLANS, PlanCache, plan_key
 from build_engines.export import export_onnx
 from build_engines.graph import NEWEST_OPSET, load_onnx
+from build_engines.listener import Listener
 from build_engines.precision import to_half
 from build_engines.quantise import int8_of
 from distillation.detector import Detector, DetectorConfig
@@ -137,31 +138,41 @@ def test_a_graph_of_another_kind_of_a_newer_opset_or_cut_off_is_refused(tmp_path
         load_onnx(path)
 
 
+class Said(Listener):
+    """Remembers what is being done."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
 def test_a_plan_is_built_once(tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
-    said: list[str] = []
+    said = Said()
     model: Any = fp16.SerializeToString()
-    first = PlanCache(tmp_path).plan(model, builder, 86, 1, said.append)
-    assert PlanCache(tmp_path).plan(model, builder, 86, 1, said.append) == first
-    assert said == [f"building for SM 86 with {builder.name}"]
-    PlanCache(tmp_path).plan(model, builder, 89, 1, said.append)
-    assert len(said) == 2
+    first = PlanCache(tmp_path, said).plan(model, builder, 86, 1)
+    assert PlanCache(tmp_path, said).plan(model, builder, 86, 1) == first
+    assert said.said == [f"building for SM 86 with {builder.name}"]
+    PlanCache(tmp_path, said).plan(model, builder, 89, 1)
+    assert len(said.said) == 2
 
 
 def test_a_kept_plan_that_was_damaged_is_built_again(
     tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto
 ) -> None:
     """The story: a bit that fell over on a disk went into every plan of that model, with a fresh seal."""
-    said: list[str] = []
-    model, cache = fp16.SerializeToString(), PlanCache(tmp_path)
-    first = cache.plan(model, builder, 86, 1, said.append)
+    said = Said()
+    model, cache = fp16.SerializeToString(), PlanCache(tmp_path, said)
+    first = cache.plan(model, builder, 86, 1)
     (kept,) = tmp_path.glob("*.plan")
     data = kept.read_bytes()
     for broken in (data[:-1], data[:1000] + b"?" + data[1001:], b"", first):
         kept.write_bytes(broken)
-        assert len(cache.plan(model, builder, 86, 1, said.append)) > len(first) / 2
-    assert len(said) == 5
-    assert kept.read_bytes()[32:] == cache.plan(model, builder, 86, 1, said.append)
-    assert len(said) == 5
+        assert len(cache.plan(model, builder, 86, 1)) > len(first) / 2
+    assert len(said.said) == 5
+    assert kept.read_bytes()[32:] == cache.plan(model, builder, 86, 1)
+    assert len(said.said) == 5
 
 
 SHORT_OF_MEMORY = """
@@ -216,6 +227,6 @@ def test_a_plan_is_kept_for_all_that_went_into_it() -> None:
 def test_the_newest_plans_are_kept(tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
     for i in range(MOST_PLANS):
         (tmp_path / f"{i}.plan").write_bytes(b"old")
-    PlanCache(tmp_path).plan(fp16.SerializeToString(), builder, 86, 1, lambda text: None)
+    PlanCache(tmp_path).plan(fp16.SerializeToString(), builder, 86, 1)
     kept = list(tmp_path.glob("*.plan"))
     assert len(kept) == MOST_PLANS and any(path.stat().st_size > 100 for path in kept)
