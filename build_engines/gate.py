@@ -9,8 +9,6 @@ held-out pictures.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -187,10 +185,7 @@ class Gate:
 
 def graph_backend(model: onnx.ModelProto, view: View) -> Backend:
     """The graph on the CPU, for pictures as `view.see` gives them."""
-    with TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.onnx"
-        path.write_bytes(model.SerializeToString())
-        return behind_view(OnnxRuntimeBackend(path, view.input_size), view)
+    return behind_view(OnnxRuntimeBackend(model.SerializeToString(), view.input_size), view)
 
 
 def run_graph(model: onnx.ModelProto, pictures: Pixels) -> tuple[AnomalyMap, Floats]:

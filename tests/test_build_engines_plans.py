@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from mounts import mounted
 from plans import camera_pictures, carried_folder, good_pictures, needs_rtx
 from typer.testing import CliRunner
 
@@ -36,17 +37,15 @@ from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path, s
 
 pytestmark = needs_rtx
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"
-KILL_ME = """
-import sys
-from pathlib import Path
-from build_engines.plans import PlanOptions, build_plans
-
-class Told:
-    def say(self, text): print(text, flush=True)
-    def islands(self, rows): pass
-    def judged(self, result): pass
-
-list(build_plans(Path(sys.argv[1]), PlanOptions(("fp32",), 0.003, sms=(86,)), Told()))
+# The disk is so slow that a signal meets a half-written file.
+SLOW_DISK = """
+import os, time
+def slow(handle):
+    print("writing", flush=True)
+    time.sleep(100)
+os.fsync = slow
+from build_engines.cli import main
+main()
 """
 
 
@@ -74,7 +73,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, 
     return engine.parent, json.loads(done.stdout)
 
 
-def process(code: str, *arguments: str, file_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+def process(
+    code: str, *arguments: str, file_bytes: int | None = None, cache: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     def limit() -> None:
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
@@ -82,6 +83,7 @@ def process(code: str, *arguments: str, file_bytes: int | None = None) -> subpro
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
         preexec_fn=limit, cwd=Path(__file__).parents[1], timeout=110,
+        env={**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})},
     )  # fmt: skip
 
 
@@ -151,25 +153,48 @@ def test_the_command_that_rebuilds_a_plan_works(engine: Path, tmp_path: Path) ->
     assert load_pair(plan)[1] == recipe
 
 
+def kept_in(cache: Path) -> list[Path]:
+    return list((cache / "edge-inspect" / "plans").iterdir())
+
+
 def test_a_build_that_is_killed_leaves_nothing_and_can_be_repeated(engine: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-    command = [sys.executable, "-c", KILL_ME, str(engine)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        assert child.stdout is not None
-        assert any(line.startswith("building for SM 86") for line in child.stdout)
+    """The story: killed before it wrote anything it left nothing; killed while it wrote, 30 MB for ever."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", SLOW_DISK, str(engine), "--sm", "86", "--runtime", "tensorrt-rtx"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          env=environment, cwd=Path(__file__).parents[1]) as child:  # fmt: skip
+        assert child.stdout is not None and child.stdout.readline() == "writing\n"
         child.kill()
-    assert child.returncode == -signal.SIGKILL
-    assert made(engine.parent) == [] and list((cache / "edge-inspect" / "plans").iterdir()) == []
-    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert child.returncode == -signal.SIGKILL and made(engine.parent) == []
+    (left,) = kept_in(tmp_path)
+    assert left.name.endswith(f".plan.{child.pid}.part") and left.stat().st_size > 1_000_000
+    done = process(WITHOUT_TORCH, *command[3:], cache=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert load_pair(engine.with_name("demo.fp32.sm86.plan"))[2].sm == 86
+    assert [path.suffix for path in kept_in(tmp_path)] == [".plan"]
 
 
-def test_a_full_disk_leaves_nothing(engine: Path) -> None:
-    done = process(WITHOUT_TORCH, str(engine), "--sm", "89", file_bytes=20_000_000)
-    assert done.returncode == 2, done.stderr
-    assert "error File too large" in " ".join(done.stderr.split()) and "the free space" in done.stderr
-    assert "Traceback" not in done.stderr and made(engine.parent) == []
+def test_a_full_disk_leaves_nothing(engine: Path, tmp_path: Path) -> None:
+    """Where a file can be no longer than most of a plan. The story: the test filled up long before a plan was
+    built, with a copy of the graph that nobody needs, and the error named no file."""
+    done = process(WITHOUT_TORCH, str(engine), "--sm", "89", file_bytes=20_000_000, cache=tmp_path)
+    note, error = [line for line in done.stderr.splitlines() if line.startswith(("note ", "error "))]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"cannot be kept: File too large ({tmp_path / 'edge-inspect' / 'plans'}" in note
+    plan = engine.with_name("demo.fp32.sm89.plan")
+    assert f"error File too large ({plan}). Check the path, its permissions and the free space." in error
+    assert made(engine.parent) == [] and kept_in(tmp_path) == []
+
+
+def test_a_full_file_system_leaves_nothing(engine: Path, tmp_path: Path) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    out.mkdir()
+    cache.mkdir()
+    build = [sys.executable, "-c", WITHOUT_TORCH, str(engine), "--sm", "89", "--out", str(out)]
+    done = mounted(build, full=[out, cache], environ={"XDG_CACHE_HOME": str(cache)})
+    assert done.returncode == 2 and done.stdout == "", done  # no file is left in either
+    assert f"error No space left on device ({out / 'demo.fp32.sm89.plan'})" in done.stderr
+    assert f"No space left on device ({cache / 'edge-inspect' / 'plans'}" in done.stderr
 
 
 def test_the_wrong_gpu_list_or_runtime_is_refused(engine: Path) -> None:
@@ -483,6 +508,21 @@ def test_fp32_needs_no_pictures_to_compare_where_there_is_a_gpu(engine: Path) ->
     options = PlanOptions(("fp32",), 0.003, sms=(86,), runtime="tensorrt-rtx")
     (built,) = build_plans(engine, options, Listener(), StandsForAGpu(engine))
     assert "gate" not in built.recipe.made_with
+
+
+def test_an_old_pair_stays_where_the_new_recipe_cannot_be_written(engine: Path) -> None:
+    """The story: the old plan was replaced, then removed: a station that had one had none."""
+    plan = engine.with_name("demo.fp32.sm86.plan")
+    plan.write_bytes(b"old")
+    recipe_path(plan).write_text("old")
+    before = {path: path.read_bytes() for path in (plan, recipe_path(plan))}
+    blocked = plan.with_name(f"demo.fp32.sm86.recipe.json.{os.getpid()}.part")
+    blocked.mkdir()  # the name that it is written under first
+    code, text = refused(str(engine), "--sm", "86")
+    assert code == 2 and f"({recipe_path(plan)})" in text
+    assert {path: path.read_bytes() for path in before} == before
+    blocked.rmdir()
+    assert made(engine.parent) == ["demo.fp32.sm86.plan", "demo.fp32.sm86.recipe.json"]
 
 
 def test_a_plan_whose_recipe_cannot_be_written_is_not_there(engine: Path) -> None:

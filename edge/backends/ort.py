@@ -14,7 +14,7 @@ AT_ONCE = 4  # pictures of a batch: on a CPU more are no faster, and each takes 
 
 
 class OnnxRuntimeBackend:
-    """One session on the CPU provider.
+    """One session on the CPU provider; `engine` is an ONNX file, or what would stand in one.
 
     Raises BackendFault when the file is no ONNX model of this product, or its input size is not
     `input_size` (height, width). `threads` 0 lets ONNX Runtime take all cores.
@@ -22,8 +22,9 @@ class OnnxRuntimeBackend:
 
     resizes = False
 
-    def __init__(self, engine: Path, input_size: tuple[int, int], threads: int = 0):
+    def __init__(self, engine: Path | bytes, input_size: tuple[int, int], threads: int = 0):
         self.input_size = input_size
+        model, path = (engine, Path("in memory")) if isinstance(engine, bytes) else (str(engine), engine)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # its errors come as exceptions, too
@@ -35,14 +36,14 @@ class OnnxRuntimeBackend:
         try:
             # Its "fallback" prints on the standard output, which may be somebody's JSON.
             self._session = ort.InferenceSession(
-                str(engine), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
             inputs = [(i.name, i.shape) for i in self._session.get_inputs()]
         except Exception as error:  # onnxruntime raises its own types, and RuntimeError, and more
             hint = "Run build-engines again."
-            raise BackendFault(f"ONNX Runtime cannot load it: {error}", str(engine), hint) from error
+            raise BackendFault(f"ONNX Runtime cannot load it: {error}", str(path), hint) from error
         self.name = f"ONNX Runtime {ort.__version__} CPU"
-        check_model(engine, inputs, input_size)
+        check_model(path, inputs, input_size)
         for _ in range(WARM_UP_RUNS):
             self.infer(np.zeros((*input_size, 3), np.uint8))
 
