@@ -14,15 +14,21 @@ from edge.gpu import load_runtime
 from edge.kernels import plugin
 
 PIXELS, MAP, SCORE = "pixels", "anomaly_map", "score"
-WHY = {  # what TensorRT says -> what it means; the first that fits
-    "serialization": "it is no whole plan of this TensorRT version",
-    "insufficient for cuda runtime": "the NVIDIA driver is older than this TensorRT needs",
-    "compute capability": "it was built for another GPU",
-    "memory": "the GPU is out of memory",
-}
 NO_REASON = "it gives no reason"
 RESTART = "Restart the station."
 UPDATE = "Update the NVIDIA driver, or run the .onnx engine, which needs none."
+NO_ROOM = "Close what else uses the GPU, or run the .onnx engine, which needs none."
+OTHER_GPU = "it was built for another GPU"
+FULL = "the GPU is out of memory"
+# What TensorRT says -> what it means, what helps where that is not the caller's hint; the first that fits.
+WHY = {
+    "insufficient for cuda runtime": ("the NVIDIA driver is older than this TensorRT needs", UPDATE),
+    "incompatible device": (OTHER_GPU, ""),  # TensorRT 8 to 10
+    "compute capability": (OTHER_GPU, ""),  # TensorRT for RTX
+    "out of memory": (FULL, NO_ROOM),  # CUDA's words
+    "outofmemory": (FULL, NO_ROOM),  # TensorRT's
+    "serialization": ("it is no whole plan of this TensorRT version", ""),
+}
 
 
 class Tensor(NamedTuple):
@@ -137,11 +143,11 @@ def check_tensors(path: Path, tensors: list[Tensor], input_size: tuple[int, int]
 
 
 def explained(errors: list[str]) -> tuple[str, str]:
-    """What TensorRT's messages mean, and what to do where that is not the same for all; "" for both else."""
+    """What TensorRT's messages mean, and what to do; "" where that is what the caller says."""
     for text in errors:
         for sign, meaning in WHY.items():
             if sign in text.lower():
-                return meaning, UPDATE if "driver" in meaning else ""
+                return meaning
     return (" ".join(errors[0].split())[:200] if errors else NO_REASON), ""
 
 
