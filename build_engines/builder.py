@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from edge.backends.plan import error_log
+from edge.backends.plan import ON_A_JETSON, error_log
 from edge.errors import BackendFault, InspectError
 from edge.gpu import RUNTIMES, load_runtime, own_sm
 from edge.kernels import plugin
@@ -152,7 +152,7 @@ def open_builder(runtime: str = "") -> EngineBuilder:
             why = str(error)
     wanted = NAMES[runtime] if runtime else "neither TensorRT nor TensorRT for RTX"
     what = f"{wanted} {'cannot' if runtime else 'can'} be loaded: {why}"
-    hint = "Install: pip install tensorrt-rtx (builds without a GPU). On a Jetson, JetPack brings TensorRT."
+    hint = f"Install: pip install tensorrt-rtx (builds without a GPU). {ON_A_JETSON}"
     raise BackendFault(what, "build-engines", hint)
 
 

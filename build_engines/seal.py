@@ -121,8 +121,10 @@ def _sealed(
 ) -> BuildResult:
     """Engine and recipe together: half a pair is nothing, and an old pair stays until both are written."""
     recipe = recipe.with_artefact(replace(artefact, sha256=sha256(data).hexdigest()))
-    sweep(engine.parent, engine.name)
-    write_pair(engine, data, recipe_path(engine), dumps(recipe).encode())
+    beside = recipe_path(engine)
+    for path in (engine, beside):
+        sweep(path.parent, path.name)
+    write_pair(engine, data, beside, dumps(recipe).encode())
     return BuildResult(engine, recipe, thresholds, agreement)
 
 

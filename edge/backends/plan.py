@@ -18,6 +18,9 @@ NO_REASON = "it gives no reason"
 RESTART = "Restart the station."
 UPDATE = "Update the NVIDIA driver, or run the .onnx engine, which needs none."
 NO_ROOM = "Close what else uses the GPU, or run the .onnx engine, which needs none."
+ON_A_JETSON = (
+    "On a Jetson with JetPack 6, whose TensorRT is for Python 3.10: the container in docs/deploy.md."
+)
 OTHER_GPU = "it was built for another GPU"
 FULL = "the GPU is out of memory"
 # What TensorRT says -> what it means, what helps where that is not the caller's hint; the first that fits.
@@ -185,5 +188,5 @@ def _library(builder: str, path: Path) -> Any:
     try:
         return load_runtime(name)[0]
     except (KeyError, ImportError, OSError) as error:  # OSError: its libraries do not fit this machine
-        hint = f"Install it with: pip install '{builder.replace(' ', '==')}'; on a Jetson JetPack brings it."
+        hint = f"Install it with: pip install '{builder.replace(' ', '==')}'. {ON_A_JETSON}"
         raise BackendFault(f"{name or 'TensorRT'} cannot be loaded: {error}", str(path), hint) from error
