@@ -112,7 +112,7 @@ def learn(
         health=health_entries([*train_paths, *held_paths], view.roi),
     )  # fmt: skip
     save_model(out, detector.cpu(), about, held_out, [content_digest(path) for path in train_paths])
-    (out / "checkpoint.pt").unlink(missing_ok=True)
+    _remove_checkpoint(out)
     cache.delete()
     return LearnResult(out, len(train_paths), len(held_paths), best)
 
@@ -161,5 +161,10 @@ def _describe(train: int, held: int, sizes: Counter[tuple[int, int]]) -> str:
 
 def remove_leftovers(out: Path) -> None:
     """Forget an interrupted run."""
-    (out / "checkpoint.pt").unlink(missing_ok=True)
+    _remove_checkpoint(out)
     shutil.rmtree(out / CACHE, ignore_errors=True)
+
+
+def _remove_checkpoint(out: Path) -> None:
+    for path in out.glob("checkpoint.pt*"):  # also what a kill left of one that was being written
+        path.unlink(missing_ok=True)
