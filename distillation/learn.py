@@ -15,6 +15,7 @@ import torch
 from calibration.dataset import content_digest, dataset_digest, load_images, open_dataset, split_held_out
 from calibration.health import health_entries
 from calibration.likeness import advice
+from calibration.look import thumbnails
 from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
 from distillation.augment import with_variants
@@ -83,8 +84,8 @@ def learn(
         watcher.say(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
         )
-    if warning := advice([*whole, *held_out]):
-        watcher.say(f"warning: {warning}. See: edge-inspect check-data {data}")
+    for found in advice(thumbnails([*whole, *held_out], view.looked_at)):
+        watcher.say(f"warning: {found.what}. {found.next_step} See: edge-inspect check-data {data}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)
