@@ -123,6 +123,14 @@ def repeats(looks: Sequence[Look]) -> list[Finding]:
     ]
 
 
+def tested(looks: Sequence[Look], tests: Mapping[str, Path]) -> list[Finding]:
+    """Pictures that are also test pictures; `tests` by the hex sha256 of their files."""
+    groups = tuple((look.path, tests[key]) for look in looks if (key := look.digest.hex()) in tests)
+    hint = "Remove them on one side: how a learnt picture is judged says nothing about new parts."
+    what = f"{_pictures(len(groups))} both to learn from and to test with"
+    return [Finding("tested", what, hint, groups)] if groups else []
+
+
 def variety(looks: Sequence[Look]) -> list[Finding]:
     """Too few different pictures, all of them nearly the same, or both."""
     told = advice(_small([look for look in looks if not look.blank]))

@@ -72,7 +72,7 @@ def learn(
     that cannot be used, InspectError for settings or weights that cannot.
     """
     _check_config(detector_config)
-    train_paths, held_paths = _good_pictures(data, config.seed)
+    train_paths, held_paths = _good_pictures(data, config.seed, options.mask)
     sizes: Counter[tuple[int, int]] = Counter()
     view = make_view(min(train_paths + held_paths), detector_config.input_size, options)
     whole = load_images(train_paths, view, sizes)
@@ -125,8 +125,8 @@ def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: Rows) 
         getattr(detector, f"std{k}").copy_(std)
 
 
-def _good_pictures(data: Path, seed: int) -> tuple[list[Path], list[Path]]:
-    dataset = open_dataset(data)
+def _good_pictures(data: Path, seed: int, mask: Path | None) -> tuple[list[Path], list[Path]]:
+    dataset = open_dataset(data, mask=mask)
     return split_held_out(dataset.train, dataset.validation, seed)
 
 

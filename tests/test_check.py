@@ -291,6 +291,26 @@ def test_a_good_set_is_called_fine(tmp_path: Path) -> None:
     assert "fine 55 pictures" in result.output
 
 
+def test_pictures_to_learn_from_that_are_test_pictures_too(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="check-data needs torch")
+    good = parts(5)
+    write(tmp_path / "train" / "good", good)
+    write(tmp_path / "test" / "good", [*good[3:], render_part(3, 9)], "tested")
+    result = check(tmp_path, "--json")
+    assert result.exit_code == 1
+    (found,) = [f for f in json.loads(result.stdout)["findings"] if f["kind"] == "tested"]
+    assert found["what"].startswith("2 pictures")
+    pairs = [[Path(path).stem for path in group] for group in found["groups"]]
+    assert pairs == [["part-003", "tested-000"], ["part-004", "tested-001"]]
+
+
+def test_the_mask_among_the_pictures_is_not_checked(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="check-data needs torch")
+    (mask, *_) = write(tmp_path, [np.full_like(render_part(3, 0), 255), *parts(5)])
+    assert json.loads(check(tmp_path, "--json").stdout)["pictures"] == 6
+    assert json.loads(check(tmp_path, "--json", "--mask", mask).stdout)["pictures"] == 5
+
+
 @pytest.mark.parametrize("words", [("nowhere",), (".", "--roi", "1,2")])
 def test_wrong_use_is_exit_code_two(tmp_path: Path, words: tuple[str, ...]) -> None:
     result = check(tmp_path / words[0], *words[1:])

@@ -14,6 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from calibration.views import ViewOptions
 from distillation.detector import Detector, DetectorConfig
 from distillation.features import FeatureCache
 from distillation.learn import learn, set_channel_statistics
@@ -187,6 +188,15 @@ def test_too_few_pictures_are_refused(parts: Path, tmp_path: Path, count: int, m
     with pytest.raises(DataError, match=message if count else "(?i)no .*pictures"):
         learn(folder, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=1))
     assert not (tmp_path / "m").exists()
+
+
+def test_the_mask_among_the_pictures_is_not_learnt(parts: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(parts, tmp_path / "parts")
+    mask = folder / "mask.png"
+    cv2.imwrite(str(mask), np.full(render_part(3, 0).shape[:2], 255, np.uint8))
+    options = ViewOptions(mask=mask)
+    result = learn(folder, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=1), options=options)
+    assert result.trained_on + result.held_out == 16
 
 
 def test_a_broken_picture_is_named_on_the_command_line_without_a_traceback(
