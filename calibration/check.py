@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from calibration.likeness import ENOUGH_PICTURES, first_alike, is_uniform, usual_difference
+from calibration.likeness import advice, first_alike, is_uniform
 from calibration.look import SMALL, Look, Thumbnails
 from calibration.unusual import FAR, Steps, robust_steps
 from edge.errors import DataError
@@ -123,18 +123,18 @@ def repeats(looks: Sequence[Look]) -> list[Finding]:
     ]
 
 
+def tested(looks: Sequence[Look], tests: Mapping[str, Path]) -> list[Finding]:
+    """Pictures that are also test pictures; `tests` by the hex sha256 of their files."""
+    groups = tuple((look.path, tests[key]) for look in looks if (key := look.digest.hex()) in tests)
+    hint = "Remove them on one side: how a learnt picture is judged says nothing about new parts."
+    what = f"{_pictures(len(groups))} both to learn from and to test with"
+    return [Finding("tested", what, hint, groups)] if groups else []
+
+
 def variety(looks: Sequence[Look]) -> list[Finding]:
-    """Too few different pictures, or all of them nearly the same."""
-    small = _small([look for look in looks if not look.blank])
-    if is_uniform(small):
-        apart = f"usually {usual_difference(small):.1f} of 256 grey levels apart"
-        hint = "Fine for plain parts in a fixture. If it is one part taken many times: show many parts."
-        return [Finding("uniform", f"all pictures are nearly identical, {apart}", hint)]
-    distinct = len(distinct_looks(looks))
-    if distinct >= ENOUGH_PICTURES:
-        return []
-    hint = f"Add pictures of other good parts; {ENOUGH_PICTURES} or more work well."
-    return [Finding("few", f"only {_pictures(distinct)} to learn from, without repeats", hint)]
+    """Too few different pictures, all of them nearly the same, or both."""
+    told = advice(_small([look for look in looks if not look.blank]))
+    return [Finding(found.kind, found.what, found.next_step) for found in told]
 
 
 def outliers(paths: Sequence[Path], steps: Steps) -> list[Finding]:

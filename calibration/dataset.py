@@ -4,12 +4,14 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from calibration.layouts import LAYOUTS, Dataset, find_pictures, good_folder, sets_inside
+from calibration.thresholds import FEW
 from edge.errors import DataError, PartNotFound
 from edge.picture.images import read_image
 from edge.picture.view import View
@@ -25,21 +27,24 @@ NAMED = 10  # files in one error
 Images = npt.NDArray[np.uint8]  # (N, h, w, 3), BGR
 
 
-def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
+def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES, mask: Path | None = None) -> Dataset:
     """Find the pictures under `root`, without reading them.
 
     `minimum` is how many good pictures must be there to learn from; with 0 a set that has only test
-    pictures is accepted. Raises DataError naming the folder where there is nothing to use.
+    pictures is accepted. The file `mask` is no picture of a part. Raises DataError naming the folder where
+    there is nothing to use, or where it is not clear which pictures are meant.
     """
     if not root.is_dir():
         what = "this is a file, not a folder" if root.exists() else "the folder does not exist"
         raise DataError(what, str(root), f"Give a folder with {LAYOUTS}.")
-    dataset = find_pictures(root)
+    dataset = _without(find_pictures(root), mask)
     if dataset.layout == "plain" and root.resolve().name == "test" and (root / "good").is_dir():
         what = "these are test pictures, which must not be learnt from"
         raise DataError(what, str(root), f"Give the folder above: {root.resolve().parent}")
     if not dataset.train and (minimum > 0 or not dataset.test):
         raise _no_good_pictures(root)
+    if minimum > 0 or not dataset.test:
+        _check_one_place(dataset)
     if len(dataset.train) < minimum:
         count = "1 picture" if len(dataset.train) == 1 else f"{len(dataset.train)} pictures"
         what = f"only {count} of good parts, at least {minimum} are needed"
@@ -49,19 +54,40 @@ def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES) -> Dataset:
     return dataset
 
 
+def _without(dataset: Dataset, mask: Path | None) -> Dataset:
+    if mask is None:
+        return dataset
+    train, validation = (
+        [path for path in paths if path.resolve() != mask.resolve()]
+        for paths in (dataset.train, dataset.validation)
+    )
+    return replace(dataset, train=train, validation=validation)
+
+
+def _check_one_place(dataset: Dataset) -> None:
+    """Raises DataError where good pictures lie in several folders, of which only some may be meant."""
+    places = Counter(path.parent for path in dataset.train)
+    if len(places) > 1:
+        what = "good pictures lie in several places: " + ", ".join(f"{n} in {p}" for p, n in places.items())
+        raise DataError(
+            what, str(dataset.root), "Move those to learn from into one of them, the others away."
+        )
+
+
 def split_held_out(
     paths: Sequence[Path], validation: Sequence[Path], seed: int, share: float = 1 / 7
 ) -> tuple[list[Path], list[Path]]:
     """Divide good pictures into (train, held_out); the held-out ones set normalisation and thresholds.
 
-    The set's own validation pictures are used where it has them, else a seeded share is held out. Both
-    parts keep their order. NOT guaranteed: that the parts are unlike each other; of several pictures of
-    one and the same part, some may land on either side and make the limits too tight.
+    The set's own validation pictures are used where there are enough of them: as many as the share, or FEW.
+    Else a seeded share of all is held out. Both parts keep their order. NOT guaranteed: that the parts are
+    unlike each other; of several pictures of one and the same part, some may land on either side and make
+    the limits too tight.
     """
-    if len(validation) >= MIN_HELD_OUT:
-        return list(paths), list(validation)
     pool = [*paths, *validation]
     count = min(max(MIN_HELD_OUT, round(len(pool) * share)), len(pool) - 1)
+    if len(validation) >= max(MIN_HELD_OUT, min(FEW, count)):
+        return list(paths), list(validation)
     chosen = set(np.random.default_rng(seed).permutation(len(pool))[: max(count, 0)].tolist())
     train = [path for i, path in enumerate(pool) if i not in chosen]
     return train, [path for i, path in enumerate(pool) if i in chosen]

@@ -7,15 +7,15 @@ good-against-structural, never one pool.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 
 import numpy as np
 
-from calibration.dataset import load_image
+from calibration.dataset import content_digest, load_image
 from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_misses
 from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
-from calibration.localisation import Localisation, mean_of_kinds, open_localisation
+from calibration.localisation import DEFECTS_FILE, Localisation, mean_of_kinds, open_localisation
 from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend
 from edge.errors import DataError, PartNotFound
@@ -36,12 +36,17 @@ Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 
 def evaluate(
-    backend: Backend, recipe: Recipe, dataset: Dataset, progress: Progress | None = None
+    backend: Backend,
+    recipe: Recipe,
+    dataset: Dataset,
+    progress: Progress | None = None,
+    learnt: Set[str] = frozenset(),
 ) -> Evaluation:
     """Run every test picture through the backend, one at a time, and judge it as the station would.
 
-    A plain folder's pictures are taken as good parts. Raises DataError where there are no test pictures or
-    one cannot be read, BackendFault where inference fails.
+    A plain folder's pictures are taken as good parts. `learnt` are the hex sha256 of what the model has
+    learnt from: such test pictures are counted in a note. Raises DataError where there are no test pictures
+    or one cannot be read, BackendFault where inference fails.
     """
     tests = dataset.test or [
         LabelledImage(path, "good") for path in dataset.train if dataset.layout == "plain"
@@ -56,7 +61,8 @@ def evaluate(
         images.append(_judge(backend, recipe, view, image, localisation))
         if progress is not None:
             progress(done, len(tests))
-    return _summarise(backend, recipe, dataset, images, localisation)
+    notes = [*_learnt_notes(images, learnt), *_size_notes(recipe, images)]
+    return _summarise(backend, recipe, dataset, images, localisation, notes)
 
 
 def _judge(
@@ -82,8 +88,9 @@ def _judge(
 
 
 def _summarise(
-    backend: Backend, recipe: Recipe, dataset: Dataset, images: list[Judged], pixels: Localisation | None
-) -> Evaluation:
+    backend: Backend, recipe: Recipe, dataset: Dataset, images: list[Judged], pixels: Localisation | None,
+    notes: list[str],
+) -> Evaluation:  # fmt: skip
     kinds = sorted({image.kind for image in images if not image.is_good})
     good, groups = _divide([(i.kind, i.score) for i in images], dataset)
     calm, peaks = _divide([(i.kind, i.peak) for i in images], dataset)
@@ -104,7 +111,7 @@ def _summarise(
         per_type={kind: auroc_of(good, _of_kind(images, kind)) for kind in kinds},
         map_limit=_map_limit(recipe, calm),
         maps={i.path: _map_of(backend, view_of(recipe), i.path) for i in shown},
-        notes=[*_size_notes(recipe, images), *_notes(dataset, images, pixels)],
+        notes=[*notes, *_notes(dataset, images, pixels)],
     )
 
 
@@ -142,6 +149,12 @@ def _map_limit(recipe: Recipe, peaks: Scores) -> float:
     return float(np.quantile(finite, CALM_PARTS)) if finite.size else 1.0
 
 
+def _learnt_notes(images: list[Judged], learnt: Set[str]) -> list[str]:
+    known = sum(content_digest(image.path) in learnt for image in images) if learnt else 0
+    what = f"{known} of {len(images)} test pictures were learnt from"
+    return [f"{what}: their scores are lower than those of new parts."] if known else []
+
+
 def _size_notes(recipe: Recipe, images: list[Judged]) -> list[str]:
     notes = [note for image in images if (note := size_note(recipe, image.size))]
     return [f"In {len(notes)} of {len(images)} files {notes[0]}"] if notes else []
@@ -151,6 +164,8 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
     n_good = sum(image.is_good for image in images)
     broken = sum(math.isinf(image.score) or math.isinf(image.peak) for image in images)
     unmasked = pixels.unmasked if pixels else 0
+    kinds = {image.kind for image in images}
+    like_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (dataset.root / DEFECTS_FILE).is_file()
     remarks = {
         "There are no good test pictures: AUROC and false rejects cannot be told.": not n_good,
         "There are no anomalous test pictures: only false rejects can be told.": n_good == len(images),
@@ -162,5 +177,7 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
         "the figures are better than the line will see.": dataset.layout == "plain",
         "Figures for logical and structural anomalies are taken apart and averaged; "
         "for the place, AU-sPRO stands in for AU-PRO (MVTec LOCO AD's protocol).": dataset.layout == "loco",
+        f"MVTec LOCO AD's protocol knows {LOGICAL} and {STRUCTURAL} alone: here all anomalies are taken "
+        "together, as in any other set.": like_loco and dataset.layout != "loco",
     }
     return [text for text, applies in remarks.items() if applies]

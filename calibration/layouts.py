@@ -2,7 +2,7 @@
 
     MVTec AD      train/good  validation/good (optional)  test/good  test/<type>
                   ground_truth/<type>/NAME.png or NAME_mask.png; non-zero = anomalous
-    MVTec LOCO    the same, but ground_truth/<type>/NAME/*.png: one file per anomaly
+    MVTec LOCO    the same, but ground_truth/<type>/NAME/*.png: one file per anomaly; no types but its own two
     VisA          Data/Images/Normal  Data/Images/Anomaly  Data/Masks/Anomaly/NAME.png, as downloaded;
                   ../split_csv/1cls.csv says what is for training (prepared for "1cls": as MVTec AD)
     BTAD          train/ok  test/ok  test/ko  ground_truth/ko/NAME.png or NAME.bmp
@@ -13,7 +13,7 @@ Zou et al., ECCV 2022 (VisA); Mishra et al., ISIE 2021 (BTAD).
 """
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,13 +62,19 @@ class Dataset:
 def find_pictures(root: Path) -> Dataset:
     """The data set under the folder `root`, by the first layout that fits; its lists may be empty.
 
-    Raises DataError for a folder or a list of VisA's that cannot be read.
+    Pictures in the folder itself or in good/ are good ones in every layout. Raises DataError for a folder or
+    a list of VisA's that cannot be read.
     """
+    found = _find(root)
+    return replace(found, train=[*found.train, *_images(root), *_images(root / "good")])
+
+
+def _find(root: Path) -> Dataset:
     if (root / "Data" / "Images").is_dir():
         return _find_visa(root)
     if any((root / part).is_dir() for part in ("train/ok", "test/ok", "test/ko")):
         return _find_btad(root)
-    return _find_mvtec(root) if _has_mvtec_folders(root) else Dataset(root, "plain", _plain_images(root))
+    return _find_mvtec(root) if _has_mvtec_folders(root) else Dataset(root, "plain", [])
 
 
 def sets_inside(root: Path) -> list[str]:
@@ -92,12 +98,12 @@ def _has_mvtec_folders(root: Path) -> bool:
 
 def _find_mvtec(root: Path) -> Dataset:
     test = [image for folder in _subfolders(root / "test") for image in _labelled(root, folder)]
-    kinds = {image.kind for image in test}
-    is_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (root / "defects_config.json").is_file()
+    kinds = {image.kind for image in test} - {"good"}
+    is_loco = bool(kinds) and kinds <= {LOGICAL, STRUCTURAL}
     return Dataset(
         root,
         "loco" if is_loco else "mvtec",
-        _images(root / "train" / "good") or _plain_images(root),
+        _images(root / "train" / "good"),
         _images(root / "validation" / "good"),
         test,
     )
@@ -135,11 +141,6 @@ def _visa_test_pictures(root: Path) -> set[str]:
 def _seeded_share(normal: list[Path]) -> set[str]:
     order = np.random.default_rng(VISA_SEED).permutation(len(normal))
     return {normal[i].name for i in order[: round(len(normal) * VISA_TEST_SHARE)]}
-
-
-def _plain_images(root: Path) -> list[Path]:
-    """What `collect` left in the folder itself, also where test pictures were put beside it later."""
-    return _images(root) or _images(root / "good")
 
 
 def _labelled(root: Path, folder: Path) -> list[LabelledImage]:

@@ -1,12 +1,11 @@
 """Are the pictures different enough to learn from? Pure judgements on small grey pictures."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from calibration.look import Thumbnails, differences, thumbnails
-from edge.frame import Pixels
+from calibration.look import Thumbnails, differences
 
 # Grey levels. A picture saved again, or the same part taken again, stays below 1.5 with the noise of a
 # plain camera; different parts of all sets measured are 3.5 and more apart, most of them 17 to 22.
@@ -16,8 +15,21 @@ ALIKE_SHARE = 0.25  # and of what two pictures of this set usually differ: plain
 # Different pictures that give a usable model; below it training goes on, with a warning.
 ENOUGH_PICTURES = 50
 
+# Measured on one set of parts (docs/method.md, "Few pictures"): good pictures learnt from, mean image AUROC,
+# largest share of good test parts that a draw's limits stopped. The last row is all pictures of that set.
+FEW_PICTURES = ((8, 0.89, 0.92), (20, 0.94, 0.22), (213, 0.995, 0.07))
+
 BLOCK = 512  # rows compared at once: memory, no effect on the result
 TYPICAL_PAIRS = 300  # pictures whose distances from each other tell the usual one
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to say of the pictures as a whole: what, what to do next."""
+
+    kind: str
+    what: str
+    next_step: str
 
 
 def usual_difference(small: Thumbnails) -> float:
@@ -44,15 +56,24 @@ def is_uniform(small: Thumbnails) -> bool:
     return len(small) > 1 and usual_difference(small) < ALIKE
 
 
-def advice(pictures: Iterable[Pixels]) -> str:
-    """One line for who trains on these pictures, uint8 (h, w, 3); empty where there is nothing to say."""
-    small = thumbnails(pictures)
+def advice(small: Thumbnails) -> list[Advice]:
+    """What `train` and `check-data` alike say of the pictures as a whole; of a good set nothing."""
+    found = []
     if is_uniform(small):
-        return (
-            f"the pictures are nearly identical (usually {usual_difference(small):.1f} of 256 grey levels "
-            "apart). Show many different parts, not one part many times"
-        )
+        apart = f"usually {usual_difference(small):.1f} of 256 grey levels apart"
+        hint = "Fine for plain parts in a fixture. If it is one part taken many times: show many parts."
+        found.append(Advice("uniform", f"all pictures are nearly identical, {apart}", hint))
     distinct = len(np.unique(first_alike(small)))
     if distinct < ENOUGH_PICTURES:
-        return f"only {distinct} different pictures; {ENOUGH_PICTURES} or more work well"
-    return ""
+        what = f"only {distinct} different picture{'s' * (distinct != 1)} to learn from"
+        found.append(Advice("few", what, _few_hint()))
+    return found
+
+
+def _few_hint() -> str:
+    rows = [(str(n), str(area), f"{share:.0%}") for n, area, share in FEW_PICTURES]
+    counts, areas, shares = (" / ".join(column) for column in zip(*rows, strict=True))
+    return (
+        f"Add other good parts: {ENOUGH_PICTURES} or more work well. Measured on one set with {counts} "
+        f"pictures: image AUROC {areas}, of good parts stopped up to {shares}."
+    )

@@ -1,6 +1,7 @@
 """What one picture's pixels say before any network has seen them: size, light, sharpness, likeness."""
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ Thumbnails = npt.NDArray[np.float32]  # (N, SMALL * SMALL), grey levels
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """One readable picture. Sizes are the file's; all else is of what the view shows."""
+    """One readable picture. Sizes are the file's; all else is of the pixels that the view looks at."""
 
     path: Path
     size: tuple[int, int]  # height, width in pixels
@@ -38,8 +39,12 @@ class Look:
 
 def look_at(path: Path, view: View | None = None) -> Look:
     """Read and measure one picture. Raises DataError where it cannot be read or does not fit the view."""
-    pixels = read_image(path)
-    part = np.ascontiguousarray(pixels if view is None else view.shown(pixels))
+    pixels, view = read_image(path), view or View((SMALL, SMALL))
+    part = np.ascontiguousarray(view.window(pixels, view.pose(pixels)))
+    shown = view.masked(part)  # raises where the mask does not fit
+    edges = cv2.Laplacian(cv2.cvtColor(part, cv2.COLOR_BGR2GRAY), cv2.CV_32F)  # unmasked: its rim is no edge
+    if view.mask is not None:
+        part, edges = _block(part[view.mask > 0]), edges[view.mask > 0]
     grey = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
     darkest, brightest = np.quantile(grey, [0.01, 0.99])
     return Look(
@@ -51,17 +56,35 @@ def look_at(path: Path, view: View | None = None) -> Look:
         darkest=float(darkest),
         brightest=float(brightest),
         saturated=float((part.min(axis=2) >= BRIGHT).mean()),
-        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).var() / max(float(grey.var()), 1.0)),
-        small=thumbnails([part])[0],
+        sharpness=float(edges.var() / max(float(grey.var()), 1.0)),
+        small=thumbnails([shown], view.mask)[0],
     )
 
 
-def thumbnails(pictures: Iterable[Pixels]) -> Thumbnails:
-    """Pictures uint8 (H, W, 3), of any sizes -> small grey ones, each with its own mean taken off."""
+def thumbnails(pictures: Iterable[Pixels], seen: npt.NDArray[np.generic] | None = None) -> Thumbnails:
+    """Pictures uint8 (H, W, 3), of any sizes -> small grey ones, each with its own mean taken off.
+
+    With `seen` (h, w) what is 0 there counts for nothing, and the rest for as much more: `differences` are
+    then those of what is looked at.
+    """
     rows = [cv2.cvtColor(preprocess(p, (SMALL, SMALL)), cv2.COLOR_BGR2GRAY).ravel() for p in pictures]
     grey = np.array(rows, np.float32).reshape(-1, SMALL * SMALL)
-    centred: Thumbnails = grey - grey.mean(axis=1, keepdims=True)
+    weights = np.ones(SMALL * SMALL, np.float32) if seen is None else _weights(seen)
+    centred: Thumbnails = (grey - np.average(grey, axis=1, weights=weights)[:, None]) * np.sqrt(weights)
     return centred
+
+
+def _weights(seen: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """How much of each small pixel is looked at, (SMALL * SMALL,), with a mean of 1."""
+    shares = cv2.resize((seen > 0).astype(np.float32), (SMALL, SMALL), interpolation=cv2.INTER_AREA).ravel()
+    weights: npt.NDArray[np.float32] = shares / shares.mean()
+    return weights
+
+
+def _block(colours: Pixels) -> Pixels:
+    """Pixels (N, 3) in rows, as a picture that is about as wide as high; less than one row is left out."""
+    width = math.isqrt(len(colours))
+    return colours[: len(colours) // width * width].reshape(-1, width, 3)
 
 
 def differences(small: Thumbnails, others: Thumbnails) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from calibration.dataset import open_dataset
 from calibration.evaluate import Evaluation, evaluate
 from calibration.layouts import folders_beside_good
+from calibration.learnt import learnt_from
 from calibration.report import write_report
 from calibration.tradeoff import at_the_review_limit
 from edge.backends import open_backend
@@ -36,8 +37,9 @@ def evaluate_and_report(
     with Progress(console=console, transient=True) as bars:
         task = bars.add_task("judging test pictures", total=None)
         result = evaluate(
-            backend, recipe, dataset, lambda done, n: bars.update(task, completed=done, total=n)
-        )
+            backend, recipe, dataset, lambda done, n: bars.update(task, completed=done, total=n),
+            learnt_from(engine, recipe),
+        )  # fmt: skip
     write_report(result, path)
     if as_json:
         print(result.to_json())

@@ -1,7 +1,7 @@
 """`edge-inspect check-data`: look at every good picture, then at what the teacher sees in it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from calibration.check import Finding, distinct_looks, judge, outliers, unreadable
+from calibration.check import Finding, distinct_looks, judge, outliers, tested, unreadable
 from calibration.check_report import Checked, write_check_report
-from calibration.dataset import MIN_GOOD_IMAGES, load_images, open_dataset
+from calibration.dataset import MIN_GOOD_IMAGES, content_digest, load_images, open_dataset
 from calibration.look import Look, look_at
 from calibration.unusual import unusualness
 from calibration.views import ViewOptions, make_view
@@ -40,9 +40,10 @@ def check_data(
     """
     if out is not None:
         check_file(out, "--out")
-    dataset = open_dataset(pictures, minimum=1)
+    dataset = open_dataset(pictures, 1, options.mask)
     paths = [*dataset.train, *dataset.validation]
-    checked = check(dataset.name, paths, _view(min(paths), options), console)
+    tests = {content_digest(image.path): image.path for image in dataset.test}
+    checked = check(dataset.name, paths, _view(min(paths), options), console, tests)
     if out is not None:
         write_check_report(checked, out)
     if as_json:
@@ -60,13 +61,15 @@ def _view(first: Path, options: ViewOptions) -> View:
     return make_view(first, size, options) if options.mask or options.align else View(size, options.roi)
 
 
-def check(name: str, paths: Sequence[Path], view: View, console: Console) -> Checked:
-    """All findings about these files, looked at through the view."""
+def check(
+    name: str, paths: Sequence[Path], view: View, console: Console, tests: Mapping[str, Path]
+) -> Checked:
+    """All findings about these files, looked at through the view; `tests` as for `tested`."""
     with _bar(console, "looking at pictures", len(paths)) as done:
         looks, errors = _look(paths, view, done)
     if (view.roi or view.mask is not None) and not looks:  # a wrong region, not sixty wrong pictures
         raise next(iter(errors.values()))
-    findings = [*unreadable(errors), *judge(looks)]
+    findings = [*unreadable(errors), *judge(looks), *tested(looks, tests)]
     shown = [look.path for look in distinct_looks(looks)]
     if len(shown) < MIN_GOOD_IMAGES:  # too few to tell what is usual
         return Checked(name, len(paths), findings, [])

@@ -15,6 +15,7 @@ import torch
 from calibration.dataset import content_digest, dataset_digest, load_images, open_dataset, split_held_out
 from calibration.health import health_entries
 from calibration.likeness import advice
+from calibration.look import thumbnails
 from calibration.views import ViewOptions, make_view
 from distillation.affinity import MEASURES
 from distillation.augment import with_variants
@@ -71,7 +72,7 @@ def learn(
     that cannot be used, InspectError for settings or weights that cannot.
     """
     _check_config(detector_config)
-    train_paths, held_paths = _good_pictures(data, config.seed)
+    train_paths, held_paths = _good_pictures(data, config.seed, options.mask)
     sizes: Counter[tuple[int, int]] = Counter()
     view = make_view(min(train_paths + held_paths), detector_config.input_size, options)
     whole = load_images(train_paths, view, sizes)
@@ -83,8 +84,8 @@ def learn(
         watcher.say(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
         )
-    if warning := advice([*whole, *held_out]):
-        watcher.say(f"warning: {warning}. See: edge-inspect check-data {data}")
+    for found in advice(thumbnails([*whole, *held_out], view.looked_at)):
+        watcher.say(f"warning: {found.what}. {found.next_step} See: edge-inspect check-data {data}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)
@@ -112,7 +113,7 @@ def learn(
         health=health_entries([*train_paths, *held_paths], view.roi),
     )  # fmt: skip
     save_model(out, detector.cpu(), about, held_out, [content_digest(path) for path in train_paths])
-    (out / "checkpoint.pt").unlink(missing_ok=True)
+    _remove_checkpoint(out)
     cache.delete()
     return LearnResult(out, len(train_paths), len(held_paths), best)
 
@@ -124,8 +125,8 @@ def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: Rows) 
         getattr(detector, f"std{k}").copy_(std)
 
 
-def _good_pictures(data: Path, seed: int) -> tuple[list[Path], list[Path]]:
-    dataset = open_dataset(data)
+def _good_pictures(data: Path, seed: int, mask: Path | None) -> tuple[list[Path], list[Path]]:
+    dataset = open_dataset(data, mask=mask)
     return split_held_out(dataset.train, dataset.validation, seed)
 
 
@@ -161,5 +162,10 @@ def _describe(train: int, held: int, sizes: Counter[tuple[int, int]]) -> str:
 
 def remove_leftovers(out: Path) -> None:
     """Forget an interrupted run."""
-    (out / "checkpoint.pt").unlink(missing_ok=True)
+    _remove_checkpoint(out)
     shutil.rmtree(out / CACHE, ignore_errors=True)
+
+
+def _remove_checkpoint(out: Path) -> None:
+    for path in out.glob("checkpoint.pt*"):  # also what a kill left of one that was being written
+        path.unlink(missing_ok=True)

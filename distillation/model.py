@@ -6,6 +6,7 @@ loco/calibration.npz     the held-out good pictures, uint8 (N, h, w, 3) as the v
                          sha256 of every picture learnt from, uint8 (M, 32): they must set no limits
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from distillation.weights import new_teacher
 from edge.errors import InspectError
 from edge.frame import Pixels
 from edge.picture.preprocess import Roi
+from edge.recipe import write_atomically
 
 MODEL_FILE, CALIBRATION_FILE = "model.pt", "calibration.npz"
 
@@ -50,10 +52,15 @@ def save_model(
     digests = np.frombuffer(bytes.fromhex("".join(learnt)), np.uint8).reshape(-1, 32)
     np.savez_compressed(packed, images=held_out, training_set=np.array(about.digest), learnt=digests)
     packed.replace(folder / CALIBRATION_FILE)
-    temporary = folder / (MODEL_FILE + ".part")
     content = {"config": asdict(detector.config), "about": asdict(about), "state": detector.state_dict()}
-    torch.save(content, temporary)
-    temporary.replace(folder / MODEL_FILE)
+    save_whole(content, folder / MODEL_FILE)
+
+
+def save_whole(content: dict[str, Any], path: Path) -> None:
+    """Write what `torch.load` reads, whole or not at all. Raises OSError naming `path`."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # torch itself makes a RuntimeError of a full disk
+    write_atomically(path, buffer.getvalue())
 
 
 def load_model(folder: Path) -> tuple[Detector, About, Pixels]:

@@ -1,7 +1,6 @@
 """Training the two students: one loop over cached teacher features, resumable after a kill."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from distillation.affinity import affinity_error, hard_mean
 from distillation.detector import Detector
 from distillation.features import FeatureCache
+from distillation.model import save_whole
 from edge.errors import InspectError
 
 Progress = Callable[["Step"], None]
@@ -206,13 +206,8 @@ class Trainer:
         return np.sort(self._order[1][start : start + self.config.batch])
 
     def _save(self) -> None:
-        temporary = self.checkpoint.with_suffix(".part")
         content = {"config": self._identity(), "state": asdict(self.state), **self._parts_state()}
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut leaves an empty file under the good name
-        temporary.replace(self.checkpoint)
+        save_whole(content, self.checkpoint)
 
     def resume(self) -> bool:
         """Take up the checkpoint, where there is one of the same pictures and settings."""

@@ -89,6 +89,44 @@ def test_loco_layout_has_one_mask_file_per_anomaly(tmp_path: Path) -> None:
     assert dataset.test[0].masks == tuple(masks)
 
 
+def test_other_types_beside_locos_two_make_it_any_other_set(tmp_path: Path) -> None:
+    for kind in ("good", "logical_anomalies", "scratch"):
+        write(tmp_path / "test" / kind / "000.png")
+    (tmp_path / "defects_config.json").write_text(json.dumps([]))
+    assert open_dataset(tmp_path, minimum=0).layout == "mvtec"
+    shutil.rmtree(tmp_path / "test" / "scratch")
+    assert open_dataset(tmp_path, minimum=0).layout == "loco"
+
+
+@pytest.mark.parametrize("places", [(".", "good"), (".", "train/good"), ("good", "train/ok"),
+                                    ("Data/Images/Normal", ".")])  # fmt: skip
+def test_good_pictures_in_two_places_are_refused(tmp_path: Path, places: tuple[str, str]) -> None:
+    """The story: ten new pictures beside good/ were learnt and its thirty not; beside train/good the reverse.
+    Nobody was told."""
+    for place, count in zip(places, (10, 30), strict=True):
+        fill(tmp_path / place, count)
+    error = refused(tmp_path)
+    assert_speaks(error, "in several places", tmp_path)
+    assert f"30 in {tmp_path / places[1]}" in error.what
+
+
+def test_pictures_beside_a_set_do_not_keep_it_from_being_judged(tmp_path: Path) -> None:
+    write(tmp_path / "overview.png")
+    fill(tmp_path / "train" / "good")
+    write(tmp_path / "test" / "good" / "000.png")
+    assert len(open_dataset(tmp_path, minimum=0).test) == 1
+
+
+@pytest.mark.parametrize(("good", "mask"), [(".", "."), ("good", "."), ("good", "good"),
+                                            ("train/good", "train/good"), ("train/good", ".")])  # fmt: skip
+def test_the_mask_is_no_picture_of_a_part(tmp_path: Path, good: str, mask: str) -> None:
+    """The story: saved beside the pictures, the mask was learnt as a good part; beside good/, alone."""
+    paths = fill(tmp_path / good)
+    path = write(tmp_path / mask / "-mask.png")  # the first by name, which --align takes its mark from
+    assert open_dataset(tmp_path, mask=tmp_path / mask / "." / "-mask.png").train == paths
+    assert path.exists()
+
+
 @pytest.mark.parametrize("subfolder", [".", "good"])
 def test_plain_folder(tmp_path: Path, subfolder: str) -> None:
     paths = fill(tmp_path / subfolder)
@@ -237,6 +275,19 @@ def test_held_out_part_is_a_seeded_seventh_at_least_two() -> None:
     assert [len(part) for part in split_held_out(pool[:8], [], seed=0)] == [6, 2]
     assert [len(part) for part in split_held_out(pool[:2], [], seed=0)] == [1, 1]
     assert split_held_out([], [], seed=0) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("good", "own", "held_out"),
+    [(200, 2, 29), (100, 10, 16), (20, 3, 3), (335, 54, 54), (632, 137, 137), (500, 20, 20), (500, 19, 74)],
+)
+def test_limits_do_not_rest_on_a_handful_of_validation_pictures(good: int, own: int, held_out: int) -> None:
+    """The story: 200 good pictures and two in validation/good: the two alone set all limits."""
+    pool, validation = [Path(f"{i:03}") for i in range(good)], [Path(f"v{i:03}") for i in range(own)]
+    train, held = split_held_out(pool, validation, seed=0)
+    assert len(held) == held_out
+    assert sorted([*train, *held]) == [*pool, *validation]
+    assert (held == validation) == (held_out == own)
 
 
 def test_own_validation_pictures_are_used_where_there_are_enough() -> None:

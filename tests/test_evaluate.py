@@ -10,11 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
+from toy import toy_pair
 
-from calibration.dataset import open_dataset
+from calibration.dataset import content_digest, open_dataset
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation, worst_false_rejects, worst_misses
 from calibration.localisation import Defect, read_defects
+from calibration.show import evaluate_and_report
 from edge.backends import Backend, open_backend
 from edge.errors import DataError
 from edge.recipe import Recipe
@@ -142,6 +145,31 @@ def test_pictures_of_another_size_than_learnt_from_are_counted(backend: Backend,
     assert run(backend, mvtec, other).notes[0].startswith("In 17 of 17 files the pictures are 48x64, those")
 
 
+def test_test_pictures_that_were_learnt_from_are_counted(backend: Backend, mvtec: Path) -> None:
+    learnt = {content_digest(mvtec / "test" / "good" / f"{i}.png") for i in (3, 4, 5)}
+    result = evaluate(backend, RECIPE, open_dataset(mvtec), learnt=learnt)
+    assert result.notes == [
+        "3 of 17 test pictures were learnt from: their scores are lower than those of new parts."
+    ]
+    others = {content_digest(path) for path in (mvtec / "train" / "good").iterdir()}
+    assert evaluate(backend, RECIPE, open_dataset(mvtec), learnt=others).notes == []
+
+
+@pytest.mark.parametrize("name", ["calibration.npz", "toy.calibration.npz"])
+def test_what_was_learnt_is_told_by_the_file_beside_the_engine(tmp_path: Path, name: str) -> None:
+    """The story: test pictures were copied from the good ones, and their figures shone."""
+    engine = toy_pair(tmp_path, training_set={"sha256": "ab"})
+    paths = [write(tmp_path / "test" / "good" / f"{i}.png", np.full((8, 8, 3), i)) for i in range(3)]
+    learnt = np.frombuffer(bytes.fromhex(content_digest(paths[1])), np.uint8).reshape(1, 32)
+    for training_set, told in (("ab", 1), ("another", 0)):
+        np.savez(tmp_path / name, training_set=np.array(training_set), learnt=learnt)
+        result = evaluate_and_report(engine, tmp_path, "onnxruntime", None, True, Console(stderr=True))
+        assert [note[:6] for note in result.notes if "learnt from" in note] == ["1 of 3"] * told
+    (tmp_path / name).write_bytes(b"half a file")
+    result = evaluate_and_report(engine, tmp_path, "onnxruntime", None, True, Console(stderr=True))
+    assert not any("learnt from" in note for note in result.notes)
+
+
 def test_progress_counts_every_picture(backend: Backend, mvtec: Path) -> None:
     seen: list[tuple[int, int]] = []
     evaluate(backend, RECIPE, open_dataset(mvtec), lambda done, total: seen.append((done, total)))
@@ -239,6 +267,23 @@ def test_loco_takes_both_kinds_apart(backend: Backend, loco: Path) -> None:
     fields = json.loads(result.to_json())
     assert fields["au_pro"] is None
     assert set(fields["au_spro_per_type"]) == {"logical_anomalies", "structural_anomalies"}
+
+
+@pytest.mark.parametrize(
+    "renamed", [("structural_anomalies",), ("structural_anomalies", "logical_anomalies")]
+)
+def test_own_types_in_locos_layout_are_judged_as_any_other_set(
+    backend: Backend, loco: Path, renamed: tuple[str, ...]
+) -> None:
+    """The story: of test/scratch beside LOCO's two types nothing was in the image AUROC; with own types alone
+    there was none at all, without a word."""
+    for kind in renamed:
+        for part_of_set in ("test", "ground_truth"):
+            (loco / part_of_set / kind).rename(loco / part_of_set / f"own_{kind}")
+    result = run(backend, loco)
+    assert (result.n_anomalous, result.image_auroc) == (5, pytest.approx(29 / 30))
+    assert 0 < result.au_pro <= 1 and math.isnan(result.au_spro)
+    assert [note for note in result.notes if "protocol knows" in note]
 
 
 def test_saturation_is_in_pixels_or_a_share_and_never_more_than_the_anomaly(loco: Path) -> None:
