@@ -7,7 +7,7 @@ from onnx import numpy_helper
 from plans import good_pictures
 
 from build_engines.gate import MAX_FLIP_RATE, Gate, GatePictures, gate_pictures, int8_mac_share, run_graph
-from build_engines.graph import load_onnx, work_of
+from build_engines.graph import convolutions, load_onnx, work_of
 from build_engines.pictures import halves
 from build_engines.quantise import int8_of
 from calibration.selfmade import make_anomalies
@@ -131,12 +131,14 @@ def test_large_maps_are_compared_thinned(detector: onnx.ModelProto) -> None:
 
 
 def test_the_share_of_int8_is_counted_in_the_graph(detector: onnx.ModelProto) -> None:
-    work = work_of(detector)
+    """The story: transposed convolutions, never in INT8, were not counted; 90 % was a little less."""
+    work, plain = work_of(detector), {node.name for node in convolutions(detector)}
     name, macs = next(iter(work.items()))
-    int8 = int8_of(detector, good_pictures(2))
-    assert int8_mac_share(detector) == 0
-    assert int8_mac_share(int8.graph(())) == 1
-    assert int8_mac_share(int8.graph((name,))) == pytest.approx(1 - macs / sum(work.values()))
+    transposed = sum(work[other] for other in work if other not in plain)
+    int8, all_work = int8_of(detector, good_pictures(2)), sum(work.values())
+    assert int8_mac_share(detector) == 0 and transposed > 0
+    assert int8_mac_share(int8.graph(())) == pytest.approx(1 - transposed / all_work)
+    assert int8_mac_share(int8.graph((name,))) == pytest.approx(1 - (macs + transposed) / all_work)
 
 
 def changed_weights(model: onnx.ModelProto, relative: float) -> onnx.ModelProto:

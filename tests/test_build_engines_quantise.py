@@ -80,14 +80,17 @@ def test_layers_are_named_as_a_person_and_a_narrow_terminal_can_read_them() -> N
 
 
 def test_work_is_counted_in_the_graph() -> None:
-    """A 3 x 3 convolution from 4 to 8 channels on 6 x 6 places: 8 * 36 * 4 * 9."""
+    """A 3 x 3 convolution from 4 to 8 channels on 6 x 6 places: 8 * 36 * 4 * 9. Behind it a transposed one
+    spreads each of these places over 2 x 2 of 5 channels: 8 * 36 * 5 * 4."""
     weights = onnx.numpy_helper.from_array(np.zeros((8, 4, 3, 3), np.float32), "w")
-    node = helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1, 1, 1])
+    spread = onnx.numpy_helper.from_array(np.zeros((8, 5, 2, 2), np.float32), "s")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["y", "s"], ["z"], "back", strides=[2, 2]),
+    ]
     values = [helper.make_tensor_value_info(n, 1, shape) for n, shape in (("x", [1, 4, 6, 6]), ("z", None))]
-    graph = helper.make_graph(
-        [node, helper.make_node("Relu", ["y"], ["z"])], "g", values[:1], values[1:], [weights]
-    )
-    assert work_of(helper.make_model(graph)) == {"conv": 8 * 36 * 4 * 9}
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [weights, spread])
+    assert work_of(helper.make_model(graph)) == {"conv": 8 * 36 * 4 * 9, "back": 8 * 36 * 5 * 4}
 
 
 def test_only_convolutions_read_what_is_rounded(detector: onnx.ModelProto) -> None:
