@@ -1,7 +1,8 @@
 """Results that say under what conditions they were measured, and where they go.
 
-A bench with `--work DIR` writes to DIR. Only `--save` replaces what is published in benchmarks/results, and
-that never goes with `--table`, which runs nothing and writes nothing: the recorded command makes the figures.
+A bench with `--work DIR` and `--save` writes to DIR; only `--save` replaces what is published in
+benchmarks/results, and that never goes with `--table`, which runs nothing and writes nothing: the recorded
+command makes the figures.
 """
 
 import argparse

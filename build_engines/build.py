@@ -15,14 +15,14 @@ from build_engines.listener import Listener
 from build_engines.pictures import halves, open_calibration
 from build_engines.plans import MOST_PIECES
 from build_engines.quantise import quantise
-from build_engines.seal import BuildResult, Sealer
+from build_engines.seal import BuildResult, Sealer, made_of
 from distillation.detector import Detector, DetectorConfig
 from distillation.model import About, load_model
 from edge import __version__
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.picture.view import View
-from edge.recipe import Recipe, recipe_path, sha256_of
+from edge.recipe import Recipe, load_recipe, recipe_path
 
 MAX_MAP_ERROR = 1e-4  # torch against ONNX Runtime, absolute; the map's unit is a good part's spread
 MAX_SCORE_ERROR = 1e-3  # the same for the score; a typical good part has 1
@@ -58,10 +58,8 @@ def build_engines(
         listener.note(calibration.note)
     images = calibration.images
     sealer = Sealer(folder, draft, view, images, false_reject_rate, model)
-    before = digest_of(sealer.engine("fp32"))
     result = sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
-    if digest_of(result.engine) != before:
-        forget(folder, about.name, listener)
+    forget(result.engine, listener)
     yield result
     if int8:
         fitting, judging = halves(images)
@@ -69,24 +67,31 @@ def build_engines(
         gate = Gate(model, pictures, false_reject_rate, view)
         found = quantise(model, view.pieces(fitting, MOST_PIECES), gate, listener)
         kept = found if force else found.accepted()
-        yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict})
+        made_with = {"gate": found.gate.verdict, **made_of(result.engine)}
+        yield sealer.seal(kept.model, "int8", str(found), made_with)
 
 
-def digest_of(engine: Path) -> str:
-    """sha256 of an engine, graph and limits; "" for none."""
-    return sha256_of(engine) if engine.is_file() else ""
-
-
-def forget(folder: Path, name: str, listener: Listener) -> None:
+def forget(fp32: Path, listener: Listener) -> None:
     """Remove the engines that were made of another FP32 engine: each would still be accepted with its own
     recipe."""
-    patterns = f"{name}.int8.onnx", f"{name}.*.sm*.plan"
-    engines = sorted(engine for pattern in patterns for engine in folder.glob(pattern))
-    for engine in engines:
+    patterns = f"{fp32.stem}.int8.onnx", f"{fp32.stem}.*.sm*.plan"
+    engines = sorted(engine for pattern in patterns for engine in fp32.parent.glob(pattern))
+    others = [engine for engine in engines if not _is_made_of(fp32, engine)]
+    for engine in others:
         recipe_path(engine).unlink(missing_ok=True)  # first: an engine without a recipe is refused
         engine.unlink()
-    if engines:
-        listener.note(f"removed, for they were of an earlier model: {', '.join(e.name for e in engines)}")
+    if others:
+        names = ", ".join(engine.name for engine in others)
+        listener.note(f"removed, for they were built from another {fp32.name}: {names}")
+
+
+def _is_made_of(fp32: Path, engine: Path) -> bool:
+    """Of this very graph with these limits, as the engine's recipe says."""
+    try:
+        made_with = load_recipe(recipe_path(engine)).made_with
+    except RecipeError:
+        return False
+    return made_with.get("of") == made_of(fp32)["of"]
 
 
 def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixels) -> tuple[float, float]:

@@ -21,15 +21,16 @@ from build_engines.listener import Listener
 from build_engines.own_gpu import OwnGpu, PlanRunner
 from build_engines.pictures import LEAST_TO_DIVIDE, halves, open_calibration
 from build_engines.precision import emulated, to_half
+from build_engines.qdq import fits_half
 from build_engines.quantise import quantise
-from build_engines.seal import BuildResult, Sealer
+from build_engines.seal import BuildResult, Sealer, made_of
 from calibration.thresholds import Thresholds
 from edge.backends import Backend
 from edge.errors import BackendFault, RecipeError
 from edge.paths import cache_folder
 from edge.picture.tiling import MOST_TILES
 from edge.picture.view import view_of
-from edge.recipe import Artefact, Recipe, load_pair, sha256_of
+from edge.recipe import Artefact, Recipe, load_pair
 from edge.remake import ENGINE_ENDING, as_typed
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
@@ -167,7 +168,7 @@ class _Source:
 
     def _made_with(self, graph: _Graph, out: Path) -> dict[str, str]:
         rate = self._options.false_reject_rate
-        made_with = {"of": f"{self._engine.name} {sha256_of(self._engine)}"}
+        made_with = made_of(self._engine)
         made_with |= {"onnx": os.path.relpath(self._engine, out)}  # where the command that rebuilds finds it
         made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
         return made_with | {"false_rejects": f"{rate:g}"}
@@ -219,12 +220,13 @@ class _Source:
         return Gate(self._model, pictures, self._options.false_reject_rate, self._view)
 
     def _beside(self) -> onnx.ModelProto | None:
-        """The INT8 engine beside this one where it is of the same model."""
+        """The INT8 engine beside this one where it is of the same model, with scales that FP16 holds."""
         beside = self._engine.with_name(f"{self._engine.stem}.int8.onnx")
         if not beside.is_file() or self._options.calibration_set is not None:
             return None
         path, recipe, _ = load_pair(beside)
-        return load_onnx(path) if recipe.same_model(self._recipe) else None
+        model = load_onnx(path)
+        return model if recipe.same_model(self._recipe) and fits_half(model) else None
 
     def _quantised(self) -> _Graph:
         """Quantised now, by what the gate says of the plan's own roundings."""

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from build_engines.graph import IR_VERSION, convolutions
+from build_engines.graph import IR_VERSION, convolutions, weights_of
 from build_engines.probe import look
 from build_engines.rounding import STEPS, Rounded, held_by_half
 from edge.frame import Pixels
@@ -30,6 +30,13 @@ def ranges(model: onnx.ModelProto, pictures: Pixels) -> dict[str, float]:
             found[name] = max(found.get(name, 0.0), float(np.abs(value).max()))
     students = {node.input[0] for node in nodes if not node.input[1].startswith(TEACHER)}
     return {name: seen * (HEADROOM if name in students else 1.0) for name, seen in found.items()}
+
+
+def fits_half(model: onnx.ModelProto) -> bool:
+    """Whether FP16 holds every scale; engines of earlier versions have some that would become zero there."""
+    nodes = (node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear"))
+    scales = (weights_of(model, name) for name in {node.input[1] for node in nodes})
+    return all(np.array_equal(scale, held_by_half(scale)) for scale in scales)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edge.backends import Backend
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.picture.view import View
-from edge.recipe import Artefact, Recipe, dumps, recipe_path
+from edge.recipe import Artefact, Recipe, dumps, recipe_path, sha256_of
 
 MAX_LIMIT = 100.0  # of the pass limit; trained models have 2 to 7, and a limit up there passes everything
 
@@ -114,6 +114,11 @@ class Sealer:
             expected_false_rejects=thresholds.to_recipe(),
             made_with={**self.draft.made_with, **(made_with or {})},
         )  # fmt: skip
+
+
+def made_of(engine: Path) -> dict[str, str]:
+    """For the recipe of what is made of an FP32 engine: of which, graph and limits."""
+    return {"of": f"{engine.name} {sha256_of(engine)}"}
 
 
 def _sealed(

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from build_engines.export import export_onnx, fold_batch_norms
 from build_engines.graph import IR_VERSION, OPSET
 from build_engines.kernel import kernel_constants
 from build_engines.listener import Listener
-from build_engines.seal import check_limit
+from build_engines.seal import check_limit, made_of
 from build_engines.tail import Tail
 from distillation.detector import Detector, DetectorConfig
 from distillation.learn import learn
@@ -36,7 +37,7 @@ from edge.backends import open_backend
 from edge.cameras.parts import render_part
 from edge.cli import app as edge_inspect
 from edge.errors import InspectError
-from edge.recipe import METADATA_KEY, load_pair, recipe_path, stale_note
+from edge.recipe import METADATA_KEY, load_pair, load_recipe, recipe_path, save_recipe, stale_note
 from edge.settings import change_recipe, restore_recipe
 
 
@@ -152,27 +153,26 @@ def test_an_engine_older_than_its_model_is_said(model: Path) -> None:
     os.utime(model / "model.pt", (before.st_atime, before.st_mtime))
 
 
-def test_a_build_leaves_no_int8_engine_of_an_earlier_model(model: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "tray"
-    shutil.copytree(model, folder)
-    (folder / "tray.int8.onnx").write_bytes(b"of an earlier model")
-    (folder / "tray.int8.recipe.json").write_text("{}")
-    (folder / "tray.fp16.sm86.plan").write_bytes(b"of an earlier model")
-    listener = Notes()
-    list(build_engines(folder, 0.002, int8=False, listener=listener))  # other limits: another FP32 engine
-    assert [p.name for p in folder.iterdir() if ".int8" in p.name or p.suffix == ".plan"] == []
-    assert listener.notes == [
-        "removed, for they were of an earlier model: tray.fp16.sm86.plan, tray.int8.onnx"
-    ]
-
-
-def test_a_build_of_the_same_model_leaves_its_other_engines(model: Path, tmp_path: Path) -> None:
+def test_a_build_leaves_only_engines_that_were_made_of_it(model: Path, tmp_path: Path) -> None:
     """The story: --int8, and then --fp16, and the INT8 engine was gone without a word."""
     folder = tmp_path / "tray"
     shutil.copytree(model, folder)
-    (folder / "tray.int8.onnx").write_bytes(b"of the same model")
-    list(build_engines(folder, 0.003, int8=False, listener=Listener()))
-    assert (folder / "tray.int8.onnx").read_bytes() == b"of the same model"
+    shutil.copy(folder / "tray.onnx", folder / "tray.int8.onnx")
+    recipe = load_recipe(folder / "tray.recipe.json")
+    of = recipe.made_with | made_of(folder / "tray.onnx")
+    save_recipe(replace(recipe, made_with=of), folder / "tray.int8.recipe.json")
+    (folder / "tray.fp16.sm86.plan").write_bytes(b"nobody knows of what")
+    listener = Notes()
+    list(build_engines(folder, 0.003, int8=False, listener=listener))
+    assert others_in(folder) == ["tray.int8.onnx", "tray.int8.recipe.json"]
+    assert listener.notes == ["removed, for they were built from another tray.onnx: tray.fp16.sm86.plan"]
+    list(build_engines(folder, 0.002, int8=False, listener=listener))  # other limits: another FP32 engine
+    assert others_in(folder) == []
+    assert listener.notes[1:] == ["removed, for they were built from another tray.onnx: tray.int8.onnx"]
+
+
+def others_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if ".int8" in path.name or path.suffix == ".plan")
 
 
 def test_a_calibration_set_sets_the_limits_of_an_onnx_engine_but_for_what_was_learnt(

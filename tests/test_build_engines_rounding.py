@@ -8,8 +8,10 @@ from plans import good_pictures
 
 from build_engines.centre import centred
 from build_engines.gate import run_graph
-from build_engines.graph import load_onnx, weights_of
-from build_engines.rounding import STEPS, gptq, rounded
+from build_engines.graph import load_onnx, set_weights, weights_of
+from build_engines.qdq import fits_half
+from build_engines.quantise import int8_of
+from build_engines.rounding import STEPS, gptq, held_by_half, rounded
 from edge.demo.show import ENGINE
 
 RNG = np.random.default_rng(0)
@@ -108,3 +110,22 @@ def test_the_bias_takes_what_is_left_of_the_mean() -> None:
     ]
     assert np.allclose(*answers, atol=1e-4)
     assert not np.allclose(found.bias, weights_of(model, "b0"), atol=1e-4)
+
+
+def test_scales_are_numbers_that_fp16_holds() -> None:
+    """The story: a plan rounded them, which moved the map as much again as half of INT8's own rounding."""
+    wanted = np.abs(RNG.normal(size=1000)) ** 7 + 1e-12  # from far below FP16's smallest to far above one
+    scale = held_by_half(wanted)
+    assert np.array_equal(scale, scale.astype(np.float16)) and (scale >= wanted).all()
+    normal = wanted > 2.0**-14
+    assert (scale[normal] <= wanted[normal] * (1 + 2.0**-10)).all()
+    assert np.array_equal(held_by_half(scale), scale)
+
+
+def test_an_int8_engine_of_an_earlier_version_is_known_by_its_scales() -> None:
+    """The story: a dead channel's scale of 1e-12 became zero in FP16, and no plan could be built."""
+    graph = int8_of(load_onnx(ENGINE), good_pictures(2)).graph(())
+    assert fits_half(graph)
+    name = next(node.input[1] for node in graph.graph.node if node.op_type == "DequantizeLinear")
+    set_weights(graph, name, np.full_like(weights_of(graph, name), 1e-12))
+    assert not fits_half(graph)
