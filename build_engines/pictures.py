@@ -57,7 +57,7 @@ def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | No
     """From `folder`, or from the file beside the engine. Raises InspectError."""
     if folder is None:
         return Calibration(_held_out(engine, recipe, view))
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, view=view)
     paths, note = _not_learnt([*dataset.train, *dataset.validation], engine, recipe)
     load = partial(_load, view=view, recipe=recipe)
     images = load(paths) if len(paths) >= MIN_HELD_OUT else _held_out(engine, recipe, view)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from calibration.layouts import LAYOUTS, Dataset, find_pictures, good_folder, sets_inside
 from calibration.thresholds import FEW
+from calibration.views import is_mask
 from edge.errors import DataError, PartNotFound
 from edge.picture.images import read_image
 from edge.picture.view import View
@@ -27,17 +28,19 @@ NAMED = 10  # files in one error
 Images = npt.NDArray[np.uint8]  # (N, h, w, 3), BGR
 
 
-def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES, mask: Path | None = None) -> Dataset:
-    """Find the pictures under `root`, without reading them.
+def open_dataset(
+    root: Path, minimum: int = MIN_GOOD_IMAGES, mask: Path | None = None, view: View | None = None
+) -> Dataset:
+    """Find the pictures under `root`; they are read only where `view` has a mask, to know it by its look.
 
     `minimum` is how many good pictures must be there to learn from; with 0 a set that has only test
-    pictures is accepted. The file `mask` is no picture of a part. Raises DataError naming the folder where
-    there is nothing to use, or where it is not clear which pictures are meant.
+    pictures is accepted. The file `mask` and the mask of `view` are no good parts. Raises DataError naming
+    the folder where there is nothing to use, or where it is not clear which pictures are meant.
     """
     if not root.is_dir():
         what = "this is a file, not a folder" if root.exists() else "the folder does not exist"
         raise DataError(what, str(root), f"Give a folder with {LAYOUTS}.")
-    dataset = _without(find_pictures(root), mask)
+    dataset = _without_masks(find_pictures(root), mask, view)
     if dataset.layout == "plain" and root.resolve().name == "test" and (root / "good").is_dir():
         what = "these are test pictures, which must not be learnt from"
         raise DataError(what, str(root), f"Give the folder above: {root.resolve().parent}")
@@ -54,14 +57,18 @@ def open_dataset(root: Path, minimum: int = MIN_GOOD_IMAGES, mask: Path | None =
     return dataset
 
 
-def _without(dataset: Dataset, mask: Path | None) -> Dataset:
-    if mask is None:
-        return dataset
-    train, validation = (
-        [path for path in paths if path.resolve() != mask.resolve()]
-        for paths in (dataset.train, dataset.validation)
+def _without_masks(dataset: Dataset, mask: Path | None, view: View | None) -> Dataset:
+    def shows_a_part(path: Path) -> bool:
+        if mask is not None and path.resolve() == mask.resolve():
+            return False
+        return view is None or not is_mask(path, view)
+
+    return replace(
+        dataset,
+        train=[*filter(shows_a_part, dataset.train)],
+        validation=[*filter(shows_a_part, dataset.validation)],
+        test=[image for image in dataset.test if image.kind != "good" or shows_a_part(image.path)],
     )
-    return replace(dataset, train=train, validation=validation)
 
 
 def _check_one_place(dataset: Dataset) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from calibration.views import is_mask
 from edge.errors import DataError
 from edge.picture.image_health import limits_of, look_at
 from edge.picture.images import list_images, read_image
 from edge.picture.preprocess import Roi, crop
+from edge.picture.view import View
 
 LEAST = 8  # good pictures; of fewer nobody can tell how much they vary
 MOST = 500  # of more, so many evenly taken: reading takes 10 ms a picture
@@ -24,10 +26,10 @@ def health_entries(paths: Sequence[Path], roi: Roi | None) -> dict[str, Any]:
     return limits_of(looks, roi).to_json()
 
 
-def health_option(text: str, roi: Roi | None) -> dict[str, Any]:
-    """`edge-inspect recipe --health FOLDER|off`."""
+def health_option(text: str, view: View) -> dict[str, Any]:
+    """`edge-inspect recipe --health FOLDER|off`; the view's mask among the pictures is left out."""
     if text == OFF:
         return {}
     if not Path(text).is_dir():
         raise DataError("there is no such folder of good pictures", text, f"Give one, or {OFF}.")
-    return health_entries(list_images(Path(text)), roi)
+    return health_entries([path for path in list_images(Path(text)) if not is_mask(path, view)], view.roi)

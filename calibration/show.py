@@ -16,6 +16,7 @@ from calibration.tradeoff import at_the_review_limit
 from edge.backends import open_backend
 from edge.errors import DataError
 from edge.paths import check_file
+from edge.picture.view import view_of
 from edge.recipe import load_pair, stale_note
 
 
@@ -28,7 +29,7 @@ def evaluate_and_report(
         console.print(f"[bold yellow]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     path = report or engine.with_name("report.html")
     check_file(path, "--report")
-    dataset = open_dataset(pictures, minimum=0)
+    dataset = open_dataset(pictures, minimum=0, view=view_of(recipe))
     if dataset.layout == "plain" and (others := folders_beside_good(dataset.root)):
         what = f"the folders {', '.join(others)} would not be looked at"
         hint = f"Put what is to be judged into {pictures}/test/good and {pictures}/test/<defect>."

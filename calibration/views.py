@@ -69,13 +69,34 @@ def _read_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
         wanted = " or ".join(dict.fromkeys(f"{p.shape[1]}x{p.shape[0]}" for p in (pixels, window)))
         what = f"the mask is {values.shape[1]}x{values.shape[0]}, not {wanted}"
         raise DataError(what, f"--mask {path}", "Draw it on a picture of this camera.")
-    if (grey := float(((values > BLACK_TO) & (values < WHITE_FROM)).mean())) > MOST_GREY:
+    if (grey := _grey_share(values)) > MOST_GREY:
         what = f"{grey:.0%} of its pixels are neither black nor white: this is a photograph, not a mask"
         raise DataError(what, f"--mask {path}", "Paint white where to look, black where not; save it as PNG.")
-    mask = np.where(values >= WHITE, 255, 0).astype(np.uint8)
+    mask = _look_or_ignore(values)
     if not mask.any():
         raise DataError("the mask is black: there is nothing to look at", f"--mask {path}", "White is: look.")
     return mask
+
+
+def is_mask(path: Path, view: View) -> bool:
+    """Whether this file is what the view's mask was read from, wherever it lies; False for a broken one."""
+    if view.mask is None:
+        return False
+    try:
+        values = read_image(path).max(axis=2)
+        if values.shape != view.mask.shape and view.roi is not None:
+            values = crop(values, view.roi)
+    except DataError:
+        return False
+    return _grey_share(values) <= MOST_GREY and np.array_equal(_look_or_ignore(values), view.mask)
+
+
+def _grey_share(values: Mask) -> float:
+    return float(((values > BLACK_TO) & (values < WHITE_FROM)).mean())
+
+
+def _look_or_ignore(values: Mask) -> Mask:
+    return np.where(values >= WHITE, 255, 0).astype(np.uint8)
 
 
 def _canvas(window: tuple[int, int], tile: tuple[int, int]) -> tuple[int, int]:

@@ -361,9 +361,10 @@ def recipe(
 def measured_health(engine: Path, text: str) -> dict[str, Any]:
     """What `--health` asks for, seen through the recipe's region of interest."""
     from calibration.health import health_option
+    from edge.picture.view import view_of
     from edge.recipe import load_pair
 
-    return health_option(text, load_pair(engine)[1].roi)
+    return health_option(text, view_of(load_pair(engine)[1]))
 
 
 def show_note(text: str) -> None:

@@ -11,13 +11,14 @@ import pytest
 from toy import toy_pair
 from typer.testing import CliRunner
 
-from calibration.health import health_entries
+from calibration.health import health_entries, health_option
 from edge.backends import open_backend
 from edge.cameras.parts import DEFECTS, render_part
 from edge.cli import app
 from edge.errors import DataError, RecipeError
 from edge.frame import Frame, Inspection, Pixels
 from edge.picture.image_health import HealthLimits, health_of, limits_of, look_at
+from edge.picture.view import View
 from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
 from edge.station.worker import InferenceWorker
 from edge.verdict import Outcome, Reason, decide
@@ -157,6 +158,18 @@ def test_the_command_measures_and_takes_out(tmp_path: Path) -> None:
     assert run(app, ["recipe", str(engine), "--health", "off"]).exit_code == 0
     assert not load_recipe(recipe_path(engine)).health
     assert run(app, ["recipe", str(engine), "--health", "nowhere"]).exit_code == 2
+
+
+def test_the_mask_among_the_good_pictures_is_not_measured(tmp_path: Path) -> None:
+    """It is black and white: every lamp would do."""
+    mask = np.zeros(PART.shape[:2], np.uint8)
+    mask[50:] = 255
+    for index, part in enumerate(GOOD[:8]):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), part)
+    without = health_option(str(tmp_path), View((64, 64)))
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    assert health_option(str(tmp_path), View((64, 64), mask=mask)) == without
+    assert health_option(str(tmp_path), View((64, 64))) != without
 
 
 def test_too_few_pictures_tell_nothing(tmp_path: Path) -> None:

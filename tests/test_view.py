@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from faults.test_station_faults import running
+from rich.console import Console
 from test_align import LABEL, moved
 from test_train import SMALL, Quiet
 from toy import SIDE, toy_pair
@@ -16,11 +17,13 @@ from typer.testing import CliRunner
 
 from build_engines.build import build_engines
 from build_engines.listener import Listener
+from build_engines.pictures import open_calibration
 from calibration.dataset import load_images, open_dataset
 from calibration.evaluate import evaluate
 from calibration.layouts import LabelledImage
 from calibration.localisation import Localisation
-from calibration.views import ViewOptions, make_view
+from calibration.show import evaluate_and_report
+from calibration.views import ViewOptions, is_mask, make_view
 from distillation.learn import learn
 from distillation.model import load_model
 from distillation.train import TrainConfig
@@ -106,6 +109,48 @@ def test_what_the_mask_ignores_is_not_seen_at_all() -> None:
     assert np.array_equal(view.see(picture), view.see(spoilt))
     assert tuple(view.see(picture)[0, 0]) == IGNORED
     assert not np.array_equal(view.see(picture), view.see(255 - picture))
+
+
+@pytest.mark.parametrize("roi", [None, PART])
+def test_the_mask_is_known_by_its_look_and_nothing_else_is_taken_for_it(
+    tmp_path: Path, roi: tuple[int, int, int, int] | None
+) -> None:
+    first, drawn, cut = (tmp_path / name for name in ("part.png", "drawn.png", "cut.png"))
+    cv2.imwrite(str(first), render_part(5, 0))
+    cv2.imwrite(str(drawn), cv2.GaussianBlur(ring(), (3, 3), 0))  # soft edges, as a paint program leaves them
+    view = make_view(first, (SIDE, SIDE), ViewOptions(roi, drawn))
+    assert view.mask is not None
+    cv2.imwrite(str(cut), view.mask)
+    assert is_mask(drawn, view) and is_mask(cut, view)
+    assert not is_mask(first, view)
+    assert not is_mask(drawn, replace(view, mask=None))
+    for other in (255 - ring(), ring() // 2 + 20, ring(200, 220)):  # another, a grey one, one of another size
+        cv2.imwrite(str(drawn), other)
+        assert not is_mask(drawn, view)
+    drawn.write_bytes(b"\x89PNG not really")
+    assert not is_mask(drawn, view)  # whoever reads it says so
+
+
+@pytest.mark.parametrize(("good", "mask"), [(".", "."), ("good", "."), ("train/good", "."),
+                                            ("train/good", "train/good")])  # fmt: skip
+def test_a_mask_among_the_pictures_sets_no_limits_and_is_no_good_part(
+    tmp_path: Path, good: str, mask: str
+) -> None:
+    """The story: `train --mask` left it out, `--calibration-set` took it for a good part: the pass limit
+    became three times as high. Beside train/good the folder that had been learnt was refused."""
+    engine = toy_pair(tmp_path, view=View((SIDE, SIDE), mask=ring()).to_json())
+    _, recipe, _ = load_pair(engine)
+    root = tmp_path / "parts"
+    for place, name, pixels in [*((good, str(i), render_part(5, i)) for i in range(8)), (mask, "a", ring())]:
+        (root / place).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / place / f"{name}.png"), pixels)
+    assert len(open_calibration(engine, recipe, view_of(recipe), root).images) == 8
+    if good.startswith("train"):  # else the pictures themselves are judged
+        (root / "test/good").mkdir(parents=True)
+        cv2.imwrite(str(root / "test/good/0.png"), render_part(5, 8))
+        cv2.imwrite(str(root / "test/good/mask.png"), ring())
+    result = evaluate_and_report(engine, root, "onnxruntime", None, True, Console(stderr=True))
+    assert len(result.images) == (1 if good.startswith("train") else 8)
 
 
 def test_the_map_is_calm_outside_the_mask_and_untouched_inside(tmp_path: Path) -> None:
