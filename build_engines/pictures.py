@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.dataset import MIN_HELD_OUT, content_digest, dataset_digest, load_images, open_dataset
+from calibration.learnt import CALIBRATION_FILE, UNTOLD, calibration_file, is_anothers, learnt_from
 from edge.errors import DataError, RecipeError
 from edge.frame import Pixels
 from edge.picture.view import View
 from edge.recipe import Recipe
 
-CALIBRATION_FILE = "calibration.npz"
 HINT = f"Copy {CALIBRATION_FILE} from the model folder, or give good pictures: --calibration-set DIR."
 LEAST_TO_DIVIDE = 2 * MIN_HELD_OUT  # the gate fits FP32's limits to its half
 
@@ -87,28 +87,12 @@ def _not_learnt(paths: list[Path], engine: Path, recipe: Recipe) -> tuple[list[P
     """
     if dataset_digest(paths) == recipe.training_set.get("sha256"):
         return [], "this is the set that was learnt: its held-out pictures in the calibration file are used"
-    learnt = _learnt(engine, recipe)
+    learnt = learnt_from(engine, recipe)
     if learnt is None:
-        return paths, f"no list in {CALIBRATION_FILE}: pictures that were learnt cannot be told from others"
-    fresh = [path for path in paths if bytes.fromhex(content_digest(path)) not in learnt]
+        return paths, UNTOLD
+    fresh = [path for path in paths if content_digest(path) not in learnt]
     left_out = len(paths) - len(fresh)
     return fresh, f"{left_out} of {len(paths)} pictures were learnt and are left out" if left_out else ""
-
-
-def _learnt(engine: Path, recipe: Recipe) -> set[bytes] | None:
-    """sha256 of every picture learnt from; None where no file of this model tells."""
-    try:
-        entries = _read(_file_of(engine))
-    except DataError:  # the set takes the place of a file that is not there or broken
-        return None
-    if "learnt" not in entries or _is_anothers(entries, recipe):
-        return None
-    return {bytes(row) for row in entries["learnt"]}
-
-
-def _file_of(engine: Path) -> Path:
-    own = engine.with_name(f"{engine.stem}.{CALIBRATION_FILE}")
-    return own if own.is_file() else engine.with_name(CALIBRATION_FILE)
 
 
 def _read(path: Path) -> Entries:
@@ -124,7 +108,7 @@ def _read(path: Path) -> Entries:
 
 
 def _held_out(engine: Path, recipe: Recipe, view: View) -> Pixels:
-    path = _file_of(engine)
+    path = calibration_file(engine)
     entries = _read(path)
     images = entries.get("images", np.empty(0))
     if len(images) < MIN_HELD_OUT:
@@ -133,11 +117,6 @@ def _held_out(engine: Path, recipe: Recipe, view: View) -> Pixels:
         wanted = " x ".join(map(str, (*view.size, 3)))
         what = f"the calibration pictures are {' x '.join(map(str, images.shape[1:]))}, not {wanted}"
         raise DataError(what, str(path), HINT)
-    if _is_anothers(entries, recipe):
+    if is_anothers(entries, recipe):
         raise RecipeError("the calibration pictures are another model's", str(path), HINT)
     return images
-
-
-def _is_anothers(entries: Entries, recipe: Recipe) -> bool:
-    """Files that were made by hand do not say whose they are."""
-    return "training_set" in entries and str(entries["training_set"]) != recipe.training_set.get("sha256")

@@ -15,6 +15,7 @@ import numpy as np
 from calibration.dataset import content_digest, load_image
 from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_misses
 from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
+from calibration.learnt import UNTOLD
 from calibration.localisation import DEFECTS_FILE, Localisation, mean_of_kinds, open_localisation
 from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend
@@ -40,13 +41,14 @@ def evaluate(
     recipe: Recipe,
     dataset: Dataset,
     progress: Progress | None = None,
-    learnt: Set[str] = frozenset(),
+    learnt: Set[str] | None = frozenset(),
 ) -> Evaluation:
     """Run every test picture through the backend, one at a time, and judge it as the station would.
 
     A plain folder's pictures are taken as good parts. `learnt` are the hex sha256 of what the model has
-    learnt from: such test pictures are counted in a note. Raises DataError where there are no test pictures
-    or one cannot be read, BackendFault where inference fails.
+    learnt from: such test pictures are counted in a note; None: that cannot be told, which a note says.
+    Raises DataError where there are no test pictures or one cannot be read, BackendFault where inference
+    fails.
     """
     tests = dataset.test or [
         LabelledImage(path, "good") for path in dataset.train if dataset.layout == "plain"
@@ -149,7 +151,9 @@ def _map_limit(recipe: Recipe, peaks: Scores) -> float:
     return float(np.quantile(finite, CALM_PARTS)) if finite.size else 1.0
 
 
-def _learnt_notes(images: list[Judged], learnt: Set[str]) -> list[str]:
+def _learnt_notes(images: list[Judged], learnt: Set[str] | None) -> list[str]:
+    if learnt is None:
+        return [f"{UNTOLD.capitalize()}. The figures of learnt ones are better than the line will see."]
     known = sum(content_digest(image.path) in learnt for image in images) if learnt else 0
     what = f"{known} of {len(images)} test pictures were learnt from"
     return [f"{what}: their scores are lower than those of new parts."] if known else []

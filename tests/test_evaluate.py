@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from toy import toy_pair
 
+from build_engines.pictures import open_calibration
 from calibration.dataset import content_digest, open_dataset
 from calibration.evaluate import evaluate
 from calibration.figures import Evaluation, worst_false_rejects, worst_misses
@@ -20,7 +21,8 @@ from calibration.localisation import Defect, read_defects
 from calibration.show import evaluate_and_report
 from edge.backends import Backend, open_backend
 from edge.errors import DataError
-from edge.recipe import Recipe
+from edge.picture.view import View
+from edge.recipe import Recipe, load_recipe, recipe_path
 from edge.verdict import Outcome
 
 SIZE = (32, 32)
@@ -160,14 +162,25 @@ def test_what_was_learnt_is_told_by_the_file_beside_the_engine(tmp_path: Path, n
     """The story: test pictures were copied from the good ones, and their figures shone."""
     engine = toy_pair(tmp_path, training_set={"sha256": "ab"})
     paths = [write(tmp_path / "test" / "good" / f"{i}.png", np.full((8, 8, 3), i)) for i in range(3)]
+    good = tmp_path / "other"
+    copies = [write(good / f"{i}.png", np.full((8, 8, 3), i)) for i in range(8)]
+    assert content_digest(copies[1]) == content_digest(paths[1])
     learnt = np.frombuffer(bytes.fromhex(content_digest(paths[1])), np.uint8).reshape(1, 32)
-    for training_set, told in (("ab", 1), ("another", 0)):
-        np.savez(tmp_path / name, training_set=np.array(training_set), learnt=learnt)
+    recipe, view = load_recipe(recipe_path(engine)), View(SIZE)
+    for whose, told in (
+        ({"training_set": np.array("ab")}, "1 of 3"),
+        ({}, "1 of 3"),  # made by hand: it does not say whose it is
+        ({"training_set": np.array("another")}, "cannot be told"),
+        (None, "cannot be told"),
+    ):
+        if whose is None:
+            (tmp_path / name).write_bytes(b"half a file")
+        else:
+            np.savez(tmp_path / name, images=np.zeros((2, *SIZE, 3), np.uint8), learnt=learnt, **whose)
         result = evaluate_and_report(engine, tmp_path, "onnxruntime", None, True, Console(stderr=True))
-        assert [note[:6] for note in result.notes if "learnt from" in note] == ["1 of 3"] * told
-    (tmp_path / name).write_bytes(b"half a file")
-    result = evaluate_and_report(engine, tmp_path, "onnxruntime", None, True, Console(stderr=True))
-    assert not any("learnt from" in note for note in result.notes)
+        assert [told in note for note in result.notes if "learnt" in note] == [True]
+        note = open_calibration(engine, recipe, view, good).note
+        assert ("1 of 8" if told == "1 of 3" else told) in note  # the build says the same
 
 
 def test_progress_counts_every_picture(backend: Backend, mvtec: Path) -> None:
