@@ -182,6 +182,6 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
         "Figures for logical and structural anomalies are taken apart and averaged; "
         "for the place, AU-sPRO stands in for AU-PRO (MVTec LOCO AD's protocol).": dataset.layout == "loco",
         f"MVTec LOCO AD's protocol knows {LOGICAL} and {STRUCTURAL} alone: here all anomalies are taken "
-        "together, as in any other set.": like_loco and dataset.layout != "loco",
+        "together, as in any other set.": like_loco and dataset.layout != "loco" and n_good < len(images),
     }
     return [text for text, applies in remarks.items() if applies]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,6 +298,13 @@ def test_own_types_in_locos_layout_are_judged_as_any_other_set(
     assert (result.n_anomalous, result.image_auroc) == (5, pytest.approx(29 / 30))
     assert 0 < result.au_pro <= 1 and math.isnan(result.au_spro)
     assert [note for note in result.notes if "protocol knows" in note]
+
+
+def test_without_anomalies_nothing_is_said_of_how_they_are_taken(backend: Backend, loco: Path) -> None:
+    for kind in ("logical_anomalies", "structural_anomalies"):
+        shutil.rmtree(loco / "test" / kind)
+    (note,) = run(backend, loco).notes
+    assert note == "There are no anomalous test pictures: only false rejects can be told."
 
 
 def test_saturation_is_in_pixels_or_a_share_and_never_more_than_the_anomaly(loco: Path) -> None:
