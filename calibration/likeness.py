@@ -15,9 +15,10 @@ ALIKE_SHARE = 0.25  # and of what two pictures of this set usually differ: plain
 # Different pictures that give a usable model; below it training goes on, with a warning.
 ENOUGH_PICTURES = 50
 
-# Measured on one set of parts (docs/method.md, "Few pictures"): good pictures learnt from, mean image AUROC,
-# largest share of good test parts that a draw's limits stopped. The last row is all pictures of that set.
-FEW_PICTURES = ((8, 0.89, 0.92), (20, 0.94, 0.22), (213, 0.995, 0.07))
+# Measured on one set of parts (docs/method.md, "Few pictures") at this input size: good pictures learnt from,
+# largest share of good test parts that a draw's limits stopped.
+FEW_PICTURES_SIZE = 256
+FEW_PICTURES = ((8, 0.92), (20, 0.22))
 
 BLOCK = 512  # rows compared at once: memory, no effect on the result
 TYPICAL_PAIRS = 300  # pictures whose distances from each other tell the usual one
@@ -71,9 +72,10 @@ def advice(small: Thumbnails) -> list[Advice]:
 
 
 def _few_hint() -> str:
-    rows = [(str(n), str(area), f"{share:.0%}") for n, area, share in FEW_PICTURES]
-    counts, areas, shares = (" / ".join(column) for column in zip(*rows, strict=True))
+    (count, share), *more = FEW_PICTURES
+    stopped = [f"With {count} pictures up to {share:.0%} of good parts were stopped"]
+    stopped += [f"with {count} up to {share:.0%}" for count, share in more]
     return (
-        f"Add other good parts: {ENOUGH_PICTURES} or more work well. Measured on one set with {counts} "
-        f"pictures: image AUROC {areas}, of good parts stopped up to {shares}."
+        f"Add other good parts: {ENOUGH_PICTURES} or more work well. {', '.join(stopped)} "
+        f"(one set, at {FEW_PICTURES_SIZE} pixels)."
     )

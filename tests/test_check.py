@@ -1,6 +1,7 @@
 """Sets of pictures with known faults, from files to findings; and clean ones, in which nothing is found."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from test_align import LABEL
 from typer.testing import CliRunner, Result
 
 from calibration.check import Finding, blur, distinct_looks, exposure, judge, outliers, unreadable
-from calibration.likeness import ENOUGH_PICTURES, FEW_PICTURES, advice, is_uniform, usual_difference
+from calibration.likeness import (
+    ENOUGH_PICTURES,
+    FEW_PICTURES,
+    FEW_PICTURES_SIZE,
+    advice,
+    is_uniform,
+    usual_difference,
+)
 from calibration.look import look_at, thumbnails
 from calibration.unusual import FAR, robust_steps, unusualness
 from edge.cameras.parts import render_part
@@ -223,14 +231,17 @@ def test_few_and_nearly_equal_is_told_as_both(tmp_path: Path) -> None:
 
 
 def test_the_warning_of_few_pictures_says_what_was_measured() -> None:
-    """Where this fails, few_images.json was measured anew: change the line in calibration/likeness.py."""
+    """Where this fails, few_images.json was measured anew: change the numbers in calibration/likeness.py."""
     result = json.loads((Path(__file__).parents[1] / "benchmarks/results/few_images.json").read_text())
     curve = result["sets"]["mvtec_transistor"]
-    assert str(FEW_PICTURES[0][0]) in curve
-    for pictures, auroc, stopped in FEW_PICTURES:
-        if row := curve.get(str(pictures)):
-            assert auroc == round(np.mean(row["image_auroc"]), 2)
-            assert stopped == round(max(row["false_rejects"]) / row["n_good"], 2)
+    rows = {int(count): round(max(r["false_rejects"]) / r["n_good"], 2) for count, r in curve.items()}
+    assert tuple((count, rows.get(count)) for count, _ in FEW_PICTURES) == FEW_PICTURES
+    assert result["size"] == FEW_PICTURES_SIZE
+    said = advice(thumbnails(parts(12)))[0].next_step
+    assert re.findall(r"[Ww]ith (\d+) .*?up to (\d+)%", said) == [
+        (str(count), str(round(100 * share))) for count, share in FEW_PICTURES
+    ]
+    assert said.endswith(f"(one set, at {FEW_PICTURES_SIZE} pixels).") and "AUROC" not in said
 
 
 def check(*words: object) -> Result:
