@@ -18,7 +18,7 @@ ENOUGH_PICTURES = 50
 # Measured on one set of parts (docs/method.md, "Few pictures") at this input size: good pictures learnt from,
 # largest share of good test parts that a draw's limits stopped.
 FEW_PICTURES_SIZE = 256
-FEW_PICTURES = ((8, 0.92), (20, 0.22))
+FEW_PICTURES = ((8, 0.92), (20, 0.25))
 
 BLOCK = 512  # rows compared at once: memory, no effect on the result
 TYPICAL_PAIRS = 300  # pictures whose distances from each other tell the usual one
