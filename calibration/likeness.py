@@ -18,7 +18,7 @@ ENOUGH_PICTURES = 50
 # Measured on one set of parts (docs/method.md, "Few pictures") at this input size: good pictures learnt from,
 # largest share of good test parts that a draw's limits stopped.
 FEW_PICTURES_SIZE = 256
-FEW_PICTURES = ((8, 0.92), (20, 0.25))
+FEW_PICTURES = ((8, 0.92), (20, 0.25), (50, 0.0))
 
 BLOCK = 512  # rows compared at once: memory, no effect on the result
 TYPICAL_PAIRS = 300  # pictures whose distances from each other tell the usual one
@@ -74,7 +74,7 @@ def advice(small: Thumbnails) -> list[Advice]:
 def _few_hint() -> str:
     (count, share), *more = FEW_PICTURES
     stopped = [f"With {count} pictures up to {share:.0%} of good parts were stopped"]
-    stopped += [f"with {count} up to {share:.0%}" for count, share in more]
+    stopped += [f"with {count} {f'up to {share:.0%}' if share else 'none'}" for count, share in more]
     return (
         f"Add other good parts: {ENOUGH_PICTURES} or more work well. {', '.join(stopped)} "
         f"(one set, at {FEW_PICTURES_SIZE} pixels)."
