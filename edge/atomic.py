@@ -21,13 +21,14 @@ def write_pair(large: Path, data: bytes, small: Path, text: bytes) -> None:
 
     `small` is kept in memory meanwhile. Raises OSError naming the one that failed.
     """
-    before = small.read_bytes() if small.is_file() else None
+    before = _content(small)
     with _part(large, data) as part:
-        write_atomically(small, text)
         try:
+            write_atomically(small, text)
             _rename(part, large)
-        except BaseException:
-            small.unlink() if before is None else write_atomically(small, before)
+        except BaseException:  # a signal may come when one is renamed already
+            if part.exists() and _content(small) != before:
+                small.unlink() if before is None else write_atomically(small, before)
             raise
 
 
@@ -56,6 +57,10 @@ def _part(path: Path, data: bytes) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _rename(part: Path, path: Path) -> None:

@@ -93,6 +93,33 @@ def test_of_a_pair_both_are_written_or_neither(tmp_path: Path, fault: str, old: 
     assert not any(path.is_file() for path in tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("last", ["loco.recipe.json", "loco.plan"])
+def test_a_signal_right_behind_a_rename_leaves_no_half_pair(
+    tmp_path: Path, last: str, old: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: Ctrl-C between the two renames left a new recipe beside the old engine; behind the second,
+    the old recipe beside the new engine."""
+    large, small = tmp_path / "loco.plan", tmp_path / "loco.recipe.json"
+    for path in (large, small):
+        if old is not None:
+            path.write_bytes(old)
+
+    rename = Path.replace
+
+    def replace(part: Path, path: Path) -> None:
+        rename(part, path)
+        if path.name == last and path.read_bytes() != old:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        write_pair(large, b"new", small, b"new")
+    wanted = b"new" if last == large.name else old
+    assert [p.read_bytes() if p.exists() else None for p in (large, small)] == [wanted, wanted]
+    assert list(tmp_path.glob("*.part")) == []
+
+
 def test_a_pair_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     large, small = tmp_path / "loco.plan", tmp_path / "loco.recipe.json"
     for data, text in ((b"a" * 1000, b"1"), (b"b" * 1000, b"2")):
