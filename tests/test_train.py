@@ -1,5 +1,6 @@
 """Training end to end on few small pictures: it learns, resumes after a kill, refuses what is unusable."""
 
+import os
 import re
 import shutil
 import signal
@@ -18,12 +19,12 @@ from calibration.views import ViewOptions
 from distillation.detector import Detector, DetectorConfig
 from distillation.features import FeatureCache
 from distillation.learn import learn, set_channel_statistics
-from distillation.model import load_model
+from distillation.model import CALIBRATION_FILE, MODEL_FILE, About, load_model, save_model
 from distillation.train import Step, TrainConfig, Trainer
-from distillation.weights import load_teacher
+from distillation.weights import load_teacher, new_teacher
 from edge.cameras.parts import render_part
 from edge.cli import app
-from edge.errors import DataError, InspectError
+from edge.errors import DataError, InspectError, RecipeError
 from edge.recipe import sha256_of
 
 SIZE = (64, 64)
@@ -163,6 +164,40 @@ def test_a_full_disk_is_said_in_words(parts: Path, tmp_path: Path, room: str, wo
     assert "No space left on device" in done.stderr and words in done.stderr
     assert str(disk / "m") in done.stderr and "Traceback" not in done.stderr
     assert (done.stdout.strip() == "0") == ("MiB" in words)  # what there was no room for is not left there
+
+
+def of_training(folder: Path, name: str, shade: int) -> None:
+    """A model folder as a training of that name leaves it."""
+    detector = Detector(new_teacher("efficientnet-lite0"), SMALL)
+    save_model(folder, detector, About("m", 1, 1, digest=name), np.full((1, *SIZE, 3), shade, np.uint8))
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, CALIBRATION_FILE])
+def test_a_training_that_cannot_be_saved_leaves_the_old_model_with_its_own_pictures(
+    tmp_path: Path, name: str
+) -> None:
+    """The story: beside the old model lay the new held-out pictures, which it may have learnt: its limits
+    would have come out too tight. What could not be written was not named, and half of it stayed for good."""
+    of_training(tmp_path, "old", 10)
+    blocked = tmp_path / f"{name}.{os.getpid()}.part"
+    blocked.mkdir()
+    with pytest.raises(OSError) as caught:
+        of_training(tmp_path, "new", 20)
+    assert caught.value.filename == str(tmp_path / name)
+    blocked.rmdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CALIBRATION_FILE, MODEL_FILE]
+    _, about, held_out = load_model(tmp_path)
+    assert about.digest == "old" and held_out.max() == 10
+
+
+def test_held_out_pictures_of_another_training_are_refused(tmp_path: Path) -> None:
+    of_training(tmp_path, "old", 10)
+    pictures = np.zeros((1, *SIZE, 3), np.uint8)
+    np.savez(tmp_path / CALIBRATION_FILE, images=pictures, training_set=np.array("new"))
+    with pytest.raises(RecipeError, match=r"of another training.*Train again: edge-inspect train"):
+        load_model(tmp_path)
+    np.savez(tmp_path / CALIBRATION_FILE, images=pictures)  # made by hand, or by an earlier version
+    assert load_model(tmp_path)[2].max() == 0
 
 
 @pytest.mark.parametrize("left", [b"", b'{"teacher": "effi', b"\xff\x00"])
