@@ -2,9 +2,12 @@
 
 import glob
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LEFT_S = 3600.0  # no write takes so long
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -33,15 +36,18 @@ def write_pair(large: Path, data: bytes, small: Path, text: bytes) -> None:
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Remove what writers of `name` (of any file: "") left in `folder` when they were killed.
+    """Remove what writers of `name` (of any file: "") left in `folder` when they were killed an hour ago.
 
-    To be called between the writes of this process. What cannot be removed stays.
+    To be called between the writes of this process. What cannot be removed stays. The hour is for writers in
+    other containers that share the folder: their numbers mean nothing here.
     """
+    before = time.time() - LEFT_S
     for part in folder.glob(f"{glob.escape(name) or '*'}.*.part"):
         number = part.name.split(".")[-2]
         if number.isdecimal() and not _lives(int(number)):
             with suppress(OSError):
-                part.unlink()
+                if part.stat().st_mtime < before:
+                    part.unlink()
 
 
 @contextmanager
