@@ -4,8 +4,8 @@ A plan's name is the sha256 of all that goes into it: the ONNX, the builder's ve
 Files are written atomically, so a build that was interrupted is not there; each begins with the sha256 of the
 rest, and one that does not fit it is dropped. The newest MOST_PLANS are kept.
 
-Nothing here is ever needed: what cannot be read is built again, what cannot be written is not kept; both with
-a note.
+Nothing here is ever needed: what cannot be read is built again, what cannot be written is not kept; with one
+note for each fault, however many files it meets.
 """
 
 import hashlib
@@ -31,26 +31,29 @@ class PlanCache:
     def plan(self, model: bytes, builder: EngineBuilder, sm: int, batch: int) -> bytes:
         """The plan of an ONNX for a GPU: kept from before, or built. Raises BackendFault."""
         path = self.folder / f"{plan_key(model, builder.name, sm, batch)}.plan"
-        if kept := self._kept(path):
+        notes: dict[int | None, str] = {}  # of each errno
+        if kept := self._kept(path, notes):
             return kept
         self.listener.say(f"building for SM {sm} with {builder.name}")
         timing = self.folder / f"{builder.name.replace(' ', '-')}.sm{sm}.timing"
-        plan, measured = builder.build(model, sm, batch, self._kept(timing))
-        self._keep({timing: measured, path: plan})
+        plan, measured = builder.build(model, sm, batch, self._kept(timing, notes))
+        self._keep({timing: measured, path: plan}, notes)
+        for text in notes.values():
+            self.listener.note(text)
         return plan
 
-    def _kept(self, path: Path) -> bytes:
+    def _kept(self, path: Path, notes: dict[int | None, str]) -> bytes:
         try:
             kept = _read(path)
         except OSError as error:
-            self.listener.note(f"a plan that may have been kept cannot be read: {_why(error)}")
+            notes.setdefault(error.errno, f"what earlier builds may have kept cannot be read: {_why(error)}")
             return b""
         if kept:
             with suppress(OSError):
                 os.utime(path)  # the newest are kept
         return kept
 
-    def _keep(self, files: dict[Path, bytes]) -> None:
+    def _keep(self, files: dict[Path, bytes], notes: dict[int | None, str]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._prune()
@@ -58,7 +61,7 @@ class PlanCache:
                 if content:
                     _write(path, content)
         except OSError as error:
-            self.listener.note(f"the next build will take as long, this one cannot be kept: {_why(error)}")
+            notes[error.errno] = f"the next build will take as long, this one cannot be kept: {_why(error)}"
 
     def _prune(self) -> None:
         """Room for one more."""

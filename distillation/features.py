@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from distillation.teacher import Teacher
+from edge.atomic import write_atomically
 from edge.errors import DataError
 from edge.frame import Pixels
-from edge.recipe import write_atomically
 
 Progress = Callable[[int, int], None]  # done, total
 
@@ -47,10 +47,10 @@ class FeatureCache:
             note.unlink(missing_ok=True)
             try:
                 _fill(self.paths, shapes, teacher, images, device, progress)
+                write_atomically(note, json.dumps(key).encode())  # last: an interrupted fill leaves no key
             except OSError as error:
                 self.delete()  # what there was room for helps nobody
                 raise _no_room(folder, shapes, error) from error
-            write_atomically(note, json.dumps(key).encode())  # last: an interrupted fill leaves no key
         self.maps = [np.memmap(p, np.float16, "r", shape=s) for p, s in zip(self.paths, shapes, strict=True)]
 
     def __getitem__(self, rows: Rows) -> list[Tensor]:

@@ -17,10 +17,10 @@ import torch
 
 from distillation.detector import Detector, DetectorConfig
 from distillation.weights import new_teacher
-from edge.errors import InspectError
+from edge.atomic import sweep, write_atomically, write_pair
+from edge.errors import InspectError, RecipeError
 from edge.frame import Pixels
 from edge.picture.preprocess import Roi
-from edge.recipe import write_atomically
 
 MODEL_FILE, CALIBRATION_FILE = "model.pt", "calibration.npz"
 
@@ -44,30 +44,37 @@ class About:
 def save_model(
     folder: Path, detector: Detector, about: About, held_out: Pixels, learnt: Sequence[str] = ()
 ) -> None:
-    """Write both files; the model last, so that a folder with a model is whole.
+    """Write both files, or neither; the model last, so that a folder with a model is whole.
 
-    `learnt` are the hex sha256 of the pictures' files that were learnt from.
+    `learnt` are the hex sha256 of the pictures' files that were learnt from. Raises OSError naming the file
+    that could not be written.
     """
-    packed = folder / "calibration.part.npz"  # numpy insists on the suffix
+    for name in (MODEL_FILE, CALIBRATION_FILE):
+        sweep(folder, name)
+    packed = io.BytesIO()
     digests = np.frombuffer(bytes.fromhex("".join(learnt)), np.uint8).reshape(-1, 32)
     np.savez_compressed(packed, images=held_out, training_set=np.array(about.digest), learnt=digests)
-    packed.replace(folder / CALIBRATION_FILE)
     content = {"config": asdict(detector.config), "about": asdict(about), "state": detector.state_dict()}
-    save_whole(content, folder / MODEL_FILE)
+    write_pair(folder / MODEL_FILE, _saved(content), folder / CALIBRATION_FILE, packed.getvalue())
 
 
 def save_whole(content: dict[str, Any], path: Path) -> None:
     """Write what `torch.load` reads, whole or not at all. Raises OSError naming `path`."""
+    write_atomically(path, _saved(content))
+
+
+def _saved(content: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer)  # torch itself makes a RuntimeError of a full disk
-    write_atomically(path, buffer.getvalue())
+    torch.save(content, buffer)  # into a file torch makes a RuntimeError of a full disk
+    return buffer.getvalue()
 
 
 def load_model(folder: Path) -> tuple[Detector, About, Pixels]:
     """Detector ready to run, what it was made of, its held-out good pictures. Raises InspectError."""
     try:
         content = torch.load(folder / MODEL_FILE, map_location="cpu", weights_only=True)
-        images = np.load(folder / CALIBRATION_FILE)["images"]
+        with (folder / CALIBRATION_FILE).open("rb") as raw, np.load(raw) as file:
+            images, of = file["images"], str(file.get("training_set", ""))
         config = DetectorConfig(**content["config"])
         detector = Detector(new_teacher(config.teacher), config)
         detector.load_state_dict(content["state"])
@@ -78,4 +85,8 @@ def load_model(folder: Path) -> tuple[Detector, About, Pixels]:
     except Exception as error:  # torch raises many types for a file that is not what it should be
         hint = "Train it again with this version."
         raise InspectError(f"the model cannot be read: {error}", str(folder), hint) from error
+    if of and of != about.digest:  # files made by hand do not say whose they are
+        what = f"{CALIBRATION_FILE} is of another training: {MODEL_FILE} may have learnt its pictures"
+        hint = f"Limits from them would be too tight. Train again: edge-inspect train PICTURES --out {folder}"
+        raise RecipeError(what, str(folder), hint)
     return detector.eval().requires_grad_(False), about, images

@@ -2,9 +2,12 @@
 
 import glob
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+LEFT_S = 3600.0  # no write takes so long
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -21,26 +24,30 @@ def write_pair(large: Path, data: bytes, small: Path, text: bytes) -> None:
 
     `small` is kept in memory meanwhile. Raises OSError naming the one that failed.
     """
-    before = small.read_bytes() if small.is_file() else None
+    before = _content(small)
     with _part(large, data) as part:
-        write_atomically(small, text)
         try:
+            write_atomically(small, text)
             _rename(part, large)
-        except BaseException:
-            small.unlink() if before is None else write_atomically(small, before)
+        except BaseException:  # a signal may come when one is renamed already
+            if part.exists() and _content(small) != before:
+                small.unlink() if before is None else write_atomically(small, before)
             raise
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Remove what writers of `name` (of any file: "") left in `folder` when they were killed.
+    """Remove what writers of `name` (of any file: "") left in `folder` when they were killed an hour ago.
 
-    To be called between the writes of this process. What cannot be removed stays.
+    To be called between the writes of this process. What cannot be removed stays. The hour is for writers in
+    other containers that share the folder: their numbers mean nothing here.
     """
+    before = time.time() - LEFT_S
     for part in folder.glob(f"{glob.escape(name) or '*'}.*.part"):
         number = part.name.split(".")[-2]
         if number.isdecimal() and not _lives(int(number)):
             with suppress(OSError):
-                part.unlink()
+                if part.stat().st_mtime < before:
+                    part.unlink()
 
 
 @contextmanager
@@ -56,6 +63,10 @@ def _part(path: Path, data: bytes) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _rename(part: Path, path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-# $1 folders full, $2 folders read-only; then what is to be run. At its end the full ones' files are printed.
+# $1 folders full, $2 their size, $3 folders read-only; then what is to be run. At its end the files in the
+# full ones are printed.
 SCRIPT = """
-full=$1 read_only=$2; shift 2
-for folder in $full; do mount -t tmpfs -o size=10m none "$folder" || exit 99; done
+full=$1 size=$2 read_only=$3; shift 3
+for folder in $full; do mount -t tmpfs -o size=$size none "$folder" || exit 99; done
 for folder in $read_only; do
     mount --bind "$folder" "$folder" && mount -o remount,bind,ro "$folder" || exit 99
 done
@@ -25,9 +26,11 @@ def mounted(
     full: Sequence[Path] = (),
     read_only: Sequence[Path] = (),
     environ: Mapping[str, str] | None = None,
+    room: str = "10m",
 ) -> subprocess.CompletedProcess[str]:
-    """`command` where 10 MB fit into each folder of `full`, and nothing can be written below `read_only`."""
-    folders = [" ".join(map(str, some)) for some in (full, read_only)]
+    """`command` where `room` is all there is in each folder of `full`, and nothing can be written below
+    `read_only`."""
+    folders = [" ".join(map(str, full)), room, " ".join(map(str, read_only))]
     try:
         done = subprocess.run(
             ["unshare", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh", *folders, *command],

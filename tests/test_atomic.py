@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from edge.atomic import sweep, write_atomically, write_pair
+from edge.atomic import LEFT_S, sweep, write_atomically, write_pair
 
 SLOW_DISK = """
 import os, signal, sys, time
@@ -20,6 +21,7 @@ def slow(handle):
     time.sleep(100)
 
 os.fsync = slow
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a plain shell starts "&" with it ignored
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 write_atomically(Path(sys.argv[1]), b"new" * 1000)
 """
@@ -37,6 +39,11 @@ def killed(path: Path, number: signal.Signals) -> subprocess.Popen[str]:
     return child
 
 
+def hours_old(file: Path) -> None:
+    then = time.time() - 2 * LEFT_S
+    os.utime(file, (then, then))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_write_that_is_interrupted_leaves_the_old_file_alone(
     tmp_path: Path, number: signal.Signals
@@ -48,6 +55,16 @@ def test_a_write_that_is_interrupted_leaves_the_old_file_alone(
     assert [file.name for file in tmp_path.iterdir()] == ["loco.plan"] and path.read_bytes() == b"old"
 
 
+def test_an_interrupt_that_the_tests_themselves_ignore_ends_the_writer(tmp_path: Path) -> None:
+    """The story: `pytest &` in a plain shell ignores SIGINT, and so did the writer: the tests failed."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        killed(tmp_path / "loco.plan", signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "loco.plan"
     dead = killed(path, signal.SIGKILL).pid
@@ -56,6 +73,11 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> 
     others = {f"loco.plan.{os.getppid()}.part", f"loco.plan.{dead}", "loco.plan.first.part", "part", "x.part"}
     for name in others | {f"other.plan.{dead}.part"}:
         (tmp_path / name).touch()
+    new = {file.name for file in tmp_path.iterdir()}
+    sweep(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == new, "a process of another container may be writing"
+    for file in tmp_path.iterdir():
+        hours_old(file)
     sweep(tmp_path, "loco.plan")
     assert {file.name for file in tmp_path.iterdir()} == others | {f"other.plan.{dead}.part"}
     sweep(tmp_path)
@@ -91,6 +113,33 @@ def test_of_a_pair_both_are_written_or_neither(tmp_path: Path, fault: str, old: 
     if fault != "no rename":
         assert (large.read_bytes() if large.exists() else None) == old
     assert not any(path.is_file() for path in tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("last", ["loco.recipe.json", "loco.plan"])
+def test_a_signal_right_behind_a_rename_leaves_no_half_pair(
+    tmp_path: Path, last: str, old: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story: Ctrl-C between the two renames left a new recipe beside the old engine; behind the second,
+    the old recipe beside the new engine."""
+    large, small = tmp_path / "loco.plan", tmp_path / "loco.recipe.json"
+    for path in (large, small):
+        if old is not None:
+            path.write_bytes(old)
+
+    rename = Path.replace
+
+    def replace(part: Path, path: Path) -> None:
+        rename(part, path)
+        if path.name == last and path.read_bytes() != old:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        write_pair(large, b"new", small, b"new")
+    wanted = b"new" if last == large.name else old
+    assert [p.read_bytes() if p.exists() else None for p in (large, small)] == [wanted, wanted]
+    assert list(tmp_path.glob("*.part")) == []
 
 
 def test_a_pair_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

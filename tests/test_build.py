@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -281,14 +282,36 @@ def test_openvino_reports_nothing_to_anybody() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def off_every_network(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Python whose reports reach nobody: no network where that may be done, and a proxy that nobody is."""
+    apart = ["unshare", "--map-root-user", "--net"]
+    if not shutil.which("unshare") or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        apart = []
+    proxies = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1]), **proxies, **environ}
+    command = [*apart, sys.executable, "-c", code]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def test_what_runs_off_every_network_reaches_nobody() -> None:
+    """What holds the reports of the control below back."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        done = off_every_network(f"from urllib.request import urlopen; urlopen({url!r}, timeout=2)")
+        assert "URLError" in done.stderr
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
 @pytest.mark.parametrize("module", ["edge.backends.ort", "build_engines.probe", "build_engines.build"])
 def test_onnx_runtime_reports_nothing_to_anybody(module: str, tmp_path: Path) -> None:
     """Since 1.29 importing it writes a device id and events into the user's cache, and sends them."""
 
     def left(code: str, home: Path) -> list[str]:
         home.mkdir()
-        own = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])}
-        subprocess.run([sys.executable, "-c", code], env=own, check=True, timeout=60)
+        done = off_every_network(code, HOME=str(home))
+        assert done.returncode == 0, done.stderr
         return sorted(path.name for path in home.rglob("*") if path.is_file())
 
     if not left("import onnxruntime", tmp_path / "bare"):

@@ -86,10 +86,40 @@ def test_a_kept_plan_that_cannot_be_read_is_built_again(
     kept.symlink_to("/proc/self/mem")  # a file whose beginning nobody can read, rights or not
     assert len(PlanCache(folder, noted).plan(model, builder, 86, 1)) > len(first) / 2
     (note,) = noted.notes
-    assert "may have been kept cannot be read: Input/output error" in note
+    assert "what earlier builds may have kept cannot be read: Input/output error" in note
     (kept,) = folder.iterdir()
     assert not kept.is_symlink()
     assert kept.read_bytes()[32:] == PlanCache(folder, noted).plan(model, builder, 86, 1)
+
+
+class Measuring(EngineBuilder):
+    """Measures while it builds, as full TensorRT does, and starts from what was measured before."""
+
+    def __init__(self) -> None:
+        self.name = "none"
+        self.given: list[bytes] = []
+
+    def build(self, model: bytes, sm: int, batch: int, timing: bytes = b"") -> tuple[bytes, bytes]:
+        self.given.append(timing)
+        return b"plan", b"timing"
+
+
+def test_one_fault_of_the_cache_is_told_once(tmp_path: Path) -> None:
+    """The story: a folder that could not be read gave three notes: of the plan, of "a plan" that was the file
+    of timings, and that nothing could be kept."""
+    unreadable, impossible = tmp_path / "plans", tmp_path / ("x" * 300)
+    PlanCache(unreadable).plan(b"onnx", Measuring(), 86, 1)
+    for file in unreadable.iterdir():
+        file.unlink()
+        file.symlink_to("/proc/self/mem")
+    for folder, words in (
+        (unreadable, "what earlier builds may have kept cannot be read: Input/output error"),
+        (impossible, "this one cannot be kept: File name too long"),
+    ):
+        noted, builder = Noted(), Measuring()
+        assert PlanCache(folder, noted).plan(b"onnx", builder, 86, 1) == b"plan"
+        (note,) = noted.notes
+        assert words in note and builder.given == [b""]
 
 
 def test_a_plan_that_another_build_removes_meanwhile_is_no_fault(

@@ -168,6 +168,7 @@ def test_a_build_that_is_killed_leaves_nothing_and_can_be_repeated(engine: Path,
     assert child.returncode == -signal.SIGKILL and made(engine.parent) == []
     (left,) = kept_in(tmp_path)
     assert left.name.endswith(f".plan.{child.pid}.part") and left.stat().st_size > 1_000_000
+    os.utime(left, (0, 0))  # before an hour is over, a process of another container may be writing it
     done = process(WITHOUT_TORCH, *command[3:], cache=tmp_path)
     assert done.returncode == 0, done.stderr
     assert load_pair(engine.with_name("demo.fp32.sm86.plan"))[2].sm == 86
