@@ -40,9 +40,13 @@ def build_engines(
     `calibration_set` in place of the held-out ones.
     """
     detector, about, images = load_model(folder)
+    view = View.from_json(detector.config.input_size, about.roi, about.view)
+    draft = _draft(detector.config, about, false_reject_rate)
+    calibration = open_calibration(folder / f"{about.name}.onnx", draft, view, calibration_set)
+    if calibration.note:
+        listener.note(calibration.note)
     listener.say("exporting")
     model = export_onnx(detector)
-    view = View.from_json(detector.config.input_size, about.roi, about.view)
     pieces = view.pieces(images, MOST_PIECES)
     listener.say(f"comparing with torch on {len(images)} good pictures")
     map_error, score_error = compare_with_torch(detector, model, pieces)
@@ -52,10 +56,6 @@ def build_engines(
             f"{score_error:.1e} on the score (allowed {MAX_SCORE_ERROR:.0e})"
         )
         raise RecipeError(what, str(folder), "Report this with the model; do not use the engine.")
-    draft = _draft(detector.config, about, false_reject_rate)
-    calibration = open_calibration(folder / f"{about.name}.onnx", draft, view, calibration_set)
-    if calibration.note:
-        listener.note(calibration.note)
     images = calibration.images
     sealer = Sealer(folder, draft, view, images, false_reject_rate, model)
     result = sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")

@@ -96,8 +96,12 @@ def build(
             out=out, calibration_set=calibration_set, force=force,
         )  # fmt: skip
         wants_plans = model.suffix == ".onnx" or fp16 or best or bool(sm or runtime)
-        for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):
-            _show(console, result)
+        try:
+            for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):
+                _show(console, result)
+        except KeyboardInterrupt:
+            console.print("stopped. What was built before is whole; nothing half-written is left.")
+            raise typer.Exit(130) from None
 
 
 def _results(
