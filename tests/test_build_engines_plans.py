@@ -35,7 +35,7 @@ from edge.gpu import own_sm
 from edge.picture.view import view_of
 from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 
-pytestmark = needs_rtx
+pytestmark = [needs_rtx, pytest.mark.timeout(300)]
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"
 # The disk is so slow that a signal meets a half-written file.
 SLOW_DISK = """
@@ -82,7 +82,7 @@ def process(
 
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
-        preexec_fn=limit, cwd=Path(__file__).parents[1], timeout=110,
+        preexec_fn=limit, cwd=Path(__file__).parents[1], timeout=280,
         env={**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})},
     )  # fmt: skip
 

@@ -107,10 +107,10 @@ def test_the_graph_in_half_answers_alike(found: Quantised) -> None:
 
     The story: INT8 copies and values rounded to FP16 had the same names, and no plan could be judged.
     """
-    good = good_pictures(4)
-    right, half = (run_graph(one, good)[1] for one in (found.model, emulated(to_half(found.model).model)))
-    assert half == pytest.approx(right, abs=0.25)
-    assert np.corrcoef(right, half)[0, 1] > 0.98
+    pictures = with_anomalies(good_pictures(4), 4)
+    right, half = (run_graph(one, pictures)[1] for one in (found.model, emulated(to_half(found.model).model)))
+    assert half[:4] == pytest.approx(right[:4], abs=0.25)
+    assert np.corrcoef(right, half)[0, 1] > 0.999
 
 
 def test_recalibration_brings_good_parts_back(detector: onnx.ModelProto) -> None:
