@@ -1,6 +1,6 @@
 """One model folder -> engine and recipe: export, compare with torch, set limits, seal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,8 @@ def build_engines(
     images = calibration.images
     sealer = Sealer(folder, draft, view, images, false_reject_rate, model)
     result = sealer.seal(model, "fp32", f"agrees with torch to {map_error:.0e} on the map")
-    forget(result.engine, listener)
+    of = made_of(result.engine)
+    forget(result.engine, of, listener)
     yield result
     if int8:
         fitting, judging = halves(images)
@@ -67,16 +68,15 @@ def build_engines(
         gate = Gate(model, pictures, false_reject_rate, view)
         found = quantise(model, view.pieces(fitting, MOST_PIECES), gate, listener)
         kept = found if force else found.accepted()
-        made_with = {"gate": found.gate.verdict, **made_of(result.engine)}
-        yield sealer.seal(kept.model, "int8", str(found), made_with)
+        yield sealer.seal(kept.model, "int8", str(found), {"gate": found.gate.verdict, **of})
 
 
-def forget(fp32: Path, listener: Listener) -> None:
-    """Remove the engines that were made of another FP32 engine: each would still be accepted with its own
-    recipe."""
+def forget(fp32: Path, of: Mapping[str, str], listener: Listener) -> None:
+    """Remove the engines that were not made `of` this FP32 engine, graph and limits: each would still be
+    accepted with its own recipe."""
     patterns = f"{fp32.stem}.int8.onnx", f"{fp32.stem}.*.sm*.plan"
     engines = sorted(engine for pattern in patterns for engine in fp32.parent.glob(pattern))
-    others = [engine for engine in engines if not _is_made_of(fp32, engine)]
+    others = [engine for engine in engines if not _says(engine, of)]
     for engine in others:
         recipe_path(engine).unlink(missing_ok=True)  # first: an engine without a recipe is refused
         engine.unlink()
@@ -85,13 +85,11 @@ def forget(fp32: Path, listener: Listener) -> None:
         listener.note(f"removed, for they were built from another {fp32.name}: {names}")
 
 
-def _is_made_of(fp32: Path, engine: Path) -> bool:
-    """Of this very graph with these limits, as the engine's recipe says."""
+def _says(engine: Path, facts: Mapping[str, str]) -> bool:
     try:
-        made_with = load_recipe(recipe_path(engine)).made_with
+        return facts.items() <= load_recipe(recipe_path(engine)).made_with.items()
     except RecipeError:
         return False
-    return made_with.get("of") == made_of(fp32)["of"]
 
 
 def compare_with_torch(detector: Detector, model: onnx.ModelProto, images: Pixels) -> tuple[float, float]:

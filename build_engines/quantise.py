@@ -57,7 +57,7 @@ class Quantised:
 
 
 def quantise(
-    model: onnx.ModelProto, images: Pixels, gate: Gate, listener: Listener, as_run: Runs | None = None
+    model: onnx.ModelProto, images: Pixels, gate: Gate, listener: Listener, as_run: Runs = lambda graph: graph
 ) -> Quantised:
     """FP32 graph -> the same graph with as many convolutions in INT8 as `gate` lets through.
 
@@ -70,7 +70,7 @@ def quantise(
     for share in FLOAT_SHARES:
         in_float, graph = tries.graph(share)
         listener.say(f"INT8 with {len(in_float)} convolutions in float: comparing with FP32")
-        result = gate.judge(as_run(graph) if as_run else graph, "int8")
+        result = gate.judge(as_run(graph), "int8")
         found = Quantised(graph, in_float, tries.table, result)
         if found.gate:
             break

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from calibration.learnt import CALIBRATION_FILE
 from distillation.detector import Detector, DetectorConfig
 from distillation.weights import new_teacher
 from edge.atomic import sweep, write_atomically, write_pair
@@ -22,7 +23,7 @@ from edge.errors import InspectError, RecipeError
 from edge.frame import Pixels
 from edge.picture.preprocess import Roi
 
-MODEL_FILE, CALIBRATION_FILE = "model.pt", "calibration.npz"
+MODEL_FILE = "model.pt"
 
 
 @dataclass(frozen=True)

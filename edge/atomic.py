@@ -38,13 +38,12 @@ def write_pair(large: Path, data: bytes, small: Path, text: bytes) -> None:
 def sweep(folder: Path, name: str = "") -> None:
     """Remove what writers of `name` (of any file: "") left in `folder` when they were killed an hour ago.
 
-    To be called between the writes of this process. What cannot be removed stays. The hour is for writers in
-    other containers that share the folder: their numbers mean nothing here.
+    Whether a writer still lives its number does not tell: it may be in another container that shares the
+    folder. What cannot be removed stays.
     """
     before = time.time() - LEFT_S
     for part in folder.glob(f"{glob.escape(name) or '*'}.*.part"):
-        number = part.name.split(".")[-2]
-        if number.isdecimal() and not _lives(int(number)):
+        if part.name.split(".")[-2].isdecimal():
             with suppress(OSError):
                 if part.stat().st_mtime < before:
                     part.unlink()
@@ -80,16 +79,3 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _lives(process: int) -> bool:
-    """Whether there is such a process; this one, which is not writing now, does not count."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True

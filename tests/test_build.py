@@ -18,6 +18,7 @@ import onnxruntime
 import pytest
 import torch
 from affinity_cases import fitted_detector
+from plans import Told
 from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
@@ -40,16 +41,6 @@ from edge.cli import app as edge_inspect
 from edge.errors import InspectError
 from edge.recipe import METADATA_KEY, load_pair, load_recipe, recipe_path, save_recipe, stale_note
 from edge.settings import change_recipe, restore_recipe
-
-
-class Notes(Listener):
-    """Keeps what should be known when all is done."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +154,30 @@ def test_a_build_leaves_only_engines_that_were_made_of_it(model: Path, tmp_path:
     of = recipe.made_with | made_of(folder / "tray.onnx")
     save_recipe(replace(recipe, made_with=of), folder / "tray.int8.recipe.json")
     (folder / "tray.fp16.sm86.plan").write_bytes(b"nobody knows of what")
-    listener = Notes()
+    listener = Told()
     list(build_engines(folder, 0.003, int8=False, listener=listener))
     assert others_in(folder) == ["tray.int8.onnx", "tray.int8.recipe.json"]
     assert listener.notes == ["removed, for they were built from another tray.onnx: tray.fp16.sm86.plan"]
     list(build_engines(folder, 0.002, int8=False, listener=listener))  # other limits: another FP32 engine
     assert others_in(folder) == []
     assert listener.notes[1:] == ["removed, for they were built from another tray.onnx: tray.int8.onnx"]
+
+
+def test_a_wrong_calibration_set_is_told_before_anything_takes_time(model: Path, tmp_path: Path) -> None:
+    """The story: two minutes went by before an empty folder was noticed."""
+    told = Told()
+    with pytest.raises(InspectError, match="there are no pictures of good parts"):
+        list(build_engines(model, 0.003, int8=True, listener=told, calibration_set=tmp_path))
+    assert told.said == []
+
+
+def test_ctrl_c_in_a_build_says_what_is_left(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("build_engines.build.export_onnx", interrupted)
+    result = CliRunner().invoke(app, [str(model)])
+    assert result.exit_code == 130 and "stopped. What was built before is whole" in result.output
 
 
 def others_in(folder: Path) -> list[str]:

@@ -8,13 +8,12 @@ from typing import Any
 
 import onnx
 import pytest
-from plans import good_pictures, needs_rtx
+from plans import Told, good_pictures, needs_rtx
 
 from build_engines.builder import EngineBuilder, _hint, open_builder
 from build_engines.cache import MOST_PLANS, PlanCache, plan_key
 from build_engines.export import export_onnx
 from build_engines.graph import NEWEST_OPSET, load_onnx
-from build_engines.listener import Listener
 from build_engines.precision import to_half
 from build_engines.quantise import int8_of
 from distillation.detector import Detector, DetectorConfig
@@ -138,18 +137,8 @@ def test_a_graph_of_another_kind_of_a_newer_opset_or_cut_off_is_refused(tmp_path
         load_onnx(path)
 
 
-class Said(Listener):
-    """Remembers what is being done."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 def test_a_plan_is_built_once(tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto) -> None:
-    said = Said()
+    said = Told()
     model: Any = fp16.SerializeToString()
     first = PlanCache(tmp_path, said).plan(model, builder, 86, 1)
     assert PlanCache(tmp_path, said).plan(model, builder, 86, 1) == first
@@ -162,7 +151,7 @@ def test_a_kept_plan_that_was_damaged_is_built_again(
     tmp_path: Path, builder: EngineBuilder, fp16: onnx.ModelProto
 ) -> None:
     """The story: a bit that fell over on a disk went into every plan of that model, with a fresh seal."""
-    said = Said()
+    said = Told()
     model, cache = fp16.SerializeToString(), PlanCache(tmp_path, said)
     first = cache.plan(model, builder, 86, 1)
     (kept,) = tmp_path.glob("*.plan")

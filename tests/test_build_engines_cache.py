@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 from mounts import mounted
-from plans import needs_rtx
+from plans import Told, needs_rtx
 from toy import toy_pair
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import PlanCache
-from build_engines.listener import Listener
 
 pytestmark = needs_rtx
 
@@ -26,16 +25,6 @@ cache, model = PlanCache(Path(sys.argv[1]), Listener()), Path(sys.argv[2]).read_
 for sm in (86, 89):
     print(len(cache.plan(model, open_builder("tensorrt-rtx"), sm, 1)), "bytes")
 """
-
-
-class Noted(Listener):
-    """Remembers what should be known."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +47,7 @@ def test_a_cache_that_cannot_be_made_is_no_fault(
 ) -> None:
     """The story: the build ended with exit code 2, its plan built and thrown away."""
     (tmp_path / "file").touch()
-    noted, folder = Noted(), tmp_path / "file" / "plans"
+    noted, folder = Told(), tmp_path / "file" / "plans"
     assert PlanCache(folder, noted).plan(model, builder, 86, 1)
     (note,) = noted.notes
     assert "this one cannot be kept: Not a directory" in note and str(folder) in note
@@ -79,7 +68,7 @@ def test_a_cache_on_a_read_only_disk_is_read(
 def test_a_kept_plan_that_cannot_be_read_is_built_again(
     tmp_path: Path, builder: EngineBuilder, model: bytes
 ) -> None:
-    noted, folder = Noted(), tmp_path / "plans"
+    noted, folder = Told(), tmp_path / "plans"
     first = PlanCache(folder, noted).plan(model, builder, 86, 1)
     (kept,) = folder.iterdir()
     kept.unlink()
@@ -116,7 +105,7 @@ def test_one_fault_of_the_cache_is_told_once(tmp_path: Path) -> None:
         (unreadable, "what earlier builds may have kept cannot be read: Input/output error"),
         (impossible, "this one cannot be kept: File name too long"),
     ):
-        noted, builder = Noted(), Measuring()
+        noted, builder = Told(), Measuring()
         assert PlanCache(folder, noted).plan(b"onnx", builder, 86, 1) == b"plan"
         (note,) = noted.notes
         assert words in note and builder.given == [b""]
@@ -126,7 +115,7 @@ def test_a_plan_that_another_build_removes_meanwhile_is_no_fault(
     tmp_path: Path, builder: EngineBuilder, model: bytes
 ) -> None:
     """The story: of two builds at once one listed the plans, the other removed one, the first failed."""
-    noted, gone = Noted(), tmp_path / "gone.plan"
+    noted, gone = Told(), tmp_path / "gone.plan"
     gone.symlink_to(tmp_path / "nothing")  # is listed, and is not there when it is looked at
     assert PlanCache(tmp_path, noted).plan(model, builder, 86, 1)
     assert noted.notes == [] and len([path for path in tmp_path.glob("*.plan") if path.is_file()]) == 1
