@@ -97,8 +97,9 @@ def build(
         )  # fmt: skip
         wants_plans = model.suffix == ".onnx" or fp16 or best or bool(sm or runtime)
         try:
+            told: list[str] = []
             for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):
-                _show(console, result)
+                told = _show(console, result, told)
         except KeyboardInterrupt:
             console.print("stopped. What was built before is whole; nothing half-written is left.")
             raise typer.Exit(130) from None
@@ -197,14 +198,19 @@ class _Screen(Listener):
         self.console.print(f"gate, {result.precision}: {verdict}: {result}", highlight=False)
 
 
-def _show(console: Console, result: "BuildResult") -> None:
-    recipe = result.recipe
+def _show(console: Console, result: "BuildResult", told: list[str]) -> list[str]:
+    """One engine; returns the lines about its limits, which are not repeated where they were `told` last."""
+    recipe, done = result.recipe, "built" if result.changed else "unchanged"
     precision = recipe.artefacts[0].precision
-    console.print(f"[green]built[/] {result.engine} ({precision}): {result.agreement}", highlight=False)
-    console.print(f"limits: below {recipe.review:.3f} pass, from {recipe.fail:.3f} fail, between them review")
-    console.print(f"expected false rejects: {result.expectation}")
-    for note in result.thresholds.notes:
-        console.print(f"[yellow]note[/] {note}")
+    console.print(f"[green]{done}[/] {result.engine} ({precision}): {result.agreement}", highlight=False)
+    lines = [
+        f"limits: below {recipe.review:.3f} pass, from {recipe.fail:.3f} fail, between them review",
+        f"expected false rejects: {result.expectation}",
+        *(f"[yellow]note[/] {note}" for note in result.thresholds.notes),
+    ]
+    for line in lines if lines != told else ():
+        console.print(line)
+    return lines
 
 
 def main() -> None:

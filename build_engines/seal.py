@@ -11,7 +11,7 @@ import onnx
 from build_engines.gate import graph_backend
 from build_engines.graph import onnx_bytes
 from calibration.thresholds import Thresholds, describe, fit_thresholds
-from edge.atomic import sweep, write_pair
+from edge.atomic import content_of, sweep, write_pair
 from edge.backends import Backend
 from edge.errors import RecipeError
 from edge.frame import Pixels
@@ -29,6 +29,7 @@ class BuildResult:
     recipe: Recipe
     thresholds: Thresholds
     agreement: str
+    changed: bool = True  # False: engine and recipe stood there already, byte for byte
 
     @property
     def expectation(self) -> str:
@@ -126,11 +127,12 @@ def _sealed(
 ) -> BuildResult:
     """Engine and recipe together: half a pair is nothing, and an old pair stays until both are written."""
     recipe = recipe.with_artefact(replace(artefact, sha256=sha256(data).hexdigest()))
-    beside = recipe_path(engine)
+    beside, text = recipe_path(engine), dumps(recipe).encode()
     for path in (engine, beside):
         sweep(path.parent, path.name)
-    write_pair(engine, data, beside, dumps(recipe).encode())
-    return BuildResult(engine, recipe, thresholds, agreement)
+    changed = any(content_of(path) != now for path, now in ((engine, data), (beside, text)))
+    write_pair(engine, data, beside, text)  # also what is there: an engine older than its model is told of
+    return BuildResult(engine, recipe, thresholds, agreement, changed)
 
 
 def check_limit(review: float, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Which convolutions bear INT8: each alone in INT8, all others in float, how far do map and score move?"""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,8 +56,11 @@ def sensitivities(
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     maps, scores = run_graph(model, pictures)
     nodes = convolutions(model)
-    for number, node in enumerate(nodes, start=1):
-        say(f"INT8: how convolution {number} of {len(nodes)} bears it")
+    begun = time.monotonic()
+    for number, node in enumerate(nodes):
+        minutes = (time.monotonic() - begun) / 60 * (len(nodes) - number) / max(number, 1)
+        about = f", about {minutes:.0f} min left" if minutes >= 1 else ""
+        say(f"INT8: how convolution {number + 1} of {len(nodes)} bears it{about}")
         moved_maps, moved_scores = run_graph(quantised([n for n in work if n != node.name]), pictures)
         errors = _error(moved_maps, maps), _error(moved_scores, scores)
         share, tensor = work[node.name] / sum(work.values()), node.input[1]

@@ -167,14 +167,17 @@ def _size_notes(recipe: Recipe, images: list[Judged]) -> list[str]:
 def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:
     n_good = sum(image.is_good for image in images)
     broken = sum(math.isinf(image.score) or math.isinf(image.peak) for image in images)
+    bad = [image.outcome for image in images if not image.is_good]
+    missed = bad.count(Outcome.PASS)
     unmasked = pixels.unmasked if pixels else 0
     kinds = {image.kind for image in images}
     like_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (dataset.root / DEFECTS_FILE).is_file()
     remarks = {
         "There are no good test pictures: AUROC and false rejects cannot be told.": not n_good,
         "There are no anomalous test pictures: only false rejects can be told.": n_good == len(images),
-        "There are no masks: how well the place is found cannot be told.": pixels is None
-        and n_good < len(images),
+        f"{missed} of {len(bad)} anomalous pictures pass. A lower limit finds more and stops more good parts "
+        "(the report shows both): build-engines MODEL --false-rejects 0.01": 2 * missed > len(bad),
+        "There are no masks: how well the place is found cannot be told.": pixels is None and bad,
         f"{unmasked} anomalous pictures have no mask and are left out of the pixel figures.": unmasked,
         f"{broken} pictures got no finite score or map, or show no part; they count as rejected.": broken,
         "The pictures of a plain folder are taken as good parts. If the model has learnt from them, "

@@ -97,7 +97,8 @@ class Thresholds:
     def notes(self) -> tuple[str, ...]:
         """What a person has to know of them."""
         notes = {
-            "too few good pictures for the false reject rate asked for; expect the one stated": self.capped,
+            f"{self.n} held-out good pictures cannot promise the false reject rate asked for: expect the one "
+            "stated. More good pictures lower it": self.capped,
             f"{self.above} of {self.n} held-out good pictures score above the review limit": self.above,
             f"the limits rest on {self.n} good pictures only; the bounds are wide": self.n < FEW,
             "all held-out good pictures have the same score, so their spread is unknown": self.flat,

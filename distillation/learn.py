@@ -23,7 +23,7 @@ from distillation.detector import Detector, DetectorConfig
 from distillation.features import FeatureCache, Rows
 from distillation.fit import fit_constants
 from distillation.mapfusion import FUSIONS, NORMALISATIONS
-from distillation.model import About, save_model
+from distillation.model import CHECKPOINT_FILE, About, save_model
 from distillation.students import BOTTLENECKS, LOCAL_STUDENTS
 from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import TEACHERS, load_teacher
@@ -100,9 +100,12 @@ def learn(
     cache = FeatureCache(out / CACHE, teacher, pictures, device, watcher.features)
     rows, held_rows = range(len(shown)), range(len(shown), len(pictures))
     set_channel_statistics(detector, cache, rows)
-    trainer = Trainer(detector, cache, rows, held_rows, config, out / "checkpoint.pt", device)
+    checkpoint = out / CHECKPOINT_FILE
+    trainer = Trainer(detector, cache, rows, held_rows, config, checkpoint, device)
     if trainer.resume():
         watcher.say(f"resumed at step {trainer.state.step} of {config.steps}")
+    elif checkpoint.exists():
+        watcher.say("begun anew: the interrupted run here had other pictures or settings, or is broken")
     best = trainer.run(watcher.step)
     normalisation = fit_constants(detector, cache, len(train), rows, held_rows, held, device)
 
@@ -167,5 +170,5 @@ def remove_leftovers(out: Path) -> None:
 
 
 def _remove_checkpoint(out: Path) -> None:
-    for path in out.glob("checkpoint.pt*"):  # also what a kill left of one that was being written
+    for path in out.glob(f"{CHECKPOINT_FILE}*"):  # also what a kill left of one that was being written
         path.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from edge.errors import InspectError, RecipeError
 from edge.frame import Pixels
 from edge.picture.preprocess import Roi
 
-MODEL_FILE = "model.pt"
+MODEL_FILE, CHECKPOINT_FILE = "model.pt", "checkpoint.pt"  # the second only while it trains
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,10 @@ def load_model(folder: Path) -> tuple[Detector, About, Pixels]:
         detector.load_state_dict(content["state"])
         about = About(**content["about"])
     except FileNotFoundError as error:
-        hint = f"Train first: edge-inspect train PICTURES --out {folder}"
-        raise InspectError("there is no trained model here", str(folder), hint) from error
+        begun = (folder / CHECKPOINT_FILE).exists()
+        what = "its training is not finished" if begun else "there is no trained model here"
+        hint = f"{'Let it go on' if begun else 'Train first'}: edge-inspect train PICTURES --out {folder}"
+        raise InspectError(what, str(folder), hint) from error
     except Exception as error:  # torch raises many types for a file that is not what it should be
         hint = "Train it again with this version."
         raise InspectError(f"the model cannot be read: {error}", str(folder), hint) from error

@@ -1,5 +1,6 @@
-"""Progress of a training run in the terminal: loss, pictures a second, time left."""
+"""Progress of a training run: loss, pictures a second, time left. Bars in a terminal, lines in a log."""
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -7,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from distillation.train import Step
+
+EVERY_S = 30.0  # between two lines where there is no terminal
 
 
 class ProgressBars:
@@ -18,6 +21,7 @@ class ProgressBars:
         self._features: TaskID | None = None
         self._steps: TaskID | None = None
         self._download: TaskID | None = None
+        self._told = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -43,6 +47,7 @@ class ProgressBars:
         if self._features is None:
             self._features = self._bars.add_task("teacher features", total=total, figures="")
         self._bars.update(self._features, completed=done, figures=f"{done} of {total} pictures")
+        self._tell(f"teacher features: {done} of {total} pictures")
 
     def step(self, step: Step) -> None:
         """The students' bar."""
@@ -50,3 +55,11 @@ class ProgressBars:
             self._steps = self._bars.add_task("students", total=step.total, figures="")
         figures = f"loss {step.loss:.3f}  held out {step.held_out_loss:.3f}  {step.images_per_s:.0f} images/s"
         self._bars.update(self._steps, completed=step.number, figures=figures)
+        self._tell(f"students: step {step.number} of {step.total}  {figures}")
+
+    def _tell(self, text: str) -> None:
+        """A line in a log, where bars would only be seen at the end."""
+        now = time.monotonic()
+        if not self._bars.console.is_terminal and now - self._told >= EVERY_S:
+            self.say(text)
+            self._told = now

@@ -24,13 +24,13 @@ def write_pair(large: Path, data: bytes, small: Path, text: bytes) -> None:
 
     `small` is kept in memory meanwhile. Raises OSError naming the one that failed.
     """
-    before = _content(small)
+    before = content_of(small)
     with _part(large, data) as part:
         try:
             write_atomically(small, text)
             _rename(part, large)
         except BaseException:  # a signal may come when one is renamed already
-            if part.exists() and _content(small) != before:
+            if part.exists() and content_of(small) != before:
                 small.unlink() if before is None else write_atomically(small, before)
             raise
 
@@ -64,7 +64,8 @@ def _part(path: Path, data: bytes) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def _content(path: Path) -> bytes | None:
+def content_of(path: Path) -> bytes | None:
+    """None where there is no such file."""
     return path.read_bytes() if path.is_file() else None
 
 

@@ -1,5 +1,6 @@
 """From model folder to engine and recipe: the graph says what the network says."""
 
+import io
 import json
 import os
 import shutil
@@ -19,11 +20,12 @@ import pytest
 import torch
 from affinity_cases import fitted_detector
 from plans import Told
+from rich.console import Console
 from test_train import SMALL, Quiet, parts  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
 from build_engines.build import build_engines, compare_with_torch
-from build_engines.cli import app
+from build_engines.cli import _show, app
 from build_engines.export import export_onnx, fold_batch_norms
 from build_engines.graph import IR_VERSION, OPSET
 from build_engines.kernel import kernel_constants
@@ -155,12 +157,25 @@ def test_a_build_leaves_only_engines_that_were_made_of_it(model: Path, tmp_path:
     save_recipe(replace(recipe, made_with=of), folder / "tray.int8.recipe.json")
     (folder / "tray.fp16.sm86.plan").write_bytes(b"nobody knows of what")
     listener = Told()
-    list(build_engines(folder, 0.003, int8=False, listener=listener))
+    assert [r.changed for r in build_engines(folder, 0.003, int8=False, listener=listener)] == [False]
     assert others_in(folder) == ["tray.int8.onnx", "tray.int8.recipe.json"]
     assert listener.notes == ["removed, for they were built from another tray.onnx: tray.fp16.sm86.plan"]
-    list(build_engines(folder, 0.002, int8=False, listener=listener))  # other limits: another FP32 engine
+    # other limits: another FP32 engine
+    assert [r.changed for r in build_engines(folder, 0.002, int8=False, listener=listener)] == [True]
     assert others_in(folder) == []
     assert listener.notes[1:] == ["removed, for they were built from another tray.onnx: tray.int8.onnx"]
+
+
+def test_limits_that_were_told_are_not_told_again(model: Path) -> None:
+    """Plans for six GPUs have the same limits: six times three lines said so."""
+    (result,) = build_engines(model, 0.003, int8=False, listener=Listener())
+    screen = Console(file=io.StringIO(), width=300)
+    told = _show(screen, replace(result, changed=True), [])
+    told = _show(screen, result, told)
+    _show(screen, result, told[1:])
+    heads = [line.split()[0] for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    limits = ["limits:", "expected", *["note"] * len(result.thresholds.notes)]
+    assert heads == ["built", *limits, "unchanged", "unchanged", *limits]
 
 
 def test_a_wrong_calibration_set_is_told_before_anything_takes_time(model: Path, tmp_path: Path) -> None:
@@ -331,3 +346,7 @@ def test_a_folder_without_a_model_is_refused_in_words(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path)])
     assert result.exit_code == 2
     assert "edge-inspect train" in result.output and "Traceback" not in result.output
+    assert "no trained model" in result.output
+    (tmp_path / "checkpoint.pt").write_bytes(b"of an interrupted run")
+    result = CliRunner().invoke(app, [str(tmp_path)])
+    assert result.exit_code == 2 and "its training is not finished" in result.output

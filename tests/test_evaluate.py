@@ -122,6 +122,12 @@ def test_figures_by_hand(backend: Backend, mvtec: Path) -> None:
     assert result.notes == []
 
 
+def test_limits_that_let_most_anomalies_pass_are_said(backend: Backend, mvtec: Path) -> None:
+    lax = replace(RECIPE, review=0.92, fail=0.99)  # of seven the three stains alone are above
+    (note,) = run(backend, mvtec, lax).notes
+    assert note.startswith("4 of 7 anomalous pictures pass.") and "--false-rejects 0.01" in note
+
+
 def test_worst_pictures_come_first_and_have_their_maps(backend: Backend, mvtec: Path) -> None:
     result = run(backend, mvtec)
     miss, false_reject = worst_misses(result.images)[0], worst_false_rejects(result.images)[0]

@@ -1,5 +1,6 @@
 """Training end to end on few small pictures: it learns, resumes after a kill, refuses what is unusable."""
 
+import io
 import os
 import re
 import shutil
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mounts import mounted
+from rich.console import Console
 from typer.testing import CliRunner
 
 from calibration.views import ViewOptions
@@ -21,6 +24,7 @@ from distillation.detector import Detector, DetectorConfig
 from distillation.features import FeatureCache
 from distillation.learn import learn, set_channel_statistics
 from distillation.model import CALIBRATION_FILE, MODEL_FILE, About, load_model, save_model
+from distillation.progress import ProgressBars
 from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import load_teacher, new_teacher
 from edge.cameras.parts import render_part
@@ -69,8 +73,11 @@ def small_trainer(parts: Path, folder: Path, config: TrainConfig) -> Trainer:
 
 def test_the_held_out_loss_falls_and_the_model_is_loaded_as_saved(parts: Path, tmp_path: Path) -> None:
     watcher = Quiet()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "checkpoint.pt").write_bytes(b"of nobody knows what")
     result = learn(parts, tmp_path / "m", watcher, SMALL, TrainConfig(steps=60, seed=1))
-    (warning,) = watcher.said[1:]
+    _, warning, anew = watcher.said
+    assert anew.startswith("begun anew: the interrupted run here had other pictures or settings")
     assert warning.startswith("warning: only 16 different pictures to learn from. Add other good parts: 50")
     assert warning.endswith(f"See: edge-inspect check-data {parts}")
     losses = [step.held_out_loss for step in watcher.steps if step.held_out_loss == step.held_out_loss]
@@ -114,6 +121,18 @@ def test_a_checkpoint_of_other_settings_is_not_taken_up(parts: Path, tmp_path: P
     first = small_trainer(parts, tmp_path, TrainConfig(steps=4, batch=4))
     first.run(lambda step: None, save_every_s=0.0)
     assert not small_trainer(parts, tmp_path, TrainConfig(steps=4, batch=4, seed=5)).resume()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_log_gets_lines_where_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr("distillation.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    screen = io.StringIO()
+    bars = ProgressBars(Console(file=screen, force_terminal=terminal, width=120))
+    for number in range(1, 7):  # 20 seconds apart
+        bars.step(Step(number, 6, 0.5, 0.25, 8.0))
+    lines = [f"students: step {n} of 6  loss 0.500  held out 0.250  8 images/s" for n in (2, 4, 6)]
+    assert screen.getvalue().splitlines() == ([] if terminal else lines)
 
 
 def test_training_ends_early_when_the_held_out_loss_does_not_fall(parts: Path, tmp_path: Path) -> None:
