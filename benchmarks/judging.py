@@ -19,7 +19,7 @@ from build_engines.export import export_onnx
 from build_engines.graph import onnx_bytes
 from calibration.dataset import load_images
 from calibration.evaluate import evaluate
-from calibration.figures import Evaluation
+from calibration.figures import Evaluation, Judged
 from calibration.layouts import LOGICAL, STRUCTURAL, Dataset
 from calibration.metrics import auroc_of
 from calibration.report import write_report
@@ -120,10 +120,15 @@ def per_name(result: Evaluation) -> dict[str, float]:
     good = np.array([image.score for image in result.good])
     groups: dict[str, list[float]] = {}
     for image in result.images:
-        name = image.path.stem.rstrip("0123456789").strip("_-")
-        if image.kind in (LOGICAL, STRUCTURAL) and name:
-            groups.setdefault(f"{image.kind}: {name}", []).append(image.score)
+        if image.kind in (LOGICAL, STRUCTURAL) and (name := type_of(image)) != image.kind:
+            groups.setdefault(name, []).append(image.score)
     return {key: auroc_of(good, np.array(groups[key])) for key in sorted(groups)} if good.size else {}
+
+
+def type_of(image: Judged) -> str:
+    """Its kind; of LOCO's two with what the file's name says: `logical: count`."""
+    name = image.path.stem.rstrip("0123456789").strip("_-") if image.kind in (LOGICAL, STRUCTURAL) else ""
+    return f"{image.kind}: {name}" if name else image.kind
 
 
 def recall_at(result: Evaluation, allowed: float) -> float:

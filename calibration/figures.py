@@ -13,7 +13,7 @@ from edge.frame import AnomalyMap
 from edge.recipe import Recipe
 from edge.verdict import Outcome
 
-EXAMPLES = 8  # pictures shown: of the worst misses, and of the worst false rejects
+EXAMPLES = 8  # pictures shown: of the worst misses (two of each type, where that is more), and false rejects
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,13 @@ class Evaluation:
 
 
 def worst_misses(images: list[Judged]) -> list[Judged]:
-    """The anomalous pictures with the lowest scores, lowest first."""
-    return sorted((i for i in images if not i.is_good), key=lambda i: i.score)[:EXAMPLES]
+    """The anomalous pictures with the lowest scores, lowest first; as many of each type, for else the hardest
+    type alone would be seen."""
+    lowest = sorted((i for i in images if not i.is_good), key=lambda i: i.score)
+    kinds = dict.fromkeys(image.kind for image in lowest)
+    each = max(2, EXAMPLES // max(len(kinds), 1))
+    shown = [image for kind in kinds for image in [i for i in lowest if i.kind == kind][:each]]
+    return sorted(shown, key=lambda i: i.score)
 
 
 def worst_false_rejects(images: list[Judged]) -> list[Judged]:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import record
+from missed import HEAD, WIDTH, pairs_of
 from toy import toy_pair
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -49,6 +50,21 @@ def test_the_isolation_benchmark_compares_both_in_one_run(tmp_path: Path) -> Non
         "ratio_p99",
     } <= figures.keys()
     assert {"added_ms_median", "added_ms_p99", "noise_ms_median", "added_ms_quiet"} <= figures.keys()
+
+
+def test_what_is_missed_of_each_type_becomes_one_picture(tmp_path: Path) -> None:
+    engine, shades = toy_pair(tmp_path), {"good": 250, "pale": 240, "dark": 20}  # darker than 150 passes
+    for kind, shade in shades.items():
+        for i in range(2):
+            path = tmp_path / "set" / "test" / kind / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((60, 90, 3), shade - i, np.uint8))
+    assert [pair.shape for pair in pairs_of(engine, tmp_path / "set")] == [(HEAD + 200, 2 * WIDTH, 3)] * 2
+    shown = [int(pair[-1, WIDTH // 2, 0]) for pair in pairs_of(engine, tmp_path / "set")]
+    assert shown == [19, 239]  # the type that is missed first; of each the picture with the lower score
+    command = [sys.executable, str(BENCHMARKS / "missed.py"), str(engine), str(tmp_path / "set")]
+    subprocess.run([*command, "--out", str(tmp_path / "missed.jpg")], check=True, timeout=90)
+    assert cv2.imread(str(tmp_path / "missed.jpg")).shape == (HEAD + 200, 4 * WIDTH, 3)
 
 
 def test_a_look_or_a_trial_leaves_what_is_published_alone(tmp_path: Path) -> None:

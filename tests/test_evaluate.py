@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,16 @@ def test_worst_pictures_come_first_and_have_their_maps(backend: Backend, mvtec: 
     assert result.maps[miss.path].shape == SIZE
     assert len(result.maps) <= 16
     assert result.map_limit == pytest.approx(0.3 + 0.3 * 0.55, abs=0.02)  # 95 % of ten parts: 0.3 but one 0.6
+
+
+def test_as_many_of_each_type_are_shown(backend: Backend, mvtec: Path) -> None:
+    """The story: the eight hardest were all cracks, and nobody saw what was missed of the other types."""
+    rng = np.random.default_rng(1)
+    for i in range(4, 14):
+        add_spot(mvtec, str(i), "scratch", rng, 0.35)
+    shown = worst_misses(run(backend, mvtec).images)
+    assert Counter(image.kind for image in shown) == {"scratch": 4, "stain": 3}
+    assert [image.score for image in shown] == sorted(image.score for image in shown)
 
 
 def test_json_is_one_object_with_the_agreed_names(backend: Backend, mvtec: Path) -> None:
