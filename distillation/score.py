@@ -1,8 +1,9 @@
 """From several figures of one picture to its score: 1.0 where all are typical of good parts, larger is worse.
 
 Each part (the map's worst places, the local student's, the distances of the whole) is a detector of its own.
-They combine as independent distances do, by the root of their squares: one that sees what no other does is
-heard better than in a sum, and one with a bad day leads less astray than in a maximum (docs/method.md).
+They combine as independent distances do, by the root of their squares, each with its share: one that sees
+what no other does is heard better than in a sum, and one with a bad day leads less astray than in a maximum
+(docs/method.md).
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,18 @@ from torch import Tensor, nn
 
 from calibration.normalisation import LEAST_SPREAD, score_weights
 
-LENGTH, SUM = SCORE_FUSIONS = ("length", "sum")
+LENGTH, ALIKE, SUM = SCORE_FUSIONS = ("length", "alike", "sum")
 ORIGIN = 2.0  # standard deviations below a typical good part: as good as good parts get
+# How much each part counts. What looks at places or counts words finds most; distances of plain statistics say
+# little on most sets and much on some (docs/method.md): each as loud as the others, they drown the rest.
+SHARES = {"map": 1.0, "local": 1.0, "words": 1.0, "deep": 0.5, "pooled": 0.25}
 
 
 class ScoreFusion(nn.Module):
-    """Parts (B, n) -> score (B,). `fit` first; until then only the first part counts."""
+    """Parts (B, n) -> score (B,). `fit` first; until then only the first part counts.
+
+    kind: "length" (root of the mean of squares, each with its share), "alike" (all shares equal), "sum".
+    """
 
     def __init__(self, names: Sequence[str], kind: str):
         super().__init__()
@@ -25,6 +32,8 @@ class ScoreFusion(nn.Module):
             raise ValueError(f"score fusion {kind!r}: known are {', '.join(SCORE_FUSIONS)}")
         self.names, self.kind = tuple(names), kind
         n = len(self.names)
+        shares = torch.tensor([1.0 if kind == ALIKE else SHARES[name] for name in self.names])
+        self.register_buffer("shares", shares / shares.sum(), persistent=False)
         self.register_buffer("weights", torch.eye(n)[0])
         self.register_buffer("centres", torch.zeros(n))  # of the weighted parts, on good pictures
         self.register_buffer("spread", torch.ones(()))  # their standard deviation, the same for all
@@ -35,7 +44,7 @@ class ScoreFusion(nn.Module):
         if self.kind == SUM:
             return 1 + above.sum(dim=1)
         from_origin = above / (self.spread * ORIGIN) + 1
-        return from_origin.square().mean(dim=1).sqrt()
+        return (from_origin.square() * self.shares).sum(dim=1).sqrt()
 
     def fit(self, means: Sequence[float], spreads: Sequence[float]) -> dict[str, float]:
         """From mean and standard deviation of each part on good pictures. Returns the weights by name."""
