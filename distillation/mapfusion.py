@@ -38,7 +38,8 @@ class MapFusion(nn.Module):
 
     normalisation: "place" (z-score of the place's own errors, then quantiles), "quantile", "deviation" (mean
     and standard deviation). fusion: "max" of scales and branches, "trusted" (the same, each branch weighted
-    by its worth), "sum" (their mean), or "reliability" (mean of the branches, weighted by worth). The buffers are fitted after training; until then the map is raw.
+    by its worth), "sum" (their mean), or "reliability" (mean of the branches, weighted by worth).
+    The buffers are fitted after training; until then the map is raw.
     """
 
     def __init__(self, branches: Sequence[str], sizes: Sequence[tuple[int, int]], config: FusionConfig):
