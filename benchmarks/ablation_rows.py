@@ -10,6 +10,7 @@ from typing import Any
 
 from distillation import affinity
 from distillation.detector import DetectorConfig
+from distillation.mapfusion import FUSIONS
 from distillation.score import SCORE_FUSIONS, SUM
 from distillation.train import TrainConfig
 
@@ -65,7 +66,7 @@ _FITTED = [
                             "affinity only": ("affinity",), "without affinity": ("local", "global"),
                             "all branches": ("local", "global", "affinity")}),
     *_rows("normalisation", "normalisation", {name: name for name in ("place", "quantile", "deviation")}),
-    *_rows("fusion", "fusion", {name: name for name in ("max", "sum", "reliability")}),
+    *_rows("fusion", "fusion", {name: name for name in FUSIONS}),
     Row("local not apart", {"local_apart": False}),
     Row("local only not apart", {"branches": ("local",), "local_apart": False}),
     *_rows("score", "score_fusion", {name: name for name in SCORE_FUSIONS}),
@@ -90,6 +91,9 @@ _TRAINED = [
     *_rows("input", "input_size", {str(side): (side, side) for side in (256, 384, 512)}),
     Row("steps x 3", steps_times=3),
     Row("measure both", {"measure": "both"}),
+    Row("measure both local only", {"measure": "both", "branches": ("local",)}),
+    Row("measure both without affinity", {"measure": "both", "branches": ("local", "global")}),
+    Row("measure both trusted", {"measure": "both", "fusion": "trusted"}),
     Row("norm floor 0", norm_floor=0.0),
     *_rows("context grid", "context_grid", {str(grid): grid for grid in (4, 8, 16)}),
     *_rows("context", "context", {str(length): length for length in (32, 256, 512)}),

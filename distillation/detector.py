@@ -32,7 +32,7 @@ class DetectorConfig:
     context_grid: int = 8  # affinity against grid x grid context places
     branches: tuple[str, ...] = BRANCHES  # whose maps count
     normalisation: str = "place"  # of the maps: place, quantile, deviation
-    fusion: str = "max"  # of scales and branches: max, sum, reliability
+    fusion: str = "max"  # of scales and branches: max, trusted, sum, reliability
     local_apart: bool = True  # the local student's map has its own part in the score
     pooled_distance: bool = True  # and the Mahalanobis distance of pooled teacher features
     word_distance: bool = True  # and that of the word histogram

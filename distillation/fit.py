@@ -35,7 +35,7 @@ def fit_constants(
     train_sheets = sheets_of(detector, cache, learnt[:pictures], device)
     held_sheets = sheets_of(detector, cache, held, device)
     detector.fusion.fit(train_sheets, held_sheets)
-    if detector.config.fusion == "reliability":
+    if detector.config.fusion in ("trusted", "reliability"):
         fit_reliability(detector, held_pixels, device)
     parts, highest = _map_parts(detector, held_sheets, device)
     seen = _map_parts(detector, train_sheets, device)[0] if len(held) < FEW_HELD_OUT else {}
@@ -68,9 +68,7 @@ def fit_distances(
 def fit_reliability(detector: Detector, held: Pixels, device: str = "cpu") -> None:
     """Weigh the branches by how well each tells self-made anomalies from the good pictures under them."""
     good, bad = (_branch_scores(detector, pixels, device) for pixels in (held, make_anomalies(held)))
-    gains = [max(auroc_of(good[:, b], bad[:, b]) - 0.5, 0.0) for b in range(good.shape[1])]
-    weights = torch.tensor(gains) if sum(gains) > 0 else torch.ones(len(gains))
-    detector.fusion.weights.copy_(weights / weights.sum())
+    detector.fusion.trust([max(auroc_of(good[:, b], bad[:, b]) - 0.5, 0.0) for b in range(good.shape[1])])
 
 
 def standardised(detector: Detector, cache: FeatureCache, rows: Rows, device: str) -> Iterator[list[Tensor]]:

@@ -18,7 +18,8 @@ PLACE_SMOOTHING = 2.0  # places of the finest map: what is known of a place is s
 PLACE_FLOOR = 1.0  # in typical deviations of the sheet: quiet places are not made louder than the rest
 
 NORMALISATIONS = ("place", "quantile", "deviation")
-FUSIONS = ("max", "sum", "reliability")
+FUSIONS = ("max", "trusted", "sum", "reliability")
+LARGEST = ("max", "trusted")  # of these the largest counts; of the others the mean
 
 
 class FusionConfig(Protocol):
@@ -36,8 +37,9 @@ class MapFusion(nn.Module):
     """Sheets (B, h_i, w_i) -> one map (B, H, W) at the size of the finest, and one of each branch.
 
     normalisation: "place" (z-score of the place's own errors, then quantiles), "quantile", "deviation" (mean
-    and standard deviation). fusion: "max" of scales and branches, "sum" (their mean), or "reliability" (mean
-    of the branches, weighted). The buffers are fitted after training; until then the map is raw.
+    and standard deviation). fusion: "max" of scales and branches, "trusted" (the same, each branch weighted
+    by its worth), "sum" (their mean), or "reliability" (mean of the branches, weighted by worth).
+    The buffers are fitted after training; until then the map is raw.
     """
 
     def __init__(self, branches: Sequence[str], sizes: Sequence[tuple[int, int]], config: FusionConfig):
@@ -52,7 +54,8 @@ class MapFusion(nn.Module):
             self.register_buffer(f"offset{i}", torch.zeros(1, *size))
         self.register_buffer("low", torch.zeros(len(self.names)))
         self.register_buffer("high", torch.ones(len(self.names)))
-        self.register_buffer("weights", torch.full((len(self.names),), 1 / len(self.names)))
+        self.register_buffer("weights", torch.ones(len(self.names)))
+        self.trust([1.0] * len(self.names))
         self.register_buffer("blur", gaussian_kernel(config.smoothing))
 
     def forward(self, sheets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -60,10 +63,9 @@ class MapFusion(nn.Module):
 
         About 1 is as bad as good parts get."""
         branches = self.normalised(self.branches(sheets))
-        if self.fusion == "max":
-            fused = branches.amax(dim=1, keepdim=True)
-        else:
-            fused = (branches * self.weights.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
+        weighted = branches if self.fusion == "max" else branches * self.weights.view(1, -1, 1, 1)
+        largest = self.fusion in LARGEST
+        fused = weighted.amax(dim=1, keepdim=True) if largest else weighted.sum(dim=1, keepdim=True)
         return smooth(fused, self.blur).squeeze(1), branches
 
     def branches(self, sheets: Sequence[Tensor]) -> Tensor:
@@ -75,7 +77,7 @@ class MapFusion(nn.Module):
         fused = []
         for name in self.names:
             of_branch = torch.cat([e for e, b in zip(errors, self.sheets, strict=True) if b == name], dim=1)
-            fused.append(of_branch.amax(dim=1) if self.fusion == "max" else of_branch.mean(dim=1))
+            fused.append(of_branch.amax(dim=1) if self.fusion in LARGEST else of_branch.mean(dim=1))
         return torch.stack(fused, dim=1)
 
     def normalised_sheet(self, i: int, error: Tensor) -> Tensor:
@@ -86,6 +88,11 @@ class MapFusion(nn.Module):
         """Branches (B, branches, H, W) on one scale: 0 where bad good places begin, 1 the worst."""
         low, high = self.low.view(1, -1, 1, 1), self.high.view(1, -1, 1, 1)
         return (branches - low) / (high - low)
+
+    def trust(self, worth: Sequence[float]) -> None:
+        """Weigh the branches by their worth (any unit, 0 and more): the best counts 1, or all together do."""
+        weights = torch.tensor(worth) if sum(worth) > 0 else torch.ones(len(self.names))
+        self.weights.copy_(weights / (weights.max() if self.fusion in LARGEST else weights.sum()))
 
     def fit(self, train: Sequence[Tensor], held: Sequence[Tensor]) -> None:
         """Constants from the sheets of good pictures: learnt ones tell how errors differ from place to place,
