@@ -64,6 +64,20 @@ def test_the_maximum_hears_one_branch_alone() -> None:
     assert loudest(sheets)[0][places].mean() > 1.5 * mean(sheets)[0][places].mean()
 
 
+def test_a_branch_counts_by_what_it_is_worth() -> None:
+    sheets = good_sheets(1, 2)
+    sheets[2][:, 12:14, 12:14] = 40.0  # the global one only
+    places = (0, slice(12, 14), slice(12, 14))
+    trusted, loudest = (fitted(fusion=f) for f in ("trusted", "max"))
+    assert torch.equal(trusted(sheets)[0], loudest(sheets)[0])  # until it is known
+    trusted.trust([0.4 if name == "local" else 0.2 for name in trusted.names])
+    assert trusted.weights.tolist() == [1.0 if name == "local" else 0.5 for name in trusted.names]
+    ratio = float(trusted(sheets)[0][places].mean() / loudest(sheets)[0][places].mean())
+    assert 0.45 < ratio < 0.55
+    trusted.trust([0.0] * len(trusted.names))  # none is worth anything: all as before
+    assert torch.equal(trusted(sheets)[0], loudest(sheets)[0])
+
+
 def test_places_that_never_err_give_finite_maps() -> None:
     fusion = MapFusion(BRANCHES, SIZES, DetectorConfig())
     still = [torch.zeros(4, *size) for size in SIZES]
