@@ -93,7 +93,8 @@ class AblationSet:
         learnt, fitted, judged = (_seen(paths) for paths in self.parts())
         copies = -(-COPIES_FOR // len(judged))
         parts = {"learnt": learnt, "fitted": fitted, "good": judged}
-        parts |= {kind: draw(judged, kind, copies, self.seed) for kind in KINDS} | self._trays()
+        parts |= {kind: draw(judged, kind, copies, self.seed) for kind in KINDS}
+        parts |= drawn_trays(self.root, self.jobs.folder)
         small = {part: np.stack([resize(image, size) for image in images]) for part, images in parts.items()}
         pictures = len(small["learnt"])
         small["learnt"] = with_variants(small["learnt"], TrainConfig.variants, self.seed, TrainConfig.flips)
@@ -113,20 +114,22 @@ class AblationSet:
             list(KINDS),
         )
 
-    def _trays(self) -> dict[str, Images]:
-        """Trays of another seed, where the set is of trays: they are ours to choose by."""
-        note = self.root / DEFECTS_FILE
-        if not (note.exists() and json.loads(note.read_text("utf-8")) == trays.defects_config()):
-            return {}
-        folder = self.jobs.folder / "sets" / f"trays-seed{TRAY_SEED}-apart"  # not those of earlier code
-        parts = trays.parts_of(TRAY_GOOD, TRAY_BAD)[2:]
-        if not (folder / "made").exists():
-            trays.write_set(folder, parts, TRAY_SEED)
-            (folder / "made").touch()
-        names = ("tray good", "logical", "structural")
-        return {
-            name: _seen(list_images(folder / part.folder)) for name, part in zip(names, parts, strict=True)
-        }
+
+def drawn_trays(root: Path, work: Path) -> dict[str, Images]:
+    """Trays of another seed, where the set at `root` is of trays: they are ours to choose by. Else nothing.
+
+    "tray good", "logical", "structural", DRAWN; drawn once, in `work`.
+    """
+    note = root / DEFECTS_FILE
+    if not (note.exists() and json.loads(note.read_text("utf-8")) == trays.defects_config()):
+        return {}
+    folder = work / "sets" / f"trays-seed{TRAY_SEED}-apart"  # not those of earlier code
+    parts = trays.parts_of(TRAY_GOOD, TRAY_BAD)[2:]
+    if not (folder / "made").exists():
+        trays.write_set(folder, parts, TRAY_SEED)
+        (folder / "made").touch()
+    names = ("tray good", "logical", "structural")
+    return {name: _seen(list_images(folder / part.folder)) for name, part in zip(names, parts, strict=True)}
 
 
 def _seen(paths: Sequence[Path]) -> Images:

@@ -1,0 +1,178 @@
+"""What is each part of the score worth, and which shares of them? Of the models that quality.py trained.
+
+    python benchmarks/quality.py DATA --work DIR       # trains them, where that is still to be done
+    python benchmarks/parts.py DATA --work DIR [--sets a,b] [--seeds 0,1,2] [--save | --table]
+
+May choose, since it sees no test picture: image AUROC of held-out good pictures against self-made anomalies on
+them (benchmarks/anomalies.py), mean over the kinds; for a set that benchmarks/trays.py drew also of logical and
+structural anomalies drawn with another seed. Each model's parts are kept in DIR as they come.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ablation_set import DRAWN, drawn_trays
+from anomalies import KINDS, draw
+from benchset import BenchSet, console, train_ours
+from jobs import Facts, Jobs, code_digest, errors_in_words
+from quality import find_sets, numbers
+from record import add_save, save_result, target_of
+from rich.table import Table
+
+from calibration.metrics import auroc_of
+from distillation.detector import Detector
+from distillation.model import load_model
+from distillation.score import ORIGIN, SHARES
+from edge.errors import InspectError
+from edge.frame import Pixels
+from edge.picture.preprocess import resize
+
+MOST, BATCH = 40, 8  # held-out pictures that are looked at; pictures of one run
+TRAYS = ("tray good", "logical", "structural")
+JUDGING_CODE = ("benchmarks/parts.py", "benchmarks/ablation_set.py", "benchmarks/anomalies.py",
+                "benchmarks/tray/*.py")  # fmt: skip
+
+Floats = npt.NDArray[np.float64]
+Parts = Mapping[
+    str, Mapping[str, Floats]
+]  # pictures' kind -> part -> (N,) deviations from a typical good one
+
+# What is compared: the share of each part.
+WAYS: dict[str, Mapping[str, float]] = {
+    "shares of today": SHARES,
+    "alike": dict.fromkeys(SHARES, 1.0),
+    "without pooled": SHARES | {"pooled": 0.0},
+    "pooled a half": SHARES | {"pooled": 0.5},
+    "deep in full": SHARES | {"deep": 1.0},
+    "words twice": SHARES | {"words": 2.0},
+    "map a half": SHARES | {"map": 0.5},
+    "map, local, words": {"map": 1.0, "local": 1.0, "words": 1.0},
+    "local, words": {"local": 1.0, "words": 1.0},
+    **{f"{name} alone": {name: 1.0} for name in SHARES},
+}
+
+
+def parts_of(bench: BenchSet, seed: int) -> Parts | None:
+    """Of one model; None where it is not trained, or its parts are not there and may not be made."""
+    done = BenchSet(bench.root, Jobs(bench.jobs.folder, done_only=True), bench.steps)
+    if (trained := train_ours(done, seed)) is None:
+        return None
+
+    def work() -> Facts:
+        detector, _, held = load_model(trained[0])
+        return {kind: of_pictures(detector, images) for kind, images in pictures(bench, held).items()}
+
+    rests_on = bench.rests_on(seed) | {"parts": code_digest(*JUDGING_CODE)}
+    found = bench.jobs.once(f"results/{bench.name}-parts-seed{seed}", rests_on, work)
+    return found and {kind: {p: np.array(x) for p, x in of.items()} for kind, of in found.items()}
+
+
+def pictures(bench: BenchSet, held: Pixels) -> dict[str, Pixels]:
+    """Good ones, each kind of anomaly, trays; all went through DRAWN, so that none is sharper."""
+    order = np.random.default_rng(0).permutation(len(held))[:MOST]
+    good, size = np.stack([resize(image, DRAWN) for image in held[np.sort(order)]]), bench.detector.input_size
+    copies = -(-MOST // len(good))
+    shown = {"good": good} | {kind: draw(good, kind, copies, 0) for kind in KINDS}
+    shown |= drawn_trays(bench.root, bench.jobs.folder)
+    return {kind: np.stack([resize(image, size) for image in images]) for kind, images in shown.items()}
+
+
+@torch.inference_mode()
+def of_pictures(detector: Detector, images: Pixels) -> dict[str, list[float]]:
+    """Each part of the score, in deviations from a typical good picture."""
+    score, seen = detector.score, list[torch.Tensor]()
+    hook = score.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for start in range(0, len(images), BATCH):
+        detector(torch.from_numpy(images[start : start + BATCH]))
+    hook.remove()
+    above = (torch.cat(seen) * score.weights - score.centres) / score.spread  # (N, parts)
+    return {name: column.tolist() for name, column in zip(score.names, above.T, strict=True)}
+
+
+def score_of(shares: Mapping[str, float]) -> Callable[[Mapping[str, Floats]], Floats]:
+    """As ScoreFusion's "length" has it, with these shares."""
+
+    def score(parts: Mapping[str, Floats]) -> Floats:
+        squares = [share * (1 + parts[name] / ORIGIN) ** 2 for name, share in shares.items()]
+        return np.sqrt(np.sum(squares, axis=0) / sum(shares.values()))
+
+    return score
+
+
+def figures(parts: Parts, shares: Mapping[str, float]) -> dict[str, float]:
+    """AUROC, 0..1: "made" of self-made anomalies, and of trays "logical" and "structural"."""
+    scores = {kind: score_of(shares)(of) for kind, of in parts.items()}
+    found = {"made": float(np.mean([auroc_of(scores["good"], scores[kind]) for kind in KINDS]))}
+    good, *anomalous = TRAYS
+    return found | {kind: auroc_of(scores[good], scores[kind]) for kind in anomalous if kind in scores}
+
+
+def compare(sets: list[BenchSet], seeds: list[int]) -> dict[str, Any]:
+    """Way -> set -> figures, means over the seeds, and how many models they are of."""
+    found = {bench.name: [p for s in seeds if (p := parts_of(bench, s)) is not None] for bench in sets}
+    if not all(found.values()):
+        missing = ", ".join(name for name, of in found.items() if not of)
+        raise InspectError(
+            f"no trained models: {missing}", "--work", "Run benchmarks/quality.py with it first."
+        )
+    return {
+        way: {
+            name: {**mean_of([figures(p, shares) for p in of]), "models": len(of)}
+            for name, of in found.items()
+        }
+        for way, shares in WAYS.items()
+    }
+
+
+def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means of the same figures."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def mean_over_sets(of_sets: Mapping[str, Mapping[str, float]]) -> float:
+    """Of each set one figure: the trays' three columns count as one."""
+    return float(np.mean([np.mean([x for k, x in of.items() if k != "models"]) for of in of_sets.values()]))
+
+
+def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """For people, in per cent; the best mean first."""
+    sets = list(next(iter(results.values())))
+    columns = [
+        (name, kind) for name in sets for kind in ("made", *TRAYS[1:]) if kind in results["alike"][name]
+    ]
+    shown = Table(
+        "shares", *(name if kind == "made" else f"{name}: {kind}" for name, kind in columns), "mean"
+    )
+    for way in sorted(results, key=lambda way: -mean_over_sets(results[way])):
+        cells = [f"{results[way][name][kind]:.1%}" for name, kind in columns]
+        shown.add_row(way, *cells, f"{mean_over_sets(results[way]):.1%}")
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with one data set per subfolder")
+    parser.add_argument("--work", type=Path, required=True, help="quality.py's folder of models and results")
+    parser.add_argument("--sets", default="", help="names with commas; default: all")
+    parser.add_argument("--seeds", default="0,1,2", help="of quality.py's trainings")
+    add_save(parser)
+    arguments = parser.parse_args()
+    with errors_in_words():
+        jobs = Jobs(arguments.work, done_only=arguments.table)
+        sets = [BenchSet(root, jobs) for root in find_sets(arguments.data, arguments.sets)]
+        results = compare(sets, numbers(arguments.seeds))
+    if (target := target_of(arguments)) is not None:
+        shares = {way: dict(of) for way, of in WAYS.items()}
+        save_result("parts", {"seeds": numbers(arguments.seeds), "shares": shares, "auroc": results}, target)
+    console.print(table(results))
+
+
+if __name__ == "__main__":
+    main()
