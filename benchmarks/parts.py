@@ -3,9 +3,9 @@
     python benchmarks/quality.py DATA --work DIR       # trains them, where that is still to be done
     python benchmarks/parts.py DATA --work DIR [--sets a,b] [--seeds 0,1,2] [--save | --table]
 
-May choose, since it sees no test picture: image AUROC of held-out good pictures against self-made anomalies on
-them (benchmarks/anomalies.py), mean over the kinds; for a set that benchmarks/trays.py drew also of logical and
-structural anomalies drawn with another seed. Each model's parts are kept in DIR as they come.
+May choose, since it sees no test picture: image AUROC of held-out good pictures against self-made anomalies
+on them (benchmarks/anomalies.py), mean over the kinds; for a set that benchmarks/trays.py drew also of
+logical and structural anomalies drawn with another seed. Each model's parts are kept in DIR as they come.
 """
 
 import argparse
@@ -38,9 +38,7 @@ JUDGING_CODE = ("benchmarks/parts.py", "benchmarks/ablation_set.py", "benchmarks
                 "benchmarks/tray/*.py")  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
-Parts = Mapping[
-    str, Mapping[str, Floats]
-]  # pictures' kind -> part -> (N,) deviations from a typical good one
+Parts = Mapping[str, Mapping[str, Floats]]  # kind of picture -> part -> (N,) deviations from a typical one
 
 # What is compared: the share of each part.
 WAYS: dict[str, Mapping[str, float]] = {
@@ -117,21 +115,17 @@ def compare(sets: list[BenchSet], seeds: list[int]) -> dict[str, Any]:
     found = {bench.name: [p for s in seeds if (p := parts_of(bench, s)) is not None] for bench in sets}
     if not all(found.values()):
         missing = ", ".join(name for name, of in found.items() if not of)
-        raise InspectError(
-            f"no trained models: {missing}", "--work", "Run benchmarks/quality.py with it first."
-        )
+        hint = "Run benchmarks/quality.py with it first."
+        raise InspectError(f"no trained models: {missing}", "--work", hint)
     return {
-        way: {
-            name: {**mean_of([figures(p, shares) for p in of]), "models": len(of)}
-            for name, of in found.items()
-        }
-        for way, shares in WAYS.items()
+        way: {name: mean_figures(of, shares) for name, of in found.items()} for way, shares in WAYS.items()
     }
 
 
-def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Means of the same figures."""
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def mean_figures(models: list[Parts], shares: Mapping[str, float]) -> dict[str, float]:
+    """Means of `figures`, and how many models they are of."""
+    rows = [figures(parts, shares) for parts in models]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | {"models": len(rows)}
 
 
 def mean_over_sets(of_sets: Mapping[str, Mapping[str, float]]) -> float:
@@ -142,12 +136,10 @@ def mean_over_sets(of_sets: Mapping[str, Mapping[str, float]]) -> float:
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
     """For people, in per cent; the best mean first."""
     sets = list(next(iter(results.values())))
-    columns = [
-        (name, kind) for name in sets for kind in ("made", *TRAYS[1:]) if kind in results["alike"][name]
-    ]
-    shown = Table(
-        "shares", *(name if kind == "made" else f"{name}: {kind}" for name, kind in columns), "mean"
-    )
+    kinds = ("made", *TRAYS[1:])
+    columns = [(name, kind) for name in sets for kind in kinds if kind in results["alike"][name]]
+    heads = (name if kind == "made" else f"{name}: {kind}" for name, kind in columns)
+    shown = Table("shares", *heads, "mean")
     for way in sorted(results, key=lambda way: -mean_over_sets(results[way])):
         cells = [f"{results[way][name][kind]:.1%}" for name, kind in columns]
         shown.add_row(way, *cells, f"{mean_over_sets(results[way]):.1%}")
