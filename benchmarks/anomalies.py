@@ -79,8 +79,32 @@ def moved(image: Pixels, rng: np.random.Generator) -> Pixels:
     return _pasted(_painted_over(image, source), image, source, _corner(image, rng, source))
 
 
+def uneven(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Clouds over the whole picture, 15 to 40 % of the side wide, at most 8 to 16 % lighter and darker."""
+    side = min(image.shape[:2])
+    noise = rng.normal(size=image.shape[:2]).astype(np.float32)
+    clouds = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.15, 0.4) / 3 * side)
+    strength = rng.uniform(0.08, 0.16) / float(np.abs(clouds).max())
+    return _clipped(image * (1 + strength * clouds[..., None]))
+
+
+def rough(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """A third to two thirds of each side have another surface: grain of 6 to 12 levels, or smoothed."""
+    side = min(image.shape[:2])
+    y, x, h, w = _box(image, rng, 0.33, 0.67)
+    where = np.zeros(image.shape[:2], np.float32)
+    where[y : y + h, x : x + w] = 1.0
+    where = cv2.GaussianBlur(where, (0, 0), 0.03 * side)[..., None]
+    grain = cv2.GaussianBlur(rng.normal(size=image.shape[:2]).astype(np.float32), (0, 0), side / 512)
+    grained = image + rng.uniform(6, 12) / float(grain.std()) * grain[..., None]
+    changed = (
+        grained if rng.random() < 0.5 else cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 3) * side / 512)
+    )
+    return _clipped(image + where * (changed - image.astype(np.float32)))
+
+
 KINDS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
-    kind.__name__: kind for kind in (scratch, crack, blob, stain, small_patch, erased, moved)
+    kind.__name__: kind for kind in (scratch, crack, blob, stain, small_patch, erased, moved, uneven, rough)
 }
 
 
