@@ -43,7 +43,12 @@ def test_an_anomaly_changes_a_part_of_the_picture_and_is_the_same_again(kind: st
     assert np.array_equal(bad, draw(good, kind, 2, seed=1))
     assert not np.array_equal(bad, draw(good, kind, 2, seed=2))
     changed = (np.repeat(good, 2, axis=0) != bad).any(axis=3).mean(axis=(1, 2))
-    assert (changed > 0).all() and (changed < 0.35).all()
+    assert (changed > 0).all()
+    if kind in ("uneven", "rough"):  # everywhere, or nearly, but by little
+        by = np.abs(np.repeat(good, 2, axis=0).astype(float) - bad).mean(axis=(1, 2, 3))
+        assert (changed > 0.1).all() and (by < 10).all()
+    else:
+        assert (changed < 0.35).all()
 
 
 def test_rows_with_the_same_students_share_them_and_nothing_is_done_twice(root: Path, tmp_path: Path) -> None:
