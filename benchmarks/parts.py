@@ -44,13 +44,16 @@ Parts = Mapping[str, Mapping[str, Floats]]  # kind of picture -> part -> (N,) de
 WAYS: dict[str, Mapping[str, float]] = {
     "shares of today": SHARES,
     "alike": dict.fromkeys(SHARES, 1.0),
+    "pooled a quarter": SHARES | {"pooled": 0.25},
+    "pooled 1": SHARES | {"pooled": 1.0},
     "without pooled": SHARES | {"pooled": 0.0},
-    "pooled a half": SHARES | {"pooled": 0.5},
-    "deep in full": SHARES | {"deep": 1.0},
-    "words twice": SHARES | {"words": 2.0},
+    "words 1": SHARES | {"words": 1.0},
+    "words 4": SHARES | {"words": 4.0},
+    "deep a half": SHARES | {"deep": 0.5},
     "map a half": SHARES | {"map": 0.5},
+    "pooled a quarter, words 1, deep a half": SHARES | {"pooled": 0.25, "words": 1.0, "deep": 0.5},
+    "map a half, pooled and deep a quarter": SHARES | {"map": 0.5, "pooled": 0.25, "deep": 0.25},
     "map, local, words": {"map": 1.0, "local": 1.0, "words": 1.0},
-    "local, words": {"local": 1.0, "words": 1.0},
     **{f"{name} alone": {name: 1.0} for name in SHARES},
 }
 

@@ -15,9 +15,9 @@ from calibration.normalisation import LEAST_SPREAD, score_weights
 
 LENGTH, ALIKE, SUM = SCORE_FUSIONS = ("length", "alike", "sum")
 ORIGIN = 2.0  # standard deviations below a typical good part: as good as good parts get
-# How much each part counts. What looks at places or counts words finds most; distances of plain statistics
-# say little on most sets and much on some (docs/method.md): as loud as the others they drown the rest.
-SHARES = {"map": 1.0, "local": 1.0, "words": 1.0, "deep": 0.5, "pooled": 0.25}
+# How much each part counts (docs/method.md). Words hear logical mistakes that no other part does; pooled
+# statistics say little on most sets and much on some: as loud as the others they drown the rest.
+SHARES = {"map": 1.0, "local": 1.0, "words": 2.0, "deep": 1.0, "pooled": 0.5}
 
 
 class ScoreFusion(nn.Module):
