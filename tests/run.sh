@@ -7,4 +7,6 @@ prepare_environment .venv-dev '.[dev]'
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
-exec "$PYTHON" -m pytest -q -n 2 --dist loadfile "$@"  # much of the time tests wait for something
+# Much of the time tests wait for something. In the order of the names: by their number, files of few slow tests would
+# come last, and one core would wait for the other.
+exec "$PYTHON" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"
