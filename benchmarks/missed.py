@@ -13,11 +13,15 @@ import numpy as np
 from jobs import errors_in_words
 from judging import type_of
 
-from calibration.dataset import load_image, open_dataset
-from calibration.evaluate import evaluate
+from calibration.dataset import open_dataset
+from calibration.evaluate import evaluate, map_of
 from calibration.figures import Evaluation, Judged
+from calibration.gallery import aligned
+from edge.atomic import write_atomically
 from edge.backends import Backend, open_backend
+from edge.errors import DataError
 from edge.frame import Pixels
+from edge.paths import check_file
 from edge.picture.images import read_image
 from edge.picture.overlay import heatmap_overlay
 from edge.picture.view import view_of
@@ -30,8 +34,8 @@ PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 def pair(image: Judged, stopped: float, e: Evaluation, backend: Backend) -> Pixels:
     """Title, picture and heat map side by side, (HEAD + height, 2 x WIDTH, 3)."""
-    pixels = read_image(image.path)
-    anomaly_map, _ = backend.infer(load_image(image.path, view_of(e.recipe)))
+    pixels = aligned(e, read_image(image.path))
+    anomaly_map = map_of(backend, view_of(e.recipe), image.path)
     hot = heatmap_overlay(pixels, anomaly_map, e.map_limit, e.recipe.roi)
     head = np.full((HEAD, 2 * WIDTH, 3), PAPER, np.uint8)
     title = f"{type_of(image)}: {image.outcome.name} {image.score:.2f} ({stopped:.0%} of the type stopped)"
@@ -44,7 +48,7 @@ def pair(image: Judged, stopped: float, e: Evaluation, backend: Backend) -> Pixe
 def sheet(pairs: list[Pixels]) -> Pixels:
     """Pairs in rows, paper below the lower ones and in place of one that is missing."""
     tallest = max(p.shape[0] for p in pairs)
-    filled = [np.vstack([p, np.full_like(p, PAPER, shape=(tallest - len(p), 2 * WIDTH, 3))]) for p in pairs]
+    filled = [np.vstack([p, np.full((tallest - len(p), 2 * WIDTH, 3), PAPER, np.uint8)]) for p in pairs]
     filled += [np.full_like(filled[0], PAPER)] * (-len(pairs) % COLUMNS)
     return np.vstack([np.hstack(filled[i : i + COLUMNS]) for i in range(0, len(filled), COLUMNS)])
 
@@ -52,15 +56,17 @@ def sheet(pairs: list[Pixels]) -> Pixels:
 def pairs_of(model: Path, data: Path) -> list[Pixels]:
     """One of each type, those that are missed most first. Raises InspectError."""
     engine, recipe, _ = load_pair(model)
-    backend = open_backend(engine, recipe)
+    backend, dataset = open_backend(engine, recipe), open_dataset(data, minimum=0, view=view_of(recipe))
+    result = evaluate(backend, recipe, dataset)
     by_type: dict[str, list[Judged]] = {}
-    result = evaluate(backend, recipe, open_dataset(data, minimum=0))
     for image in result.images:
         if not image.is_good:
             by_type.setdefault(type_of(image), []).append(image)
-    found = {name: sum(i.outcome is not Outcome.PASS for i in of) / len(of) for name, of in by_type.items()}
+    if not by_type:
+        raise DataError("there are no anomalous test pictures", str(data), "Put some into test/<type>.")
+    found = {name: np.mean([i.outcome is not Outcome.PASS for i in of]) for name, of in by_type.items()}
     lowest = [min(by_type[name], key=lambda i: i.score) for name in sorted(found, key=found.__getitem__)]
-    return [pair(image, found[type_of(image)], result, backend) for image in lowest]
+    return [pair(image, float(found[type_of(image)]), result, backend) for image in lowest]
 
 
 def main() -> None:
@@ -72,8 +78,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the picture")
     arguments = parser.parse_args()
     with errors_in_words():
+        check_file(arguments.out, "--out")
         picture = sheet(pairs_of(arguments.model, arguments.data))
-        cv2.imwrite(str(arguments.out), picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        packed = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        write_atomically(arguments.out, packed.tobytes())
 
 
 if __name__ == "__main__":

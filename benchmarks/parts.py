@@ -4,12 +4,14 @@
     python benchmarks/parts.py DATA --work DIR [--sets a,b] [--seeds 0,1,2] [--save | --table]
 
 May choose, since it sees no test picture: image AUROC of held-out good pictures against self-made anomalies
-on them (benchmarks/anomalies.py), mean over the kinds; for a set that benchmarks/trays.py drew also of
-logical and structural anomalies drawn with another seed. Each model's parts are kept in DIR as they come.
+on them (benchmarks/anomalies.py), mean over the kinds, and how many of these the limits stop; for a set that
+benchmarks/trays.py drew also of logical and structural anomalies drawn with another seed. Each model's parts
+are kept in DIR as they come.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,10 @@ from record import add_save, save_result, target_of
 from rich.table import Table
 
 from calibration.metrics import auroc_of
+from calibration.thresholds import fit_thresholds
 from distillation.detector import Detector
 from distillation.model import load_model
-from distillation.score import ORIGIN, SHARES
+from distillation.score import LENGTH, SHARES, ScoreFusion
 from edge.errors import InspectError
 from edge.frame import Pixels
 from edge.picture.preprocess import resize
@@ -40,22 +43,23 @@ JUDGING_CODE = ("benchmarks/parts.py", "benchmarks/ablation_set.py", "benchmarks
 Floats = npt.NDArray[np.float64]
 Parts = Mapping[str, Mapping[str, Floats]]  # kind of picture -> part -> (N,) deviations from a typical one
 
-# What is compared: the share of each part.
-WAYS: dict[str, Mapping[str, float]] = {
-    "shares of today": SHARES,
+# What is compared: the share of each part. Of the grid the best are shown, all are kept.
+NAMED: dict[str, Mapping[str, float]] = {
+    "today": SHARES,
     "alike": dict.fromkeys(SHARES, 1.0),
-    "pooled a quarter": SHARES | {"pooled": 0.25},
-    "pooled 1": SHARES | {"pooled": 1.0},
     "without pooled": SHARES | {"pooled": 0.0},
-    "words 1": SHARES | {"words": 1.0},
-    "words 4": SHARES | {"words": 4.0},
-    "deep a half": SHARES | {"deep": 0.5},
-    "map a half": SHARES | {"map": 0.5},
-    "pooled a quarter, words 1, deep a half": SHARES | {"pooled": 0.25, "words": 1.0, "deep": 0.5},
-    "map a half, pooled and deep a quarter": SHARES | {"map": 0.5, "pooled": 0.25, "deep": 0.25},
     "map, local, words": {"map": 1.0, "local": 1.0, "words": 1.0},
     **{f"{name} alone": {name: 1.0} for name in SHARES},
 }
+GRID = {"map": (0.5, 1.0, 2.0), "local": (1.0,), "words": (1.0, 2.0, 4.0), "deep": (0.25, 0.5, 1.0, 2.0),
+        "pooled": (0.25, 0.5, 1.0)}  # fmt: skip
+WAYS = NAMED | {
+    ", ".join(f"{name} {share:g}" for name, share in zip(GRID, shares, strict=True)): dict(
+        zip(GRID, shares, strict=True)
+    )
+    for shares in product(*GRID.values())
+}
+SHOWN = 12
 
 
 def parts_of(bench: BenchSet, seed: int) -> Parts | None:
@@ -95,20 +99,22 @@ def of_pictures(detector: Detector, images: Pixels) -> dict[str, list[float]]:
     return {name: column.tolist() for name, column in zip(score.names, above.T, strict=True)}
 
 
-def score_of(shares: Mapping[str, float]) -> Callable[[Mapping[str, Floats]], Floats]:
-    """As ScoreFusion's "length" has it, with these shares."""
-
-    def score(parts: Mapping[str, Floats]) -> Floats:
-        squares = [share * (1 + parts[name] / ORIGIN) ** 2 for name, share in shares.items()]
-        return np.sqrt(np.sum(squares, axis=0) / sum(shares.values()))
-
-    return score
+def scores_of(parts: Mapping[str, Floats], shares: Mapping[str, float]) -> Floats:
+    """(N,), by the detector's own fusion with these shares."""
+    fusion = ScoreFusion([*shares], LENGTH)
+    fusion.weights.fill_(1.0)  # the parts are in deviations already
+    fusion.shares.copy_(torch.tensor([*shares.values()]) / sum(shares.values()))
+    stacked = torch.tensor(np.stack([parts[name] for name in shares], axis=1), dtype=torch.float32)
+    return fusion(stacked).double().numpy()
 
 
 def figures(parts: Parts, shares: Mapping[str, float]) -> dict[str, float]:
-    """AUROC, 0..1: "made" of self-made anomalies, and of trays "logical" and "structural"."""
-    scores = {kind: score_of(shares)(of) for kind, of in parts.items()}
-    found = {"made": float(np.mean([auroc_of(scores["good"], scores[kind]) for kind in KINDS]))}
+    """AUROC, 0..1: "made" of self-made anomalies, and of trays "logical" and "structural"; "stopped": share of
+    the self-made ones at or above the limit that these good pictures set."""
+    scores = {kind: scores_of(of, shares) for kind, of in parts.items()}
+    limit = fit_thresholds(scores["good"]).review
+    found = {"made": float(np.mean([auroc_of(scores["good"], scores[kind]) for kind in KINDS])),
+             "stopped": float(np.mean([(scores[kind] >= limit).mean() for kind in KINDS]))}  # fmt: skip
     good, *anomalous = TRAYS
     return found | {kind: auroc_of(scores[good], scores[kind]) for kind in anomalous if kind in scores}
 
@@ -132,18 +138,19 @@ def mean_figures(models: list[Parts], shares: Mapping[str, float]) -> dict[str, 
 
 
 def mean_over_sets(of_sets: Mapping[str, Mapping[str, float]]) -> float:
-    """Of each set one figure: the trays' three columns count as one."""
-    return float(np.mean([np.mean([x for k, x in of.items() if k != "models"]) for of in of_sets.values()]))
+    """AUROC, of each set one figure: the trays' three columns count as one."""
+    columns = ("made", *TRAYS[1:])
+    return float(np.mean([np.mean([of[k] for k in columns if k in of]) for of in of_sets.values()]))
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
-    """For people, in per cent; the best mean first."""
-    sets = list(next(iter(results.values())))
-    kinds = ("made", *TRAYS[1:])
-    columns = [(name, kind) for name in sets for kind in kinds if kind in results["alike"][name]]
-    heads = (name if kind == "made" else f"{name}: {kind}" for name, kind in columns)
-    shown = Table("shares", *heads, "mean")
-    for way in sorted(results, key=lambda way: -mean_over_sets(results[way])):
+    """For people, in per cent, the best mean first: what has a name, and the best of the grid."""
+    kinds = ("made", *TRAYS[1:], "stopped")
+    columns = [(name, kind) for name, of in results["alike"].items() for kind in kinds if kind in of]
+    shown = Table("shares", *(f"{name}: {kind}" for name, kind in columns), "AUROC, mean")
+    best = sorted(results, key=lambda way: -mean_over_sets(results[way]))
+    grid = [way for way in best if way not in NAMED][:SHOWN]
+    for way in (way for way in best if way in NAMED or way in grid):
         cells = [f"{results[way][name][kind]:.1%}" for name, kind in columns]
         shown.add_row(way, *cells, f"{mean_over_sets(results[way]):.1%}")
     return shown

@@ -50,7 +50,7 @@ class Sensitivity:
 
 def sensitivities(
     model: onnx.ModelProto, quantised: Quantiser, pictures: Pixels, say: Say
-) -> list[Sensitivity]:
+) -> list[Sensitivity]:  # fmt: skip
     """A row for each convolution of the FP32 graph, the most damaging first; uint8 (N, H, W, 3)."""
     work, rows = work_of(model), []
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -58,14 +58,19 @@ def sensitivities(
     nodes = convolutions(model)
     begun = time.monotonic()
     for number, node in enumerate(nodes):
-        minutes = (time.monotonic() - begun) / 60 * (len(nodes) - number) / max(number, 1)
-        about = f", about {minutes:.0f} min left" if minutes >= 1 else ""
-        say(f"INT8: how convolution {number + 1} of {len(nodes)} bears it{about}")
+        left = time_left(time.monotonic() - begun, number, len(nodes))
+        say(f"INT8: how convolution {number + 1} of {len(nodes)} bears it{left}")
         moved_maps, moved_scores = run_graph(quantised([n for n in work if n != node.name]), pictures)
         errors = _error(moved_maps, maps), _error(moved_scores, scores)
         share, tensor = work[node.name] / sum(work.values()), node.input[1]
         rows.append(Sensitivity(node.name, weights[tensor], share, *errors, tensor))
     return sorted(rows, key=lambda row: -row.damage)
+
+
+def time_left(took_s: float, done: int, total: int) -> str:
+    """ ", about 3 min left"; nothing where nothing is done yet, or less than a minute is left."""
+    minutes = took_s / 60 * (total - done) / done if done else 0.0
+    return f", about {minutes:.0f} min left" if minutes >= 1 else ""
 
 
 def stay_float(table: Sequence[Sensitivity], share: float) -> tuple[str, ...]:

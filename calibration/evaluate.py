@@ -112,12 +112,12 @@ def _summarise(
         au_spro_per_type=spro,
         per_type={kind: auroc_of(good, _of_kind(images, kind)) for kind in kinds},
         map_limit=_map_limit(recipe, calm),
-        maps={i.path: _map_of(backend, view_of(recipe), i.path) for i in shown},
+        maps={i.path: map_of(backend, view_of(recipe), i.path) for i in shown},
         notes=[*notes, *_notes(dataset, images, pixels)],
     )
 
 
-def _map_of(backend: Backend, view: View, path: Path) -> AnomalyMap:
+def map_of(backend: Backend, view: View, path: Path) -> AnomalyMap:
     """The picture's map; NaN, which is shown as hottest, where the part is not where it should be."""
     try:
         return backend.infer(load_image(path, view))[0]
@@ -175,8 +175,9 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
     remarks = {
         "There are no good test pictures: AUROC and false rejects cannot be told.": not n_good,
         "There are no anomalous test pictures: only false rejects can be told.": n_good == len(images),
-        f"{missed} of {len(bad)} anomalous pictures pass. A lower limit finds more and stops more good parts "
-        "(the report shows both): build-engines MODEL --false-rejects 0.01": 2 * missed > len(bad),
+        f"{missed} of {len(bad)} anomalous pictures pass. Lower limits find more and stop more good parts: "
+        "the report shows both. More good pictures or build-engines --false-rejects lower them.": 2 * missed
+        > len(bad),
         "There are no masks: how well the place is found cannot be told.": pixels is None and bad,
         f"{unmasked} anomalous pictures have no mask and are left out of the pixel figures.": unmasked,
         f"{broken} pictures got no finite score or map, or show no part; they count as rejected.": broken,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from edge.frame import AnomalyMap
 from edge.recipe import Recipe
 from edge.verdict import Outcome
 
-EXAMPLES = 8  # pictures shown: of the worst misses (two of each type, where that is more), and false rejects
+EXAMPLES = 8  # pictures shown: of the worst misses, and of the worst false rejects
+MOST_EXAMPLES = 24  # where there are so many types of anomalies: one of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,16 @@ class Evaluation:
 
 
 def worst_misses(images: list[Judged]) -> list[Judged]:
-    """The anomalous pictures with the lowest scores, lowest first; as many of each type, for else the hardest
-    type alone would be seen."""
+    """The anomalous pictures with the lowest scores, lowest first: the lowest of each type, then the second
+    of each and so on, for else the hardest type alone would be seen."""
     lowest = sorted((i for i in images if not i.is_good), key=lambda i: i.score)
-    kinds = dict.fromkeys(image.kind for image in lowest)
-    each = max(2, EXAMPLES // max(len(kinds), 1))
-    shown = [image for kind in kinds for image in [i for i in lowest if i.kind == kind][:each]]
-    return sorted(shown, key=lambda i: i.score)
+    turns, seen = [], Counter[str]()
+    for image in lowest:
+        turns.append(seen[image.kind])
+        seen[image.kind] += 1
+    most = min(max(EXAMPLES, len(seen)), MOST_EXAMPLES)
+    chosen = sorted(range(len(lowest)), key=turns.__getitem__)[:most]
+    return [lowest[i] for i in sorted(chosen)]
 
 
 def worst_false_rejects(images: list[Judged]) -> list[Judged]:

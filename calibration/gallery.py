@@ -13,7 +13,7 @@ from edge.picture.overlay import heatmap_overlay
 from edge.picture.view import view_of
 from edge.verdict import Outcome
 
-THUMBNAIL = 300  # pixels of the longer side; sixteen pairs stay well below 1 MB
+THUMBNAIL = 300  # pixels of the longer side; sixteen pairs stay well below 1 MB, thirty-two below 2
 JPEG_QUALITY = 82
 
 
@@ -28,7 +28,7 @@ def gallery(e: Evaluation, images: list[Judged], title: str, hint: str) -> str:
 
 
 def _figure(e: Evaluation, image: Judged) -> str:
-    pixels = _aligned(e, read_image(image.path))
+    pixels = aligned(e, read_image(image.path))
     hot = heatmap_overlay(pixels, e.maps[image.path], e.map_limit, e.recipe.roi)
     wrong = image.is_good != (image.outcome is Outcome.PASS)
     name = f"{image.kind}/{image.path.name}"
@@ -39,7 +39,7 @@ def _figure(e: Evaluation, image: Judged) -> str:
     return f"<figure class='{kind}'><div>{pair}</div><figcaption>{caption}</figcaption></figure>"
 
 
-def _aligned(e: Evaluation, pixels: Pixels) -> Pixels:
+def aligned(e: Evaluation, pixels: Pixels) -> Pixels:
     """As the map lies; as it came, where the part is not where it should be."""
     try:
         return view_of(e.recipe).aligned(pixels)

@@ -21,7 +21,10 @@ from edge.atomic import write_atomically
 from edge.verdict import Outcome
 
 OUTCOMES = (Outcome.PASS, Outcome.REVIEW, Outcome.FAIL)
-MISSES = ("Hardest anomalies", "Of each type as many, those with the lowest scores; what passed was missed.")
+MISSES = (
+    "Hardest anomalies",
+    "Of each type those with the lowest scores; what passed was missed.",
+)
 FALSE_REJECTS = (
     "Good parts that look worst",
     "Good parts with the highest scores; what did not pass is a false reject.",

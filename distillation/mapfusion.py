@@ -18,8 +18,9 @@ PLACE_SMOOTHING = 2.0  # places of the finest map: what is known of a place is s
 PLACE_FLOOR = 1.0  # in typical deviations of the sheet: quiet places are not made louder than the rest
 
 NORMALISATIONS = ("place", "quantile", "deviation")
-FUSIONS = ("max", "trusted", "sum", "reliability")
-LARGEST = ("max", "trusted")  # of these the largest counts; of the others the mean
+FUSIONS = ("trusted", "max", "sum", "reliability")
+LARGEST = ("trusted", "max")  # of these the largest counts; of the others the mean
+LEAST_WORTH = 0.01  # beside the best branch; nothing is divided by nothing
 
 
 class FusionConfig(Protocol):
@@ -37,8 +38,8 @@ class MapFusion(nn.Module):
     """Sheets (B, h_i, w_i) -> one map (B, H, W) at the size of the finest, and one of each branch.
 
     normalisation: "place" (z-score of the place's own errors, then quantiles), "quantile", "deviation" (mean
-    and standard deviation). fusion: "max" of scales and branches, "trusted" (the same, each branch weighted
-    by its worth), "sum" (their mean), or "reliability" (mean of the branches, weighted by worth).
+    and standard deviation). fusion: "max" of scales and branches, "trusted" (the same, each branch as loud
+    as it is worth), "sum" (their mean), or "reliability" (mean of the branches, weighted by worth).
     The buffers are fitted after training; until then the map is raw.
     """
 
@@ -54,8 +55,7 @@ class MapFusion(nn.Module):
             self.register_buffer(f"offset{i}", torch.zeros(1, *size))
         self.register_buffer("low", torch.zeros(len(self.names)))
         self.register_buffer("high", torch.ones(len(self.names)))
-        self.register_buffer("weights", torch.ones(len(self.names)))
-        self.trust([1.0] * len(self.names))
+        self.register_buffer("weights", torch.full((len(self.names),), 1 / len(self.names)))  # of a mean
         self.register_buffer("blur", gaussian_kernel(config.smoothing))
 
     def forward(self, sheets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -63,9 +63,10 @@ class MapFusion(nn.Module):
 
         About 1 is as bad as good parts get."""
         branches = self.normalised(self.branches(sheets))
-        weighted = branches if self.fusion == "max" else branches * self.weights.view(1, -1, 1, 1)
-        largest = self.fusion in LARGEST
-        fused = weighted.amax(dim=1, keepdim=True) if largest else weighted.sum(dim=1, keepdim=True)
+        if self.fusion in LARGEST:
+            fused = branches.amax(dim=1, keepdim=True)
+        else:
+            fused = (branches * self.weights.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
         return smooth(fused, self.blur).squeeze(1), branches
 
     def branches(self, sheets: Sequence[Tensor]) -> Tensor:
@@ -90,9 +91,15 @@ class MapFusion(nn.Module):
         return (branches - low) / (high - low)
 
     def trust(self, worth: Sequence[float]) -> None:
-        """Weigh the branches by their worth (any unit, 0 and more): the best counts 1, or all together do."""
+        """After `fit`: let the branches count by their worth (any unit, 0 and more), the best in full.
+
+        For a maximum that is one more factor of a branch's range, so it costs the engine nothing."""
         weights = torch.tensor(worth) if sum(worth) > 0 else torch.ones(len(self.names))
-        self.weights.copy_(weights / (weights.max() if self.fusion in LARGEST else weights.sum()))
+        if self.fusion in LARGEST:
+            span = self.high - self.low
+            self.high.copy_(self.low + span / (weights / weights.max()).clamp_min(LEAST_WORTH).to(span))
+        else:
+            self.weights.copy_(weights / weights.sum())
 
     def fit(self, train: Sequence[Tensor], held: Sequence[Tensor]) -> None:
         """Constants from the sheets of good pictures: learnt ones tell how errors differ from place to place,

@@ -82,8 +82,9 @@ def load_model(folder: Path) -> tuple[Detector, About, Pixels]:
         about = About(**content["about"])
     except FileNotFoundError as error:
         begun = (folder / CHECKPOINT_FILE).exists()
-        what = "its training is not finished" if begun else "there is no trained model here"
-        hint = f"{'Let it go on' if begun else 'Train first'}: edge-inspect train PICTURES --out {folder}"
+        what = "its training still runs or was interrupted" if begun else "there is no trained model here"
+        todo = "To go on where it stopped" if begun else "Train first"
+        hint = f"{todo}: edge-inspect train PICTURES --out {folder}"
         raise InspectError(what, str(folder), hint) from error
     except Exception as error:  # torch raises many types for a file that is not what it should be
         hint = "Train it again with this version."

@@ -1,6 +1,8 @@
 """Progress of a training run: loss, pictures a second, time left. Bars in a terminal, lines in a log."""
 
+import math
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -9,19 +11,21 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from distillation.train import Step
 
-EVERY_S = 30.0  # between two lines where there is no terminal
+EVERY_S = 30.0  # between two lines of a log
 
 
 class ProgressBars:
-    """A `distillation.learn.Watcher` that draws two bars; use with `with`."""
+    """A `distillation.learn.Watcher` that draws two bars, or writes lines; use with `with`."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic):
+        """clock: seconds."""
         columns = (TextColumn("{task.description:16}"), BarColumn(), TextColumn("{task.fields[figures]}"))
-        self._bars = Progress(*columns, TimeRemainingColumn(), console=console)
+        quiet = not console.is_terminal
+        self._bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet)
         self._features: TaskID | None = None
         self._steps: TaskID | None = None
         self._download: TaskID | None = None
-        self._told = time.monotonic()
+        self._clock, self._told = clock, clock()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -41,6 +45,7 @@ class ProgressBars:
         if self._download is None:
             self._download = self._bars.add_task("teacher weights", total=total or None, figures="")
         self._bars.update(self._download, completed=done, figures=f"{done / 1e6:.0f} MB")
+        self._tell(f"teacher weights: {done / 1e6:.0f} MB")
 
     def features(self, done: int, total: int) -> None:
         """The teacher's bar."""
@@ -53,13 +58,14 @@ class ProgressBars:
         """The students' bar."""
         if self._steps is None:
             self._steps = self._bars.add_task("students", total=step.total, figures="")
-        figures = f"loss {step.loss:.3f}  held out {step.held_out_loss:.3f}  {step.images_per_s:.0f} images/s"
+        held = "-" if math.isnan(step.held_out_loss) else f"{step.held_out_loss:.3f}"
+        figures = f"loss {step.loss:.3f}  held out {held}  {step.images_per_s:.0f} images/s"
         self._bars.update(self._steps, completed=step.number, figures=figures)
         self._tell(f"students: step {step.number} of {step.total}  {figures}")
 
     def _tell(self, text: str) -> None:
-        """A line in a log, where bars would only be seen at the end."""
-        now = time.monotonic()
-        if not self._bars.console.is_terminal and now - self._told >= EVERY_S:
+        """Now and then a line, where there are no bars."""
+        now = self._clock()
+        if self._bars.disable and now - self._told >= EVERY_S:
             self.say(text)
             self._told = now

@@ -65,6 +65,11 @@ def test_what_is_missed_of_each_type_becomes_one_picture(tmp_path: Path) -> None
     command = [sys.executable, str(BENCHMARKS / "missed.py"), str(engine), str(tmp_path / "set")]
     subprocess.run([*command, "--out", str(tmp_path / "missed.jpg")], check=True, timeout=90)
     assert cv2.imread(str(tmp_path / "missed.jpg")).shape == (HEAD + 200, 4 * WIDTH, 3)
+    shutil.rmtree(tmp_path / "set" / "test" / "pale")
+    shutil.rmtree(tmp_path / "set" / "test" / "dark")
+    done = subprocess.run([*command, "--out", str(tmp_path / "2.jpg")], capture_output=True, text=True)
+    assert done.returncode == 1 and "no anomalous test pictures" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "2.jpg").exists()
 
 
 def test_a_look_or_a_trial_leaves_what_is_published_alone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from build_engines.pictures import halves
 from build_engines.precision import emulated, to_half
 from build_engines.quantise import Quantised, int8_of, quantise, with_anomalies
 from build_engines.recalibrate import GoodParts
-from build_engines.sensitivity import Sensitivity, stay_float
+from build_engines.sensitivity import Sensitivity, stay_float, time_left
 from edge.demo.show import ENGINE
 from edge.errors import RecipeError
 
@@ -57,6 +57,11 @@ def test_the_budget_is_kept_and_goes_to_the_worst() -> None:
             Sensitivity("c", (), 0.01, 0.1, 0.1)]  # fmt: skip
     assert stay_float(rows, 0.1) == ("a", "c")
     assert rows[0].damage > rows[1].damage
+
+
+def test_the_time_that_is_left_is_told_from_a_minute_on() -> None:
+    assert time_left(0.0, 0, 60) == time_left(50.0, 30, 60) == time_left(5.0, 60, 60) == ""
+    assert time_left(60.0, 20, 60) == ", about 2 min left"
 
 
 def test_layers_are_named_as_a_person_and_a_narrow_terminal_can_read_them() -> None:

@@ -126,7 +126,7 @@ def test_figures_by_hand(backend: Backend, mvtec: Path) -> None:
 def test_limits_that_let_most_anomalies_pass_are_said(backend: Backend, mvtec: Path) -> None:
     lax = replace(RECIPE, review=0.92, fail=0.99)  # of seven the three stains alone are above
     (note,) = run(backend, mvtec, lax).notes
-    assert note.startswith("4 of 7 anomalous pictures pass.") and "--false-rejects 0.01" in note
+    assert note.startswith("4 of 7 anomalous pictures pass.") and "--false-rejects" in note
 
 
 def test_worst_pictures_come_first_and_have_their_maps(backend: Backend, mvtec: Path) -> None:
@@ -143,9 +143,13 @@ def test_as_many_of_each_type_are_shown(backend: Backend, mvtec: Path) -> None:
     rng = np.random.default_rng(1)
     for i in range(4, 14):
         add_spot(mvtec, str(i), "scratch", rng, 0.35)
-    shown = worst_misses(run(backend, mvtec).images)
-    assert Counter(image.kind for image in shown) == {"scratch": 4, "stain": 3}
+    images = run(backend, mvtec).images
+    shown = worst_misses(images)
+    assert Counter(image.kind for image in shown) == {"scratch": 5, "stain": 3}  # there are three stains
     assert [image.score for image in shown] == sorted(image.score for image in shown)
+    many = [replace(images[-1], kind=f"type {i % 40}", score=float(i)) for i in range(120)]
+    assert [image.score for image in worst_misses(many)] == list(range(24))  # one each, and no page of 40
+    assert [image.kind for image in worst_misses(many[:9])] == [f"type {i}" for i in range(9)]
 
 
 def test_json_is_one_object_with_the_agreed_names(backend: Backend, mvtec: Path) -> None:
