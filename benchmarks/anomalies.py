@@ -17,6 +17,7 @@ Grey = npt.NDArray[np.float32]  # (H, W), 0..1: how much of the damage lies at e
 Box = tuple[int, int, int, int]  # top, left, height, width
 SMALL = 128  # side of the picture in which a removed region is painted over: enough for a plain ground
 FILL_RADIUS = 3
+SEEN = 10.0  # grey levels at one place at least, where a surface is smoothed
 
 
 def scratch(image: Pixels, rng: np.random.Generator) -> Pixels:
@@ -89,7 +90,8 @@ def uneven(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def rough(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """A third to two thirds of each side have another surface: grain of 6 to 12 levels, or smoothed."""
+    """A third to two thirds of each side have another surface: grain of 6 to 12 levels, or smoothed, where
+    there is anything to smooth."""
     side = min(image.shape[:2])
     y, x, h, w = _box(image, rng, 0.33, 0.67)
     where = np.zeros(image.shape[:2], np.float32)
@@ -97,10 +99,10 @@ def rough(image: Pixels, rng: np.random.Generator) -> Pixels:
     where = cv2.GaussianBlur(where, (0, 0), 0.03 * side)[..., None]
     grain = cv2.GaussianBlur(rng.normal(size=image.shape[:2]).astype(np.float32), (0, 0), side / 512)
     grained = image + rng.uniform(6, 12) / float(grain.std()) * grain[..., None]
-    changed = (
-        grained if rng.random() < 0.5 else cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 3) * side / 512)
-    )
-    return _clipped(image + where * (changed - image.astype(np.float32)))
+    smoothed = cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 3) * side / 512).astype(np.float32)
+    plain = float((where * np.abs(smoothed - image)).max()) < SEEN
+    changed = grained if plain or rng.random() < 0.5 else smoothed
+    return _clipped(image + where * (changed - image))
 
 
 KINDS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {

@@ -18,8 +18,8 @@ from edge.errors import InspectError
 Facts = Mapping[str, Any]  # what JSON can hold
 
 ROOT = Path(__file__).parents[1]
-# What a trained model rests on (not what shows progress, not how the parts of the score are weighed), and what its
-# figures rest on besides.
+# What a trained model rests on: not what shows progress, not how the parts of the score are weighed. And what
+# its figures rest on besides.
 _TRAINS = ("affinity", "augment", "detector", "features", "fit", "learn", "mapfusion", "resnet", "students",
            "teacher", "train", "weights", "wholes")  # fmt: skip
 TRAINING_CODE = (*(f"distillation/{name}.py" for name in _TRAINS),
@@ -27,9 +27,9 @@ TRAINING_CODE = (*(f"distillation/{name}.py" for name in _TRAINS),
                  "calibration/layouts.py", "calibration/views.py",
                  "edge/picture/preprocess.py", "edge/picture/images.py", "edge/picture/view.py")  # fmt: skip
 JUDGING_CODE = ("distillation/score.py", "build_engines/build.py", "build_engines/export.py",
-                "build_engines/seal.py", "calibration/evaluate.py", "calibration/figures.py", "calibration/localisation.py",
-                "calibration/*metrics.py", "calibration/thresholds.py", "benchmarks/judging.py",
-                "edge/backends/ort.py")  # fmt: skip
+                "build_engines/seal.py", "calibration/evaluate.py", "calibration/figures.py",
+                "calibration/localisation.py", "calibration/*metrics.py", "calibration/thresholds.py",
+                "benchmarks/judging.py", "edge/backends/ort.py")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -53,12 +53,8 @@ NAMED: dict[str, Mapping[str, float]] = {
 }
 GRID = {"map": (0.5, 1.0, 2.0), "local": (1.0,), "words": (1.0, 2.0, 4.0), "deep": (0.25, 0.5, 1.0, 2.0),
         "pooled": (0.25, 0.5, 1.0)}  # fmt: skip
-WAYS = NAMED | {
-    ", ".join(f"{name} {share:g}" for name, share in zip(GRID, shares, strict=True)): dict(
-        zip(GRID, shares, strict=True)
-    )
-    for shares in product(*GRID.values())
-}
+_RASTER = [dict(zip(GRID, shares, strict=True)) for shares in product(*GRID.values())]
+WAYS = NAMED | {", ".join(f"{name} {share:g}" for name, share in of.items()): of for of in _RASTER}
 SHOWN = 12
 
 
@@ -109,8 +105,8 @@ def scores_of(parts: Mapping[str, Floats], shares: Mapping[str, float]) -> Float
 
 
 def figures(parts: Parts, shares: Mapping[str, float]) -> dict[str, float]:
-    """AUROC, 0..1: "made" of self-made anomalies, and of trays "logical" and "structural"; "stopped": share of
-    the self-made ones at or above the limit that these good pictures set."""
+    """AUROC, 0..1: "made" of self-made anomalies, and of trays "logical" and "structural"; "stopped": share
+    of the self-made ones at or above the limit that these good pictures set."""
     scores = {kind: scores_of(of, shares) for kind, of in parts.items()}
     limit = fit_thresholds(scores["good"]).review
     found = {"made": float(np.mean([auroc_of(scores["good"], scores[kind]) for kind in KINDS])),
