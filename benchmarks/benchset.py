@@ -17,6 +17,7 @@ from distillation.augment import with_variants
 from distillation.detector import DetectorConfig
 from distillation.features import FeatureCache
 from distillation.learn import learn
+from distillation.model import CHECKPOINT_FILE
 from distillation.progress import ProgressBars
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher
@@ -99,7 +100,7 @@ def train_ours(bench: BenchSet, seed: int) -> tuple[Path, dict[str, Any]] | None
     folder = bench.folder(OURS, seed, rests_on)
 
     def work() -> Facts:
-        resumed = (folder / "checkpoint.pt").exists()
+        resumed = (folder / CHECKPOINT_FILE).exists()
         begun = time.monotonic()
         with ProgressBars(console) as bars:
             learned = learn(bench.root, folder, bars, bench.detector, bench.training(seed))

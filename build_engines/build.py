@@ -17,7 +17,7 @@ from build_engines.plans import MOST_PIECES
 from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer, made_of
 from distillation.detector import Detector, DetectorConfig
-from distillation.model import About, load_model
+from distillation.model import CHECKPOINT_FILE, About, load_model
 from edge import __version__
 from edge.errors import RecipeError
 from edge.frame import Pixels
@@ -40,6 +40,8 @@ def build_engines(
     `calibration_set` in place of the held-out ones.
     """
     detector, about, images = load_model(folder)
+    if (folder / CHECKPOINT_FILE).exists():
+        listener.note("a training still runs here or was interrupted: this is the model from before it")
     view = View.from_json(detector.config.input_size, about.roi, about.view)
     draft = _draft(detector.config, about, false_reject_rate)
     calibration = open_calibration(folder / f"{about.name}.onnx", draft, view, calibration_set)

@@ -121,7 +121,8 @@ def train(
     context_grid: Annotated[int | None, typer.Option(help="Affinity: GRID x GRID context places.")] = None,
     bottleneck: Annotated[str, typer.Option(help="GCCB: convolution or attention")] = "",
     normalisation: Annotated[str, typer.Option(help="Of the maps: place, quantile or deviation")] = "",
-    fusion: Annotated[str, typer.Option(help="Of the maps: max, trusted, sum or reliability")] = "",
+    fusion: Annotated[str, typer.Option(help="Of the maps: max, trusted (each branch as loud as "
+        "it is worth), sum or reliability")] = "",
     pooled_distance: Annotated[bool, typer.Option(help="Distance of pooled features in the score.")] = True,
     word_distance: Annotated[bool, typer.Option(help="Distance of the word histogram in the score.")] = True,
     steps: Annotated[int | None, typer.Option(help="Training steps. Default: 1600 at most, fewer where it "

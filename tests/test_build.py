@@ -155,8 +155,12 @@ def test_a_build_leaves_only_engines_that_were_made_of_it(model: Path, tmp_path:
     recipe = load_recipe(folder / "tray.recipe.json")
     of = recipe.made_with | made_of(folder / "tray.onnx")
     save_recipe(replace(recipe, made_with=of), folder / "tray.int8.recipe.json")
-    (folder / "tray.fp16.sm86.plan").write_bytes(b"nobody knows of what")
     listener = Told()
+    (folder / "checkpoint.pt").write_bytes(b"of a training that was interrupted")
+    next(build_engines(folder, 0.003, int8=False, listener=listener))
+    assert "this is the model from before it" in listener.notes.pop(0)
+    (folder / "checkpoint.pt").unlink()
+    (folder / "tray.fp16.sm86.plan").write_bytes(b"nobody knows of what")
     assert [r.changed for r in build_engines(folder, 0.003, int8=False, listener=listener)] == [False]
     assert others_in(folder) == ["tray.int8.onnx", "tray.int8.recipe.json"]
     assert listener.notes == ["removed, for they were built from another tray.onnx: tray.fp16.sm86.plan"]

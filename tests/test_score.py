@@ -47,5 +47,8 @@ def test_a_part_that_is_no_number_makes_a_score_that_is_none(kind: str) -> None:
 
 
 def test_a_model_of_before_takes_the_shares_of_today() -> None:
-    """They are no weights that were learnt: what was saved without them is opened as ever."""
-    assert "shares" not in ScoreFusion(NAMES, LENGTH).state_dict()
+    """They are no weights that were learnt: what was saved with others is opened as ever."""
+    opened = ScoreFusion(NAMES, LENGTH)
+    opened.load_state_dict(fitted(ALIKE).state_dict())
+    far = parts({"words": 4.0})
+    assert torch.equal(opened(far), fitted(LENGTH)(far)) and not torch.equal(opened(far), fitted(ALIKE)(far))
