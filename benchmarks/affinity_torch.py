@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillation.affinity import affinity_error, squared_error
+from distillation.affinity import affinity_error
 from distillation.detector import Detector
 from edge.kernels.constants import PARTS, SCALES, Constants
 from edge.kernels.launch import Launcher, check_maps
@@ -29,8 +29,8 @@ class AfterNetworks(nn.Module):
         grid, targets = detector.config.context_grid, detector.local.targets
         teacher = [m.float() for m in teacher]
         globl = [m.float() for m in globl]
-        sheets = [squared_error(teacher[k], y.float()) for k, y in zip(targets, local, strict=True)]
-        sheets += [squared_error(x, y) for x, y in zip(teacher, globl, strict=True)]
+        sheets = [detector.error(teacher[k], y.float()) for k, y in zip(targets, local, strict=True)]
+        sheets += [detector.error(x, y) for x, y in zip(teacher, globl, strict=True)]
         sheets += [affinity_error(x, y, grid) for x, y in zip(teacher, globl, strict=True)]
         places, branches = detector.fusion(sheets)
         scores = [detector.map_score(places), detector.map_score(branches[:, 0])]

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from distillation.detector import BRANCHES, Detector
+from distillation.mapfusion import LARGEST
 from distillation.students import SCALES
 from edge.errors import BackendFault
 from edge.kernels.constants import Constants, Floats
@@ -12,10 +13,11 @@ from edge.kernels.constants import Constants, Floats
 def kernel_constants(detector: Detector) -> Constants:
     """The detector's fitted constants in the kernel's order. Raises BackendFault for what it cannot do."""
     config, fusion = detector.config, detector.fusion
-    wanted = {"measure": "squared", "fusion": "max", "branches": BRANCHES}
-    for name, value in wanted.items():
-        if getattr(config, name) != value:
-            what = f"the affinity kernel computes {name} {value!r}, not {getattr(config, name)!r}"
+    wanted = {"measure": ("both", "squared"), "fusion": LARGEST, "branches": (BRANCHES,)}
+    for name, values in wanted.items():
+        if getattr(config, name) not in values:
+            computed = " or ".join(map(repr, values))
+            what = f"the affinity kernel computes {name} {computed}, not {getattr(config, name)!r}"
             hint = "Run the ONNX engine instead, or train with the default."
             raise BackendFault(what, "configuration of the detector", hint)
     height, width = config.input_size
@@ -27,6 +29,7 @@ def kernel_constants(detector: Detector) -> Constants:
         low=_array(fusion.low), span=_array(fusion.high - fusion.low),
         blur=_array(fusion.blur[0, 0].sum(dim=0)),  # the kernel blurs along one side, then along the other
         grid=config.context_grid, top=max(1, int(sizes[0][0] * sizes[0][1] * config.top_share)),
+        cosine=config.measure == "both",
     )  # fmt: skip
 
 

@@ -23,12 +23,16 @@ Sizes = Sequence[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Sheet:
-    """Errors of one branch at one scale: between which maps; of an affinity, a context place's sides."""
+    """Errors of one branch at one scale: between which maps; of an affinity, a context place's sides.
+
+    cosine: whether it is squared error plus 1 - cosine, or the squared error alone.
+    """
 
     teacher: str
     student: str
     gain: Floats  # (height, width)
     offset: Floats
+    cosine: bool
     cell: tuple[int, ...] = ()
 
 
@@ -48,6 +52,8 @@ class Tail:
         kinds = [bool(s.cell) for s in sheets] == [False] * len(sheets[SCALES:]) + [True] * SCALES
         if not (kinds and maps == of_affinity and targets and targets <= {teacher for teacher, _ in maps}):
             raise _refused("its branches are not local, global and affinity at three scales")
+        if [s.cosine for s in sheets] != [sheets[0].cosine] * len(sheets[SCALES:]) + [False] * SCALES:
+            raise _refused("its students' errors are not all of one measure")
 
     @cached_property
     def maps(self) -> dict[str, str]:
@@ -88,6 +94,7 @@ class Tail:
             blur=self._value(self._blur.input[1])[0, 0].sum(axis=0),
             grid=_grid(sizes, [sheet.cell for sheet in self._affinity]),
             top=int(self._value(self._tops[0].input[1]).item()),
+            cosine=self._global[0].cosine,
         )  # fmt: skip
 
     def _sheets(self) -> Iterator[Sheet]:
@@ -99,12 +106,33 @@ class Tail:
             shifted = self._reader(scaled.output[0])
             (error,) = {*scaled.input} - {gain}
             tables = self._value(gain)[0], self._value(shifted.input[1])[0]
-            one, other = self._back(error, "ReduceMean", "Pow", "Sub").input
+            (one, other), cosine = self._of_error(error)
             if one in self._behind and self._behind[one].op_type == "Reshape":
                 (one, cell), (other, _) = self._of_affinity(one), self._of_affinity(other)
-                yield Sheet(one, other, *tables, cell)
+                yield Sheet(one, other, *tables, cosine, cell)
             else:
-                yield Sheet(one, other, *tables)
+                yield Sheet(one, other, *tables, cosine)
+
+    def _of_error(self, error: str) -> tuple[Sequence[str], bool]:
+        """The two tensors that it is between, and whether it is squared error plus 1 - cosine."""
+        node = self._behind.get(error)
+        if node is None or node.op_type != "Add":
+            return self._back(error, "ReduceMean", "Pow", "Sub").input, False
+        squared, of_cosine = node.input
+        maps = self._back(squared, "ReduceMean", "Pow", "Sub").input
+        if self._of_cosine(of_cosine) != [*maps] * 2:
+            raise _refused("squared and cosine error are not of the same maps")
+        return maps, True
+
+    def _of_cosine(self, error: str) -> list[str]:
+        """Of 1 - cosine: the maps in its product, then those in its norms."""
+        rest = self._back(error, "Sub")
+        if self._value(rest.input[0]) != 1:
+            raise _refused("a cosine is not taken from 1")
+        cosine = self._back(rest.input[1], "Div")
+        norms = self._back(cosine.input[1], "Clip", "Mul").input
+        of_norms = [self._back(norm, "Sqrt", "Clip", "ReduceSum", "Pow").input[0] for norm in norms]
+        return [*self._back(cosine.input[0], "ReduceSum", "Mul").input, *of_norms]
 
     def _of_affinity(self, cosines: str) -> tuple[str, tuple[int, ...]]:
         """The map that these are of, and its cells' (height, width)."""

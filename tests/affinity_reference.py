@@ -27,9 +27,9 @@ def reference(constants: Constants, teacher: Any, globl: Any, local: Any) -> tup
 def _one(c: Constants, teacher: Any, globl: Any, local: Any) -> tuple[Doubles, Doubles]:
     branches: list[list[Doubles]] = [[], [], []]
     for k, (f, g, student) in enumerate(zip(teacher, globl, local, strict=True)):
-        of_local = None if student is None else ((f - student) ** 2).mean(0)
+        of_local = None if student is None else _between(f, student, c.cosine)
         of_affinity = ((_cosines(f, c.grid) - _cosines(g, c.grid)) ** 2).mean(0)
-        errors = [of_local, ((f - g) ** 2).mean(0), of_affinity]
+        errors = [of_local, _between(f, g, c.cosine), of_affinity]
         for b, error in enumerate(errors):
             if error is not None:
                 branches[b].append(_bilinear(error * c.gains[k][b] - c.offsets[k][b], c.sizes[0]))
@@ -37,6 +37,15 @@ def _one(c: Constants, teacher: Any, globl: Any, local: Any) -> tuple[Doubles, D
     places = _blurred(np.max(ranged, axis=0), c.blur.astype(np.float64))
     scores = [np.sort(x.ravel())[-c.top :].mean() for x in (places, ranged[0])]  # NaN sorts last
     return _bilinear(places, c.input_size), np.array(scores)
+
+
+def _between(teacher: Doubles, student: Doubles, cosine: bool) -> Doubles:
+    """A student's error: (C, h, w) x 2 -> (h, w)."""
+    squared = ((teacher - student) ** 2).mean(0)
+    if not cosine:
+        return squared
+    norms = [np.sqrt(np.maximum((x**2).sum(0), 1e-12)) for x in (teacher, student)]
+    return squared + 1 - (teacher * student).sum(0) / np.maximum(norms[0] * norms[1], 1e-6)
 
 
 def _cosines(x: Doubles, grid: int) -> Doubles:
@@ -81,23 +90,28 @@ def default_shapes() -> dict[str, Any]:
         "sizes": sizes, "channels": teacher.channels[:SCALES], "grid": config.context_grid,
         "local": tuple(k in targets for k in range(SCALES)), "zoom": teacher.strides[0],
         "sigma": config.smoothing, "top": int(math.prod(sizes[0]) * config.top_share),
+        "cosine": config.measure == "both",
     }  # fmt: skip
 
 
 def random_case(
     seed: int, sizes: Any = ((16, 16), (8, 8), (4, 4)), channels: Any = (24, 40, 112),
     local: Any = (False, True, True), pictures: int = 1, grid: int = 8, zoom: int = 4, sigma: float = 1.0,
-    top: int = 2,
+    top: int = 2, cosine: bool = True, apart: float = 0.3,
 ) -> tuple[Constants, Networks]:  # fmt: skip
-    """Constants and maps as a fitted detector has them: students near the teacher, branches about 1."""
+    """Constants and maps as a fitted detector has them: students near the teacher, branches about 1.
+
+    apart: deviation of a student from its teacher, whose own is 1.
+    """
     rng = np.random.default_rng(seed)
     teacher, globl, local_maps, gains, offsets = [], [], [], [], []
     for c, size, has in zip(channels, sizes, local, strict=True):
         maps = rng.normal(size=(pictures, c, *size))
         teacher.append(maps.astype(np.float16))
-        globl.append((maps + rng.normal(0, 0.3, maps.shape)).astype(np.float16))
-        local_maps.append((maps + rng.normal(0, 0.3, maps.shape)).astype(np.float16) if has else None)
-        typical = np.array([0.09, 0.09, 0.02 / math.sqrt(c)])[:, None, None]
+        globl.append((maps + rng.normal(0, apart, maps.shape)).astype(np.float16))
+        local_maps.append((maps + rng.normal(0, apart, maps.shape)).astype(np.float16) if has else None)
+        error = apart**2 * (1.5 if cosine else 1)
+        typical = np.array([error, error, 0.02 / math.sqrt(c)])[:, None, None]
         gains.append((rng.uniform(1, 3, (3, *size)) / typical).astype(np.float32))
         offsets.append(rng.uniform(1, 2, (3, *size)).astype(np.float32))
     x = np.arange(-max(1, round(2 * sigma)), max(1, round(2 * sigma)) + 1)
@@ -105,6 +119,6 @@ def random_case(
     constants = Constants(
         (sizes[0][0] * zoom, sizes[0][1] * zoom), tuple(channels), tuple(sizes), tuple(local), gains, offsets,
         low=np.float32([0.1, 0.2, 0.3]), span=np.float32([1.5, 2.0, 2.5]),
-        blur=(blur / blur.sum()).astype(np.float32), grid=grid, top=top,
+        blur=(blur / blur.sum()).astype(np.float32), grid=grid, top=top, cosine=cosine,
     )  # fmt: skip
     return constants, (teacher, globl, local_maps)

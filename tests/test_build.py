@@ -103,10 +103,12 @@ def test_folding_changes_no_number() -> None:
     assert torch.allclose(before[0], after[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("measure", ["both", "squared"])
 @pytest.mark.parametrize("teacher", ["resnet18"])
-def test_other_teachers_export(teacher: str) -> None:
+def test_other_teachers_export(teacher: str, measure: str) -> None:
     small = {"input_size": SMALL.input_size, "width": SMALL.width, "context": SMALL.context}
-    detector = fitted_detector(teacher, **small, context_grid=5, top_share=0.02, deep_distance=True)
+    other = {"context_grid": 5, "top_share": 0.02, "deep_distance": True, "measure": measure}
+    detector = fitted_detector(teacher, **small, **other)
     graph = export_onnx(detector)
     onnx.checker.check_model(graph)
     assert_tells_the_kernel_the_same(graph, detector)
@@ -118,7 +120,7 @@ def test_the_graph_tells_the_kernel_what_the_network_does(model: Path) -> None:
 
 def assert_tells_the_kernel_the_same(graph: onnx.ModelProto, detector: Detector) -> None:
     found, wanted = Tail(graph).constants, kernel_constants(detector)
-    for name in ("input_size", "channels", "sizes", "local", "cells", "top"):
+    for name in ("input_size", "channels", "sizes", "local", "cells", "top", "cosine"):
         assert getattr(found, name) == getattr(wanted, name), name
     for k, has in enumerate(wanted.local):
         used = slice(None if has else 1, None)  # a table of a target that is not there is never looked at

@@ -46,6 +46,7 @@ def zeroed(networks: Networks, places: Any) -> Networks:
     return networks
 
 
+MEASURES = pytest.mark.parametrize("cosine", [True, False], ids=["both", "squared"])
 SHAPES: dict[str, dict[str, Any]] = {
     "the default's": default_shapes(),
     "four pictures": {"pictures": 4},
@@ -62,10 +63,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@MEASURES
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
-def test_the_kernel_agrees_with_float64(shape: dict[str, Any]) -> None:
+def test_the_kernel_agrees_with_float64(shape: dict[str, Any], cosine: bool) -> None:
     for seed in (0, 1):
-        assert_agrees(*random_case(seed, **shape))
+        assert_agrees(*random_case(seed, **shape | {"cosine": cosine}))
 
 
 @pytest.mark.parametrize("name", ["odd sides, odd channels", "raster that does not divide", "wide teacher"])
@@ -77,10 +79,63 @@ def test_the_order_of_threads_and_blocks_changes_not_a_bit(name: str) -> None:
         assert one.tobytes() == other.tobytes()
 
 
-def test_zero_vectors_have_no_direction() -> None:
-    constants, networks = random_case(2, pictures=2)
+@MEASURES
+def test_zero_vectors_have_no_direction(cosine: bool) -> None:
+    constants, networks = random_case(2, pictures=2, cosine=cosine)
     assert_agrees(constants, zeroed(networks, np.s_[:2, :]))
     assert_agrees(constants, zeroed(networks, np.s_[:, :]))  # nothing at all: every place has the same value
+
+
+def raw(seed: int, apart: float = 0.3) -> tuple[Constants, Networks]:
+    """Of 1024 channels the students' errors alone, as they are: no gain, no range, no blur."""
+    constants, networks = random_case(
+        seed, sizes=((8, 8),) * 3, channels=(8, 8, 1024), local=(True,) * 3, grid=1, apart=apart
+    )
+    gains = [np.zeros_like(table) for table in constants.gains]
+    gains[2][:2] = 1  # local and global
+    zero, one = np.zeros(3, np.float32), np.ones(3, np.float32)
+    nothing = [np.zeros_like(table) for table in gains]
+    return replace(constants, gains=gains, offsets=nothing, low=zero, span=one, blur=one[:1]), networks
+
+
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["teacher", "global", "local"])
+@pytest.mark.parametrize(("length", "lost"), [(0, 0), (1e-3, 1e-3), (0.1, 1e-5), (30, 0)])
+def test_of_a_short_and_a_long_vector_the_cosine_loses_few_digits(
+    which: int, length: float, lost: float
+) -> None:
+    constants, networks = raw(8)
+    networks[which][2] *= np.float16(length)
+    found, wanted = run_on_host(constants, *networks)[0], reference(constants, *networks)[0]
+    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=lost)
+
+
+@pytest.mark.parametrize("length", [1, 1e-5])
+def test_of_short_vectors_it_loses_none(length: float) -> None:
+    """So short that the product of their norms is kept from 0: hardly any cosine is left."""
+    constants, networks = raw(8)
+    for maps in networks:
+        maps[2] *= np.float16(length)
+    found, wanted = run_on_host(constants, *networks)[0], reference(constants, *networks)[0]
+    assert (wanted.max() < 0.2) == (length == 1)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_of_nearly_equal_vectors_the_cosine_keeps_its_digits() -> None:
+    """Where good parts lie, 1 - cosine is small. A product with sums of its own would be 1e-6 off."""
+    constants, networks = raw(9, apart=0.02)
+    found, wanted = run_on_host(constants, *networks)[0], reference(constants, *networks)[0]
+    assert 4e-4 < wanted.min() < wanted.max() < 1e-3
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-7)
+
+
+def test_rounding_never_makes_up_for_the_squared_error() -> None:
+    """A student that says next to nothing: its cosine is lost in rounding, and a fault must stay one."""
+    constants, networks = raw(10)
+    for student in networks[1:]:
+        student[2] = np.sign(student[2]) * np.float16(6e-8)
+    squared, _ = run_on_host(replace(constants, cosine=False), *networks)
+    both, _ = run_on_host(constants, *networks)
+    assert (both >= squared).all()
 
 
 def test_negative_and_equal_values_are_sorted_too() -> None:
@@ -90,12 +145,15 @@ def test_negative_and_equal_values_are_sorted_too() -> None:
     assert_agrees(low, networks)
 
 
+@MEASURES
 @pytest.mark.parametrize("which", ["teacher", "global", "local"])
 @pytest.mark.parametrize(("scale", "place"), [(1, (0, 0)), (2, (3, 3)), (2, (1, 2))])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_one_broken_value_makes_the_score_nan(which: str, scale: int, place: Any, sign: int) -> None:
+def test_one_broken_value_makes_the_score_nan(
+    which: str, scale: int, place: Any, sign: int, cosine: bool
+) -> None:
     """fmaxf would have dropped it, and a radix sort puts a negative NaN below everything."""
-    constants, networks = random_case(4, pictures=2)
+    constants, networks = random_case(4, pictures=2, cosine=cosine)
     broken = networks[["teacher", "global", "local"].index(which)][scale]
     broken[1, 5, *place] = np.copysign(np.float16("nan"), sign)
     _, scores = run_on_host(constants, *networks)
@@ -104,8 +162,9 @@ def test_one_broken_value_makes_the_score_nan(which: str, scale: int, place: Any
     assert np.isnan(scores[1, 1]) == (which != "global")
 
 
-def test_a_value_that_overflowed_is_no_good_part() -> None:
-    constants, networks = random_case(5)
+@MEASURES
+def test_a_value_that_overflowed_is_no_good_part(cosine: bool) -> None:
+    constants, networks = random_case(5, cosine=cosine)
     networks[1][0][0, 0, 3, 3] = np.inf
     _, scores = run_on_host(constants, *networks)
     assert not np.isfinite(scores[0, 0])

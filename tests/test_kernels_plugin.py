@@ -1,5 +1,6 @@
 """The TensorRT plugin, with a real TensorRT's classes and the kernel's host build, outside an engine."""
 
+import io
 import os
 import shutil
 import signal
@@ -105,10 +106,11 @@ def test_other_precisions_and_layouts_are_refused() -> None:
         assert not plugin.supports_format_combination(0, [dynamic(tensor)], 9)
 
 
-def test_constants_survive_and_anything_else_is_refused() -> None:
-    constants, _ = random_case(1, local=(True, False, True))
+@pytest.mark.parametrize("cosine", [True, False])
+def test_constants_survive_and_anything_else_is_refused(cosine: bool) -> None:
+    constants, _ = random_case(1, local=(True, False, True), cosine=cosine)
     again = Constants.from_bytes(constants.to_bytes())
-    for name in ("input_size", "channels", "sizes", "local", "grid", "top"):
+    for name in ("input_size", "channels", "sizes", "local", "grid", "top", "cosine"):
         assert getattr(again, name) == getattr(constants, name)
     for name in ("low", "span", "blur"):
         np.testing.assert_array_equal(getattr(again, name), getattr(constants, name))
@@ -119,6 +121,17 @@ def test_constants_survive_and_anything_else_is_refused() -> None:
     for broken in (b"", b"PK no archive", constants.to_bytes()[:200]):
         with pytest.raises(BackendFault, match="constants"):
             Constants.from_bytes(broken)
+
+
+def test_constants_of_an_older_version_are_refused_by_name() -> None:
+    """Without the measure: an engine that had the squared error alone must not be taken for one of both."""
+    with np.load(io.BytesIO(random_case(1)[0].to_bytes())) as archive:
+        older = {name: archive[name] for name in archive.files if name != "cosine"}
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **older)  # type: ignore[arg-type]
+    with pytest.raises(BackendFault, match="'cosine' is missing") as error:
+        Constants.from_bytes(packed.getvalue())
+    assert "build-engines" in error.value.next_step
 
 
 def test_the_parser_makes_the_plugin_of_the_cut_graph_s_node() -> None:

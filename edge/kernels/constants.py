@@ -21,7 +21,7 @@ PLACES, CONTEXTS, CHUNK, PLACE_THREADS = 64, 64, 32, 128
 FUSE_THREADS, STRIP, REACH = 256, 8, 1
 SHARED_BYTES = 48 * 1024 - 8 * 1024  # what every GPU gives without being asked, less what the kernels declare
 TABLES = ("gains", "offsets")  # per scale
-PLAIN = ("input_size", "channels", "sizes", "local", "grid", "top")  # numbers and tuples, not arrays
+PLAIN = ("input_size", "channels", "sizes", "local", "grid", "top", "cosine")  # no arrays
 
 
 class Shape(NamedTuple):
@@ -52,6 +52,7 @@ class Constants:
     blur: Floats
     grid: int  # context places are cells of a grid x grid raster
     top: int  # places whose mean is a score
+    cosine: bool  # whether a student's error is squared error plus 1 - cosine, or the squared error alone
 
     def __post_init__(self) -> None:
         height, width = self.sizes[0]
@@ -88,7 +89,7 @@ class Constants:
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> "Constants":
-        """What `to_bytes` gave. Raises BackendFault for anything else."""
+        """What `to_bytes` gave. Raises BackendFault for anything else, of another version too."""
         try:
             with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
                 found: dict[str, Any] = {name: archive[name] for name in archive.files}
@@ -97,9 +98,10 @@ class Constants:
             for name in PLAIN:
                 found[name] = _plain(found[name].tolist())
             return cls(**found)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            hint = "Run build-engines again."
-            raise BackendFault(f"not the kernel's constants: {error}", "edge/kernels", hint) from error
+        except KeyError as error:
+            raise _unreadable(f"{error} is missing") from error
+        except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
+            raise _unreadable(str(error)) from error
 
     @property
     def cells(self) -> list[tuple[int, int]]:
@@ -124,6 +126,11 @@ class Constants:
 def _plain(x: Any) -> Any:
     """Lists as tuples."""
     return tuple(_plain(item) for item in x) if isinstance(x, list) else x
+
+
+def _unreadable(why: str) -> BackendFault:
+    hint = "Run build-engines of this version again."
+    return BackendFault(f"not the kernel's constants: {why}", "edge/kernels", hint)
 
 
 def _refused(what: str) -> BackendFault:

@@ -16,7 +16,7 @@ constexpr int kHalves = kPlaceThreads / kPlaces;  // threads that share the sums
 
 // Sums over channels at one place.
 struct PlaceSums {
-  float teacher, globl;              // squares
+  float teacher, globl, local;      // squares
   float global_error, local_error;  // squared differences from the teacher
 };
 
@@ -45,10 +45,12 @@ DEVICE void add_up(const Features& chunk, PerThread<PlaceSums>& sums) {
     UNROLL for (int c = t / kPlaces; c < kChunk; c += kHalves) {
       const int i = c * kPlaceStride + t % kPlaces;
       const float teacher = to_float(chunk.maps[kTeacherMap][i]), globl = to_float(chunk.maps[kGlobalMap][i]);
+      const float local = to_float(chunk.maps[kLocalMap][i]);  // without a target unused
       sums[t].teacher += square(teacher);
       sums[t].globl += square(globl);
+      sums[t].local += square(local);
       sums[t].global_error += square(teacher - globl);
-      sums[t].local_error += square(teacher - to_float(chunk.maps[kLocalMap][i]));  // without a target unused
+      sums[t].local_error += square(teacher - local);
     }
   }
 }
@@ -81,8 +83,26 @@ DEVICE void write_sheet(const Scale& s, int picture, int branch, int place, floa
   sheet_of(s, picture, branch)[place] = error * s.gain[i] - s.offset[i];
 }
 
-// Norms for the cosines; the students' errors are done.
-DEVICE void finish_sums(const Scale& s, int picture, int first, PerThread<PlaceSums>& sums,
+// 1 - cosine of two vectors, from their squares and the squares of their difference.
+//
+// Their product follows from the three. Adding it up would take two registers more, of which sm_110 has none
+// left, and is worse where it counts: of nearly equal vectors, what rounding did to the squares is in product
+// and norms alike and cancels (3e-7 is left of 1024 channels, instead of 1e-6). Where a vector is 0 the product
+// is, to the bit. The price is paid where one is a thousand times as long as the other (7e-4) or more; so that
+// rounding never makes up for the squared error, which is large there, nothing is less than 0.
+DEVICE float cosine_error(float teacher, float student, float difference) {
+  const float product = 0.5f * (teacher + student - difference);
+  return larger(1.0f - product / larger(norm_of(teacher) * norm_of(student), kLeastNorms), 0.0f);
+}
+
+// A student's error at one place (distillation/affinity.py, both_errors or squared_error).
+DEVICE float student_error(const Problem& p, int channels, float teacher, float student, float difference) {
+  const float squared = difference / channels;
+  return p.cosine ? squared + cosine_error(teacher, student, difference) : squared;
+}
+
+// Norms for the cosines of the affinity; the students' errors are done.
+DEVICE void finish_sums(const Problem& p, const Scale& s, int picture, int first, PerThread<PlaceSums>& sums,
                         PlacesShared& shared) {
   each_thread(t, kPlaceThreads) shared.sums[t / kPlaces][t % kPlaces] = sums[t];
   sync_block();
@@ -90,14 +110,16 @@ DEVICE void finish_sums(const Scale& s, int picture, int first, PerThread<PlaceS
     PlaceSums all = {};
     UNROLL for (int h = 0; h < kHalves; ++h) {
       const PlaceSums& part = shared.sums[h][t];
-      all = {all.teacher + part.teacher, all.globl + part.globl, all.global_error + part.global_error,
-             all.local_error + part.local_error};
+      all = {all.teacher + part.teacher, all.globl + part.globl, all.local + part.local,
+             all.global_error + part.global_error, all.local_error + part.local_error};
     }
     shared.inverse[0][t] = inverse_norm(all.teacher, s.channels);
     shared.inverse[1][t] = inverse_norm(all.globl, s.channels);
     if (first + t < places_of(s)) {
-      write_sheet(s, picture, kGlobal, first + t, all.global_error / s.channels);
-      if (s.local) write_sheet(s, picture, kLocal, first + t, all.local_error / s.channels);
+      const float of_global = student_error(p, s.channels, all.teacher, all.globl, all.global_error);
+      const float of_local = student_error(p, s.channels, all.teacher, all.local, all.local_error);
+      write_sheet(s, picture, kGlobal, first + t, of_global);
+      if (s.local) write_sheet(s, picture, kLocal, first + t, of_local);
     }
   }
   sync_block();
@@ -160,7 +182,7 @@ DEVICE void places_block(const Problem& p, int block, int picture, PlacesShared&
       multiply(shared.chunk, products);
       sync_block();
     }
-    if (context == 0) finish_sums(s, picture, tile.first, sums, shared);
+    if (context == 0) finish_sums(p, s, picture, tile.first, sums, shared);
     compare_all(products, shared, disagreement);
     sync_block();
   }

@@ -11,6 +11,7 @@ constexpr int kNetworks = 2;    // whose affinity is compared: teacher, global s
 constexpr int kMaxRadius = 8;   // of the blur, in places: a standard deviation of 4
 constexpr float kNormFloor = 0.5f;      // distillation/affinity.py, NORM_FLOOR: below it a direction is noise
 constexpr float kLeastSquare = 1e-12f;  // as there: the root of a sum of squares is never quite 0
+constexpr float kLeastNorms = 1e-6f;    // as there: nor is the product of two norms
 
 enum Branch { kLocal, kGlobal, kAffinity, kBranches };
 enum Stage { kContextStage, kPlacesStage, kMapStage, kStages };  // the three launches
@@ -50,6 +51,7 @@ struct Problem {
   float blur[2 * kMaxRadius + 1];
   int radius;  // of the blur
   int top;     // places whose mean is a score
+  int cosine;  // whether a student's error is the squared one plus 1 - cosine, or the squared one alone
   int pictures, input_height, input_width;
   Launch launches[kStages];
 };
@@ -72,10 +74,12 @@ DEVICE float* places_map_of(const Problem& p, int picture, int part) {
   return p.places + (static_cast<size_t>(picture) * kParts + part) * places_of(p.scales[0]);
 }
 
-// 1 / norm of a vector with this sum of squares, damped below the floor.
+// Norm of a vector with this sum of squares.
+DEVICE float norm_of(float squares) { return sqrtf(larger(squares, kLeastSquare)); }
+
+// 1 / norm, damped below the floor.
 DEVICE float inverse_norm(float squares, int channels) {
-  const float norm = sqrtf(larger(squares, kLeastSquare));
-  return 1.0f / larger(norm, kNormFloor * sqrtf(static_cast<float>(channels)));
+  return 1.0f / larger(norm_of(squares), kNormFloor * sqrtf(static_cast<float>(channels)));
 }
 
 }  // namespace affinity

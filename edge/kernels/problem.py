@@ -50,9 +50,10 @@ class Problem(ctypes.Structure):
         ("low", ctypes.c_float * BRANCHES),
         ("span", ctypes.c_float * BRANCHES),
         ("blur", ctypes.c_float * (2 * MAX_RADIUS + 1)),
-        *((name, ctypes.c_int) for name in ("radius", "top", "pictures", "input_height", "input_width")),
+        *((name, ctypes.c_int) for name in (
+            "radius", "top", "cosine", "pictures", "input_height", "input_width")),
         ("launches", Launch * 3),
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Plan:
             scales=tuple(self._scale(k, maps.of_scale(k), tables, at) for k in range(SCALES)),
             map=anomaly_map, scores=scores, places=at[2 * SCALES], tickets=at[2 * SCALES + 1],
             low=tuple(c.low), span=tuple(c.span), blur=tuple(c.blur), radius=len(c.blur) // 2, top=c.top,
-            pictures=self.pictures, input_height=c.input_size[0], input_width=c.input_size[1],
+            cosine=c.cosine, pictures=self.pictures,
+            input_height=c.input_size[0], input_width=c.input_size[1],
             launches=tuple(Launch(*shape) for shape in c.launches()),
         )  # fmt: skip
 
