@@ -127,7 +127,7 @@ class Tail:
     def _of_cosine(self, error: str) -> list[str]:
         """Of 1 - cosine: the maps in its product, then those in its norms."""
         rest = self._back(error, "Sub")
-        if self._value(rest.input[0]) != 1:
+        if not np.array_equal(self._value(rest.input[0]).ravel(), [1]):
             raise _refused("a cosine is not taken from 1")
         cosine = self._back(rest.input[1], "Div")
         norms = self._back(cosine.input[1], "Clip", "Mul").input

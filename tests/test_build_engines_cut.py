@@ -1,18 +1,22 @@
 """The graph cut at the feature maps: with the kernel in the middle it says what the plain graph says."""
 
 import shutil
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+from affinity_cases import fitted_detector
 from onnx.utils import Extractor
 from plans import good_pictures, needs_rtx
 
 from build_engines.builder import open_builder
 from build_engines.cut import DOMAIN, SCORES, TABLES, Cut, cut
-from build_engines.graph import INPUT, OUTPUTS, convolutions, producers, weights_of
+from build_engines.export import export_onnx
+from build_engines.graph import INPUT, OUTPUTS, consumers, convolutions, producers, weights_of
 from build_engines.precision import to_half
 from build_engines.qdq import Int8, ranges
 from build_engines.rounding import STEPS, Rounded
@@ -34,6 +38,24 @@ needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to co
 def plain() -> onnx.ModelProto:
     """A detector that was really trained: the shipped one."""
     return onnx.load(ENGINE)
+
+
+@cache
+def exported(measure: str) -> onnx.ModelProto:
+    """A detector of random weights, its teacher's channels standardised."""
+    small = {"input_size": (256, 256), "width": 64, "context": 32}
+    detector = fitted_detector("efficientnet-lite0", measure=measure, **small)
+    with torch.inference_mode():
+        for k, m in enumerate(detector.teacher(torch.from_numpy(good_pictures(2)))):
+            getattr(detector, f"mean{k}").copy_(m.mean((0, 2, 3), keepdim=True))
+            getattr(detector, f"std{k}").copy_(m.std((0, 2, 3), keepdim=True))
+    return export_onnx(detector)
+
+
+@pytest.fixture(params=["shipped", "both", "squared"])
+def graph(request: pytest.FixtureRequest, plain: onnx.ModelProto) -> onnx.ModelProto:
+    """The shipped detector, or one of this measure."""
+    return plain if request.param == "shipped" else exported(request.param)
 
 
 def run(model: onnx.ModelProto, given: dict[str, Any]) -> dict[str, Any]:
@@ -83,16 +105,16 @@ def test_on_real_features_kernel_and_plain_operations_agree(plain: onnx.ModelPro
 
 
 @needs_gxx
-def test_on_random_features_too(plain: onnx.ModelProto) -> None:
-    parts, draw = cut(plain), np.random.default_rng(0)
+def test_on_random_features_too(graph: onnx.ModelProto) -> None:
+    parts, draw = cut(graph), np.random.default_rng(0)
     given = {name: draw.normal(size=(2, *shape)).astype(np.float16) for name, shape in shapes(parts).items()}
     given |= {v.name: draw.uniform(0, 9, (2, 1)).astype(np.float32) for v in parts.rest.graph.input[1:]}
-    assert_agree(through_the_kernel(parts, given), through_plain_operations(plain, given))
+    assert_agree(through_the_kernel(parts, given), through_plain_operations(graph, given))
 
 
 @needs_gxx
-def test_a_graph_in_fp16_is_cut_as_well(plain: onnx.ModelProto) -> None:
-    half, pictures = to_half(plain).model, good_pictures(1)
+def test_a_graph_in_fp16_is_cut_as_well(graph: onnx.ModelProto) -> None:
+    half, pictures = to_half(graph).model, good_pictures(1)
     parts = cut(half)
     found = through_the_kernel(parts, run(parts.features, {INPUT: pictures}))
     assert_agree(found, run(half, {INPUT: pictures}), FP16)
@@ -103,18 +125,18 @@ def test_a_graph_in_fp16_is_cut_as_well(plain: onnx.ModelProto) -> None:
 
 
 @needs_gxx
-def test_and_one_in_int8(plain: onnx.ModelProto) -> None:
+def test_and_one_in_int8(graph: onnx.ModelProto) -> None:
     pictures, weights = good_pictures(1), {}
-    for node in convolutions(plain):
-        values = weights_of(plain, node.input[1])
+    for node in convolutions(graph):
+        values = weights_of(graph, node.input[1])
         steps = np.abs(values).reshape(len(values), -1).max(axis=1).clip(1e-9) / STEPS
         rounded = np.rint(values / steps.reshape(-1, 1, 1, 1)).astype(np.int8)
         weights[node.name] = Rounded(rounded, steps.astype(np.float32), None)
-    smoothing = [node.name for node in convolutions(plain) if node.input[1] == "fusion.blur"]
-    graph = to_half(Int8(plain, weights, ranges(plain, pictures)).graph(smoothing)).model
-    parts = cut(graph)
+    smoothing = [node.name for node in convolutions(graph) if node.input[1] == "fusion.blur"]
+    changed = to_half(Int8(graph, weights, ranges(graph, pictures)).graph(smoothing)).model
+    parts = cut(changed)
     found = through_the_kernel(parts, run(parts.features, {INPUT: pictures}))
-    assert_agree(found, run(graph, {INPUT: pictures}), FP16)
+    assert_agree(found, run(changed, {INPUT: pictures}), FP16)
 
 
 def shapes(parts: Cut) -> dict[str, tuple[int, ...]]:
@@ -124,8 +146,8 @@ def shapes(parts: Cut) -> dict[str, tuple[int, ...]]:
     return found | {f"affinity.local{k}": every[k] for k in range(3) if constants.local[k]}
 
 
-def test_the_whole_has_one_node_as_the_plugin_wants_it(plain: onnx.ModelProto) -> None:
-    parts = cut(plain)
+def test_the_whole_has_one_node_as_the_plugin_wants_it(graph: onnx.ModelProto) -> None:
+    parts = cut(graph)
     assert [i.name for i in parts.whole.graph.input] == [INPUT]
     assert [o.name for o in parts.whole.graph.output] == [*OUTPUTS]
     (node,) = [node for node in parts.whole.graph.node if node.domain == DOMAIN]
@@ -145,16 +167,57 @@ def test_the_whole_has_one_node_as_the_plugin_wants_it(plain: onnx.ModelProto) -
     [("ReduceMax", "ReduceMean"), ("Pow", "Mul"), ("AveragePool", "MaxPool"), ("Gather", "Abs")],
 )
 def test_a_graph_that_computes_something_else_is_refused(
-    plain: onnx.ModelProto, operation: str, other: str
+    graph: onnx.ModelProto, operation: str, other: str
 ) -> None:
     changed = onnx.ModelProto()
-    changed.CopyFrom(plain)
+    changed.CopyFrom(graph)
     for node in changed.graph.node:
         if node.op_type == operation:
             node.op_type = other
             del node.attribute[:]
     with pytest.raises(BackendFault, match="does not compute what this graph does"):
         cut(changed)
+
+
+def spoilt(how: str) -> onnx.ModelProto:
+    """The graph of both measures with something else in the place of a student's error."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(exported("both"))
+    behind, readers = producers(changed), consumers(changed)
+    for i in range(5):  # sheets of local and global student
+        (scaled,) = readers[f"fusion.gain{i}"]
+        both = behind[scaled.input[0]]
+        rest = behind[both.input[1]]
+        cosine = behind[rest.input[1]]
+        product = behind[behind[cosine.input[0]].input[0]]
+        match how:
+            case "the cosine alone":
+                scaled.input[0] = both.input[1]
+            case "one squared alone" if i == 0:
+                scaled.input[0] = both.input[0]
+            case "a product of other maps":
+                product.input[0] = product.input[1]
+            case "an undivided product":
+                cosine.input[1] = cosine.input[0]
+            case "another constant":
+                rest.input[0] = "fusion.blur"
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("the cosine alone", "is not made by ReduceMean"),
+        ("one squared alone", "not all of one measure"),
+        ("a product of other maps", "not of the same maps"),
+        ("an undivided product", "is not made by Clip"),
+        ("another constant", "not taken from 1"),
+    ],
+)
+def test_other_errors_of_the_students_are_refused(how: str, why: str) -> None:
+    assert cut(spoilt("not at all")).constants.cosine
+    with pytest.raises(BackendFault, match=why):
+        cut(spoilt(how))
 
 
 def test_a_graph_without_branches_is_refused(plain: onnx.ModelProto) -> None:
