@@ -51,7 +51,8 @@ ENGINE_COLUMNS = (
     "p99_over_median", "pictures_a_second", "camera_to_score_ms", "frames_a_second", "missed",
 )  # fmt: skip
 KERNEL_COLUMNS = (
-    "teacher", "batch", "error", "kernel_us", "floor_us", "empty_us", "eager_us", "compiled_us", "missed",
+    "teacher", "measure", "batch", "error", "kernel_us", "floor_us", "empty_us", "eager_us", "compiled_us",
+    "missed",
 )  # fmt: skip
 TEACHERS = {EfficientNetLite0.name: (1, 32, 128), WideResNet50.name: (1, 32)}  # batches
 
@@ -124,11 +125,13 @@ def library(device: str, name: str = AFFINITY, *problem: Any) -> SharedLibrary:
 def kernel_rows(
     quick: bool, device: str, teachers: Mapping[str, Sequence[int]], changes: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """One row of figures per teacher and batch, and one for the second way to launch."""
+    """One row of figures per teacher and batch, one of the squared error alone, one of pycuda."""
     for teacher, batches in teachers.items():
-        for batch in batches[:1] if quick else batches:
-            about = {"teacher": teacher, "batch": batch}
-            yield attempted(about, lambda: figures(fitted_detector(teacher, **changes), batch, device))  # noqa: B023
+        of_default = [("both", batch) for batch in (batches[:1] if quick else batches)]
+        for measure, batch in [*of_default, ("squared", batches[0])]:
+            about = {"teacher": teacher, "measure": measure, "batch": batch}
+            config = {**changes, "measure": measure}
+            yield attempted(about, lambda: figures(fitted_detector(teacher, **config), batch, device))  # noqa: B023
     if device == "cuda" and find_spec("pycuda"):
         yield attempted({"teacher": "through pycuda", "batch": 2}, check_pycuda)
 
