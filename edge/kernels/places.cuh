@@ -85,11 +85,12 @@ DEVICE void write_sheet(const Scale& s, int picture, int branch, int place, floa
 
 // 1 - cosine of two vectors, from their squares and the squares of their difference.
 //
-// Their product follows from the three. Adding it up would take two registers more, of which sm_110 has none
-// left, and is worse where it counts: of nearly equal vectors, what rounding did to the squares is in product
-// and norms alike and cancels (3e-7 is left of 1024 channels, instead of 1e-6). Where a vector is 0 the product
-// is, to the bit. The price is paid where one is a thousand times as long as the other (7e-4) or more; so that
-// rounding never makes up for the squared error, which is large there, nothing is less than 0.
+// Their product follows from the three. Adding it up would take two sums more, which leaves sm_110 without
+// a free register, and is worse where it counts: of nearly equal vectors, what rounding did to the squares
+// is in product and norms alike and cancels (3e-7 is left of 1024 channels, instead of 1e-6). Where a
+// vector is 0 the product is, to the bit. The price is paid where one is a thousand times as long as the
+// other (7e-4) or more; so that rounding never makes up for the squared error, which is large there,
+// nothing is less than 0.
 DEVICE float cosine_error(float teacher, float student, float difference) {
   const float product = 0.5f * (teacher + student - difference);
   return larger(1.0f - product / larger(norm_of(teacher) * norm_of(student), kLeastNorms), 0.0f);
