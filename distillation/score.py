@@ -15,8 +15,8 @@ from calibration.normalisation import LEAST_SPREAD, score_weights
 
 LENGTH, ALIKE, SUM = SCORE_FUSIONS = ("length", "alike", "sum")
 ORIGIN = 2.0  # standard deviations below a typical good part: as good as good parts get
-# How much each part counts (docs/method.md): words hear logical mistakes best, pooled statistics say much on some
-# sets and nothing on others, where they drown the rest if they are as loud.
+# How much each part counts (docs/method.md): words hear logical mistakes best, pooled statistics say much on
+# some sets and nothing on others, where they drown the rest if they are as loud.
 SHARES = {"map": 1.0, "local": 1.0, "words": 2.0, "deep": 1.0, "pooled": 0.5}
 
 
