@@ -85,7 +85,8 @@ def belt(tmp_path: Path, gate: str, start: int = 0) -> Iterator[Belt]:
         loop.start()
         try:
             plc = Belt(client, start)
-            assert until(lambda: client.write_multiple_registers(0, [0] * PLC_COUNT) is True)
+            # Reads until it answers: a count of 0 that falls to `start` would be an encoder that jumped.
+            assert until(lambda: client.read_holding_registers(100, 50) is not None)
             plc.write()
             yield plc
         finally:
