@@ -33,6 +33,7 @@ MOST_JUDGED = 40
 COPIES_FOR = 40  # at least so many anomalies of each kind
 JUDGING_CODE = ("benchmarks/ablation_set.py", "benchmarks/ablation_judging.py", "benchmarks/anomalies.py",
                 "benchmarks/tray/*.py", "calibration/metrics.py")  # fmt: skip
+TRAYS = ("tray good", "logical", "structural")
 TRAY_SEED, TRAY_GOOD, TRAY_BAD = 1000, 120, 10  # a third of the good ones and 10 of each anomaly are drawn
 
 
@@ -118,7 +119,7 @@ class AblationSet:
 def drawn_trays(root: Path, work: Path) -> dict[str, Images]:
     """Trays of another seed, where the set at `root` is of trays: they are ours to choose by. Else nothing.
 
-    "tray good", "logical", "structural", DRAWN; drawn once, in `work`.
+    TRAYS, at the size DRAWN; made once, in `work`.
     """
     note = root / DEFECTS_FILE
     if not (note.exists() and json.loads(note.read_text("utf-8")) == trays.defects_config()):
@@ -128,8 +129,7 @@ def drawn_trays(root: Path, work: Path) -> dict[str, Images]:
     if not (folder / "made").exists():
         trays.write_set(folder, parts, TRAY_SEED)
         (folder / "made").touch()
-    names = ("tray good", "logical", "structural")
-    return {name: _seen(list_images(folder / part.folder)) for name, part in zip(names, parts, strict=True)}
+    return {name: _seen(list_images(folder / part.folder)) for name, part in zip(TRAYS, parts, strict=True)}
 
 
 def _seen(paths: Sequence[Path]) -> Images:

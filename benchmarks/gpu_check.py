@@ -125,10 +125,11 @@ def library(device: str, name: str = AFFINITY, *problem: Any) -> SharedLibrary:
 def kernel_rows(
     quick: bool, device: str, teachers: Mapping[str, Sequence[int]], changes: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """One row of figures per teacher and batch, one of the squared error alone, one of pycuda."""
+    """One row of figures per teacher and batch, one of the measure that is not the default, one of pycuda."""
+    default, other = sorted(("both", "squared"), key=lambda measure: measure != DetectorConfig.measure)
     for teacher, batches in teachers.items():
-        of_default = [("both", batch) for batch in (batches[:1] if quick else batches)]
-        for measure, batch in [*of_default, ("squared", batches[0])]:
+        of_default = [(default, batch) for batch in (batches[:1] if quick else batches)]
+        for measure, batch in [*of_default, (other, batches[0])]:
             about = {"teacher": teacher, "measure": measure, "batch": batch}
             config = {**changes, "measure": measure}
             yield attempted(about, lambda: figures(fitted_detector(teacher, **config), batch, device))  # noqa: B023

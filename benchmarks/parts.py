@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from ablation_set import DRAWN, drawn_trays
+from ablation_set import DRAWN, TRAYS, drawn_trays
 from anomalies import KINDS, draw
 from benchset import BenchSet, console, train_ours
 from jobs import Facts, Jobs, code_digest, errors_in_words
@@ -36,7 +36,6 @@ from edge.frame import Pixels
 from edge.picture.preprocess import resize
 
 MOST, BATCH = 40, 8  # held-out pictures that are looked at; pictures of one run
-TRAYS = ("tray good", "logical", "structural")
 JUDGING_CODE = ("benchmarks/parts.py", "benchmarks/ablation_set.py", "benchmarks/anomalies.py",
                 "benchmarks/tray/*.py")  # fmt: skip
 

@@ -50,7 +50,7 @@ class Sensitivity:
 
 def sensitivities(
     model: onnx.ModelProto, quantised: Quantiser, pictures: Pixels, say: Say
-) -> list[Sensitivity]:  # fmt: skip
+) -> list[Sensitivity]:
     """A row for each convolution of the FP32 graph, the most damaging first; uint8 (N, H, W, 3)."""
     work, rows = work_of(model), []
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}

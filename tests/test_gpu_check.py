@@ -89,7 +89,8 @@ def test_all_of_it_is_rehearsed_on_the_cpu(capsys: pytest.CaptureFixture[str]) -
     assert all("unknown teacher 'no such teacher'" in row["fault"] for row in unknown)
     assert all(row["missed"] == ["runs at all"] for row in unknown)
     measured = [(row["teacher"], row["measure"]) for row in known]
-    assert measured == [(teacher, measure) for teacher in TEACHERS for measure in ("both", "squared")]
+    assert measured == [(teacher, measure) for teacher in TEACHERS for measure in ("squared", "both")]
+    assert measured[0][1] == DetectorConfig.measure  # what is trained is timed with every batch
     for row in known:
         assert row["error"] <= TOLERANCE and "agreement" not in row["missed"]
         assert min(row[f"{name}_us"] for name in ("kernel", "floor", "empty", "eager", "compiled")) > 0
