@@ -4,11 +4,11 @@
 
 Compiles the affinity kernel with nvcc for the GPU here, compares it with PyTorch's FP32 on the CPU, times it
 against PyTorch eager, torch.compile and the floor; compares and times the resize against the CPU's; builds
-the demo engine's plans in FP32, FP16, INT8 and, with full TensorRT, with the kernel as a plugin, compares
-them with the ONNX, times them with CUDA graphs and without. Prints tables, writes results/gpu_check.json. The
-kernels need a GPU, nvcc and a PyTorch with CUDA, the plans TensorRT and pycuda: what is missing or breaks is
-said, and the rest still runs. Exits with 1 where the kernels cannot run or a goal is missed. With --quick:
-the smallest batches and the FP16 plans, no result.
+the demo engine's plans in FP32, FP16, INT8 and with the affinity kernel in FP16, compares them with the ONNX,
+times them with CUDA graphs and without. Prints tables, writes results/gpu_check.json. The kernels need a GPU,
+nvcc and a PyTorch with CUDA, the plans TensorRT and pycuda: what is missing or breaks is said, and the rest
+still runs. Exits with 1 where the kernels cannot run or a goal is missed. With --quick: the smallest batches
+and the FP16 plans, no result.
 """
 
 import argparse

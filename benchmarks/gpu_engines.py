@@ -15,12 +15,8 @@ import torch
 from gpu_timing import seconds
 from record import quantiles_ms
 
-from build_engines.builder import open_builder
-from build_engines.cut import cut
-from build_engines.graph import load_onnx
 from build_engines.listener import Listener
-from build_engines.plans import BATCH, PlanOptions, build_plans
-from build_engines.precision import to_half
+from build_engines.plans import PlanOptions, build_plans
 from edge.atomic import write_atomically
 from edge.backends import Backend, open_backend
 from edge.backends.trt import TensorRtBackend, open_plan
@@ -100,14 +96,11 @@ def engine_rows(precisions: Sequence[str], say: Callable[[str], None]) -> Iterat
     with TemporaryDirectory() as folder:
         engine = carried(Path(folder))
         reference = open_backend(engine, load_pair(engine)[1])
-        for precision in precisions:
-            say(f"building {precision}")
-            measure = partial(plan_figures, engine, PlanOptions((precision,), FALSE_REJECTS, force=True))
-            yield attempted({"precision": precision}, partial(measure, reference, FRAMES))
-        if find_spec("tensorrt"):  # TensorRT for RTX takes no plugins
-            say("building fp16 with the affinity kernel as a plugin")
-            about = {"precision": "fp16, plugin"}
-            yield attempted(about, lambda: plugin_figures(engine, reference, FRAMES))
+        for precision, kernel in [*((name, False) for name in precisions), ("fp16", True)]:
+            name = f"{precision}, kernel" if kernel else precision
+            say(f"building {name}")
+            options = PlanOptions((precision,), FALSE_REJECTS, force=True, kernel=kernel)
+            yield attempted({"precision": name}, partial(plan_figures, engine, options, reference, FRAMES))
 
 
 def carried(folder: Path) -> Path:
@@ -129,25 +122,9 @@ def plan_figures(
     (built,) = build_plans(engine, options, Listener())
     path, recipe, artefact = load_pair(built.engine)
     opened = partial(open_plan, path, recipe.input_size, artefact.builder, "")
-    return opened_figures(opened, recipe, LEAST_CORRELATION[precision], reference, frames)
-
-
-def plugin_figures(engine: Path, reference: Backend, frames: int, runtime: str = "tensorrt") -> Row:
-    """The same in FP16 for the graph that has the affinity kernel in it. Raises InspectError."""
-    builder, recipe = open_builder(runtime), load_pair(engine)[1]
-    (sm,) = builder.targets([86] if runtime == "tensorrt-rtx" else [])
-    whole = cut(to_half(load_onnx(engine)).model).whole
-    path = engine.with_suffix(".plugin.plan")
-    write_atomically(path, builder.build(whole.SerializeToString(), sm, BATCH)[0])
-    opened = partial(open_plan, path, recipe.input_size, builder.name, "")
-    return opened_figures(opened, recipe, LEAST_CORRELATION["fp16"], reference, frames)
-
-
-def opened_figures(opened: OpenPlan, recipe: Recipe, least: float, reference: Backend, frames: int) -> Row:
-    """With CUDA graphs and without; `least` is the correlation of scores that counts as agreement."""
     with closing(opened()) as backend, closing(opened(graphs=False)) as plain:
         made = figures(reference, backend, plain, frames) | end_to_end(backend, recipe, frames)
-    agrees = made["score_correlation"] >= least  # NaN is not
+    agrees = made["score_correlation"] >= LEAST_CORRELATION[precision]  # NaN is not
     return {"engine": backend.name, **made, "missed": [] if agrees else ["agreement with the ONNX"]}
 
 

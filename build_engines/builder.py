@@ -25,6 +25,11 @@ class EngineBuilder:
         self._trt, self.name = load_runtime(runtime)
         self._log: Any = error_log(self._trt)
 
+    @property
+    def takes_plugins(self) -> bool:
+        """Whether the affinity kernel can be a node of the network."""
+        return self.runtime == "tensorrt"
+
     def targets(self, wanted: Sequence[int]) -> list[int]:
         """The compute capabilities to build for: those wanted (86 is SM 8.6), or this machine's own.
 
@@ -68,7 +73,7 @@ class EngineBuilder:
     def parse(self, model: bytes) -> tuple[Any, Any]:
         """ONNX bytes -> (builder, strongly typed network). Raises BackendFault."""
         trt = self._trt
-        if self.runtime == "tensorrt" and plugin.is_in(model):  # the other's parser would end this process
+        if self.takes_plugins and plugin.is_in(model):  # the other's parser would end this process
             plugin.register(trt)
         with self._own_errors("TensorRT does not start"):
             builder = trt.Builder(self._log)
@@ -117,10 +122,10 @@ class EngineBuilder:
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0)
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # a CUDA graph must not see it allocate
-        pixels = network.get_input(0)
-        one, most = ((n, *tuple(pixels.shape)[1:]) for n in (1, batch))
         profile = builder.create_optimization_profile()
-        profile.set_shape(pixels.name, one, one, most)
+        for given in map(network.get_input, range(network.num_inputs)):
+            one, most = ((n, *tuple(given.shape)[1:]) for n in (1, batch))
+            profile.set_shape(given.name, one, one, most)
         if config.add_optimization_profile(profile) < 0:
             raise RuntimeError(f"batches of 1 to {batch} are refused")
         return config

@@ -47,6 +47,10 @@ BestOption = Annotated[
     bool,
     typer.Option("--best", help="INT8 plan if it judges as FP32 does, else FP16.", rich_help_panel=PLANS),
 ]
+KernelOption = Annotated[
+    bool,
+    typer.Option("--kernel", help="With the fused affinity kernel (nvcc needed).", rich_help_panel=PLANS),
+]
 SmOption = Annotated[
     str, typer.Option(help="GPUs: 86,89,120 for SM 8.6, ... Default: this one.", rich_help_panel=PLANS)
 ]
@@ -75,6 +79,7 @@ def build(
     int8: Int8Option = False,
     fp16: Fp16Option = False,
     best: BestOption = False,
+    kernel: KernelOption = False,
     sm: SmOption = "",
     runtime: RuntimeOption = "",
     out: OutOption = None,
@@ -85,7 +90,7 @@ def build(
 ) -> None:
     """Export the model to ONNX, check it against torch, set the limits from good parts, seal the recipe.
 
-    With --fp16, --best, --sm or --runtime, or from an .onnx: build TensorRT plans too.
+    With --fp16, --best, --kernel, --sm or --runtime, or from an .onnx: build TensorRT plans too.
     """
     console = Console(stderr=True)
     with plain_errors(), console.status("loading") as status:
@@ -93,9 +98,9 @@ def build(
 
         options = PlanOptions(
             _precisions(fp16, int8, best), false_rejects, best=best, sms=_targets(sm), runtime=runtime,
-            out=out, calibration_set=calibration_set, force=force,
+            out=out, calibration_set=calibration_set, force=force, kernel=kernel,
         )  # fmt: skip
-        wants_plans = model.suffix == ".onnx" or fp16 or best or bool(sm or runtime)
+        wants_plans = model.suffix == ".onnx" or fp16 or best or kernel or bool(sm or runtime)
         try:
             told: list[str] = []
             for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):

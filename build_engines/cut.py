@@ -6,7 +6,7 @@ pixels -> features -> maps in FP16 ------> ONE node -> anomaly map
                   +--> the score's other parts -------------------------------------------^
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,13 @@ from onnx.utils import Extractor
 
 from build_engines.graph import INPUT, OUTPUTS, producers
 from build_engines.tail import Tail
+from edge.backends.launched import Pieces
 from edge.kernels.constants import PARTS, Constants
 from edge.kernels.plugin import FIELD, NAME, VERSION
-from edge.kernels.problem import Plan
+from edge.kernels.problem import SCORES, Plan
 
 DOMAIN = "edge_inspect"  # of the node; TensorRT looks at its name alone
-SCORES, TABLES = "affinity.scores", "affinity.tables"
+TABLES = "affinity.tables"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,17 @@ def cut(model: onnx.ModelProto) -> Cut:
 
     whole, features = between([INPUT], [*OUTPUTS]), between([INPUT], [*tail.maps, *others])
     return Cut(whole, features, between([SCORES, *others], [OUTPUTS[1]]), tail.constants)
+
+
+def with_kernel(parts: Cut, build: Callable[[bytes], bytes], plugins: bool) -> bytes:
+    """A plan with the kernel in it: as the plugin, or launched between the plans of two pieces.
+
+    `build` makes a plan of ONNX bytes; `plugins` says whether that builder takes any.
+    """
+    if plugins:
+        return build(parts.whole.SerializeToString())
+    features, rest = (build(piece.SerializeToString()) for piece in (parts.features, parts.rest))
+    return Pieces(features, rest, parts.constants).packed()
 
 
 def _changed(model: onnx.ModelProto, tail: Tail) -> onnx.ModelProto:

@@ -4,7 +4,7 @@ precision -> graph -> gate -> limits -> plan for each GPU -> recipe
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ import onnx
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import PlanCache
+from build_engines.cut import cut, with_kernel
 from build_engines.gate import Gate, GateResult, gate_pictures
 from build_engines.graph import load_onnx
 from build_engines.listener import Listener
@@ -26,12 +27,12 @@ from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer, made_of
 from calibration.thresholds import Thresholds
 from edge.backends import Backend
-from edge.errors import BackendFault, RecipeError
+from edge.errors import BackendFault, InspectError, RecipeError
 from edge.paths import cache_folder
 from edge.picture.tiling import MOST_TILES
 from edge.picture.view import view_of
 from edge.recipe import Artefact, Recipe, load_pair
-from edge.remake import ENGINE_ENDING, as_typed
+from edge.remake import ENGINE_ENDING, KERNEL, as_typed
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
 PLAN_RAN = "the plan itself, on the GPU of the machine that built it"
@@ -51,6 +52,7 @@ class PlanOptions:
     out: Path | None = None  # None: beside the ONNX
     calibration_set: Path | None = None
     force: bool = False
+    kernel: bool = False  # the affinity kernel in place of the plain operations
 
 
 def build_plans(
@@ -68,6 +70,9 @@ def build_plans(
         what = f"plans are made from the FP32 engine, not from {artefact.precision}"
         model = engine.with_name(ENGINE_ENDING.sub(".onnx", engine.name))
         raise RecipeError(what, str(engine), f"Run: {as_typed([str(model)])}")
+    if options.kernel and "fp32" in options.precisions:
+        hint = "Add --fp16, --int8 or --best, or leave --kernel away."
+        raise InspectError("the affinity kernel reads feature maps in FP16", "--kernel", hint)
     builder = open_builder(options.runtime)
     targets = builder.targets(options.sms)
     source = _Source(engine, recipe, options, listener, runner or OwnGpu(listener.note))
@@ -112,6 +117,8 @@ class _Source:
         self._engine, self._recipe, self._options, self._listener = engine, recipe, options, listener
         self._runner = runner
         self._model, self._view = load_onnx(engine), view_of(recipe)
+        if options.kernel:
+            cut(self._model)  # what the kernel does not compute is said before the long part
         self._calibration = open_calibration(engine, recipe, self._view, options.calibration_set)
         if self._calibration.note:
             listener.note(self._calibration.note)
@@ -152,13 +159,18 @@ class _Source:
         out.mkdir(parents=True, exist_ok=True)
         self._listener.say(f"setting the limits of {graph.precision}")
         facts = _Facts(self._sealer.limits_of(graph.stand_in), self._made_with(graph, out))
-        cache, model = PlanCache(cache_folder() / "plans", self._listener), graph.model.SerializeToString()
+        cache = PlanCache(cache_folder() / "plans", self._listener)
         for artefact in self._in_turn(graph, builder, sms):
             sm = artefact.sm or 0
-            plan = cache.plan(model, builder, sm, BATCH)
+            plan = self._plan(graph.model, lambda model: cache.plan(model, builder, sm, BATCH), builder)  # noqa: B023
             found = self._asked(plan, artefact, graph, facts)
             about = f"SM {sm}, {builder.name}"
             yield self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+
+    def _plan(self, model: onnx.ModelProto, build: Callable[[bytes], bytes], builder: EngineBuilder) -> bytes:
+        if self._options.kernel:
+            return with_kernel(cut(model), build, builder.takes_plugins)
+        return build(model.SerializeToString())
 
     def _in_turn(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> list[Artefact]:
         """What can be asked comes first: where its GPU refuses it, no other plan of the graph is left."""
@@ -171,6 +183,7 @@ class _Source:
         made_with = made_of(self._engine)
         made_with |= {"onnx": os.path.relpath(self._engine, out)}  # where the command that rebuilds finds it
         made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
+        made_with |= {KERNEL: "affinity"} if self._options.kernel else {}
         return made_with | {"false_rejects": f"{rate:g}"}
 
     def _asked(self, plan: bytes, artefact: Artefact, graph: _Graph, facts: _Facts) -> _Facts:

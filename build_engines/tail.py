@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from build_engines.graph import OUTPUTS, consumers, producers
 from edge.errors import BackendFault
 from edge.kernels.constants import SCALES, Constants, Floats
+from edge.kernels.problem import map_name
 
 Sizes = Sequence[tuple[int, ...]]
 
@@ -59,9 +60,9 @@ class Tail:
     def maps(self) -> dict[str, str]:
         """What the kernel reads, in its order: a name for it -> the tensor."""
         scales = {sheet.teacher: k for k, sheet in enumerate(self._global)}
-        maps = {f"affinity.teacher{k}": self._narrow(s.teacher) for k, s in enumerate(self._global)}
-        maps |= {f"affinity.global{k}": self._narrow(s.student) for k, s in enumerate(self._global)}
-        return maps | {f"affinity.local{scales[s.teacher]}": self._narrow(s.student) for s in self._local}
+        maps = {map_name("teacher", k): self._narrow(s.teacher) for k, s in enumerate(self._global)}
+        maps |= {map_name("global", k): self._narrow(s.student) for k, s in enumerate(self._global)}
+        return maps | {map_name("local", scales[s.teacher]): self._narrow(s.student) for s in self._local}
 
     @cached_property
     def parts(self) -> dict[str, int]:

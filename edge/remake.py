@@ -11,6 +11,7 @@ from pathlib import Path
 
 ENGINE_ENDING = re.compile(r"(\.(fp32|fp16|int8))?(\.sm\d+)?\.(onnx|plan)$")  # loco.fp16.sm86.plan
 PLAN_ENDING = re.compile(r"(?:\.(fp32|fp16|int8))?\.sm(\d+)\.(?:plan|recipe\.json)$")  # or its recipe
+KERNEL = "kernel"  # in a recipe's `made_with`: the plan has the affinity kernel
 NOTHING: Mapping[str, str] = {}
 
 
@@ -49,6 +50,7 @@ def plan_words(
     words += ["--runtime", runtime] if runtime else []
     words += ["--out", str(plan.parent)] if plan.parent != model.parent else []
     words += ["--false-rejects", made_with["false_rejects"]] if "false_rejects" in made_with else []
+    words += ["--kernel"] if KERNEL in made_with else []
     words += ["--force"] if made_with.get("gate", "").startswith("refused") else []
     return [word for word in words if word]
 

@@ -7,7 +7,7 @@ or memory that is used again too early, is wrong here every time, and on a GPU n
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,18 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from edge.backends.plan import Tensor
 from edge.errors import BackendFault
 from edge.kernels.compile import RESIZE, host_library
 from edge.kernels.launch import SharedLibrary
+from edge.kernels.problem import Problem
 from edge.kernels.resize import Resize
+
+TYPES = {  # ONNX Runtime's -> TensorRT's, NumPy's
+    "tensor(uint8)": ("UINT8", np.uint8),
+    "tensor(float16)": ("HALF", np.float16),
+    "tensor(float)": ("FLOAT", np.float32),
+}
 
 
 class HostStream:
@@ -66,6 +74,16 @@ class HostBuffer(HostMemory):
     def download(self, stream: HostStream) -> None:
         if not self._gpu.integrated:
             stream.take_up(lambda: self.host.view(np.uint8).ravel().__setitem__(..., self.content))
+
+
+class HostLauncher:
+    """The affinity kernel's host build, as late as a stream may."""
+
+    def __init__(self) -> None:
+        self._library = SharedLibrary(host_library())
+
+    def run(self, problem: Problem, stream: HostStream) -> None:
+        stream.take_up(lambda: self._library.run(problem))
 
 
 class HostKernel:
@@ -135,8 +153,12 @@ class HostGpu:
 
     def uploaded(self, content: np.ndarray) -> HostMemory:
         memory = HostMemory(self, content.nbytes)
-        memory.content[:] = content
+        self.write(int(memory), content)
         return memory
+
+    def write(self, address: int, content: np.ndarray) -> None:
+        self.check_current()
+        array_at(address, content.shape, content.dtype)[...] = content
 
     def capture(self, stream: HostStream, work: Callable[[], None]) -> HostGraph:
         return HostGraph(stream, work, self)
@@ -150,11 +172,17 @@ def array_at(address: int, shape: Sequence[int], dtype: Any) -> np.ndarray:
 class HostPlan:
     """An ONNX file in a plan's place. `scale` 0 * inf makes every answer NaN."""
 
-    def __init__(
-        self, onnx: Path, input_size: tuple[int, int], captured: bool = True, most: int = 32
-    ) -> None:
-        self.input_size, self.captured, self.most, self.scale = input_size, captured, most, 1.0
-        self.session = ort.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    name = "host"
+
+    def __init__(self, onnx: Path | bytes, captured: bool = True, most: int = 32) -> None:
+        self.captured, self.most, self.scale = captured, most, 1.0
+        model = onnx if isinstance(onnx, bytes) else str(onnx)
+        self.session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self.tensors = [
+            Tensor(value.name, is_input, TYPES[value.type][0], (-1, *value.shape[1:]))
+            for is_input, values in ((True, self.session.get_inputs()), (False, self.session.get_outputs()))
+            for value in values
+        ]
 
     def context(self, pictures: int) -> "HostContext":
         return HostContext(self, pictures)
@@ -166,10 +194,13 @@ class HostContext:
     def __init__(self, plan: HostPlan, pictures: int) -> None:
         self._plan, self._pictures = plan, pictures
 
-    def bind(self, memory: int, pixels: int, anomaly_map: int, score: int) -> None:
-        n, size = self._pictures, self._plan.input_size
-        self._pixels = array_at(pixels, (n, *size, 3), np.uint8)
-        self._out = array_at(anomaly_map, (n, *size), np.float32), array_at(score, (n,), np.float32)
+    def bind(self, memory: int, addresses: Mapping[str, int]) -> None:
+        assert set(addresses) == {tensor.name for tensor in self._plan.tensors}
+        types = dict(TYPES.values())
+        self._arrays = {
+            t.name: array_at(addresses[t.name], (self._pictures, *t.shape[1:]), types[t.dtype])
+            for t in self._plan.tensors
+        }
 
     def can_be_captured(self, stream: HostStream) -> bool:
         return self._plan.captured
@@ -178,6 +209,7 @@ class HostContext:
         stream.take_up(self._run)
 
     def _run(self) -> None:
-        found = self._plan.session.run(["anomaly_map", "score"], {"pixels": self._pixels})
-        for to, values in zip(self._out, found, strict=True):
-            to[...] = values * np.float32(self._plan.scale)
+        given = {t.name: self._arrays[t.name] for t in self._plan.tensors if t.is_input}
+        made = [t.name for t in self._plan.tensors if not t.is_input]
+        for name, values in zip(made, self._plan.session.run(made, given), strict=True):
+            self._arrays[name][...] = values * np.float32(self._plan.scale)

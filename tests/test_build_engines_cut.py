@@ -14,7 +14,7 @@ from onnx.utils import Extractor
 from plans import good_pictures, needs_rtx
 
 from build_engines.builder import open_builder
-from build_engines.cut import DOMAIN, SCORES, TABLES, Cut, cut
+from build_engines.cut import DOMAIN, TABLES, Cut, cut
 from build_engines.export import export_onnx
 from build_engines.graph import INPUT, OUTPUTS, consumers, convolutions, producers, weights_of
 from build_engines.precision import to_half
@@ -26,7 +26,7 @@ from edge.errors import BackendFault
 from edge.kernels.constants import Constants
 from edge.kernels.launch import run_on_host
 from edge.kernels.plugin import FIELD, NAME
-from edge.kernels.problem import Plan
+from edge.kernels.problem import SCORES, Plan
 
 TOLERANCE = 1e-3  # of the map's unit and, where it is larger, of the value
 FP16 = 5e-3  # what rounding the maps to FP16 changes, in the same unit

@@ -118,7 +118,7 @@ def test_the_empty_launches_compile() -> None:
 
 def host_backend(engine: Path, graphs: bool = True) -> TensorRtBackend:
     kernel = HostKernel() if shutil.which("g++") else None
-    return TensorRtBackend(HostGpu(), HostPlan(engine, (SIDE, SIDE)), kernel, "host", graphs)
+    return TensorRtBackend(HostGpu(), HostPlan(engine), kernel, "host", graphs)
 
 
 def test_a_plan_is_compared_with_its_onnx(tmp_path: Path) -> None:
@@ -151,7 +151,9 @@ def test_an_engine_that_cannot_be_built_has_a_row_too(capsys: pytest.CaptureFixt
     show("plans", ("precision", "latency_ms", "missed"), rows, Console(width=200))
     out = capsys.readouterr().out
     assert "0.50, p99 0.70" in out and "nothing" in out
-    assert "fp32: there is no NVIDIA GPU or driver here to build for" in out and "runs at all" in out
+    for name in ("fp32", "fp16, kernel"):
+        assert f"{name}: there is no NVIDIA GPU or driver here to build for" in out
+    assert "runs at all" in out
 
 
 @needs_rtx
@@ -161,7 +163,7 @@ def test_a_plan_is_built_and_measured(tmp_path: Path) -> None:
 
     def opened(path: Path, size: Any, builder: str, hint: str, graphs: bool = True) -> TensorRtBackend:
         assert path.suffix == ".plan" and builder.startswith("tensorrt-rtx")
-        return TensorRtBackend(HostGpu(), HostPlan(engine, size), HostKernel(), "host", graphs)
+        return TensorRtBackend(HostGpu(), HostPlan(engine), HostKernel(), "host", graphs)
 
     engine = toy_pair(tmp_path)
     np.savez_compressed(tmp_path / "calibration.npz", images=np.full((12, SIDE, SIDE, 3), 100, np.uint8))
@@ -169,14 +171,6 @@ def test_a_plan_is_built_and_measured(tmp_path: Path) -> None:
     reference = open_backend(engine, load_pair(engine)[1])
     row = gpu_engines.plan_figures(engine, options, reference, 3, opened)
     assert row["missed"] == [] and row["map_error"] == 0 and row["frames_a_second"] > 0
-
-
-@needs_rtx
-def test_the_plan_with_the_plugin_is_refused_where_there_are_no_plugins(tmp_path: Path) -> None:
-    engine = gpu_engines.carried(tmp_path)
-    reference = open_backend(engine, load_pair(engine)[1])
-    row = gpu_engines.attempted({}, lambda: gpu_engines.plugin_figures(engine, reference, 3, "tensorrt-rtx"))
-    assert "edge_affinity" in row["fault"] and "no such operation" in row["fault"]
 
 
 def test_an_engine_that_does_not_judge_is_a_fault_and_not_the_end(tmp_path: Path) -> None:

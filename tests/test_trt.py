@@ -55,7 +55,7 @@ def opened(request: pytest.FixtureRequest, engine: Path) -> Iterator[tuple[Tenso
     if shutil.which("g++") is None:
         pytest.skip("no g++ to compile the host build")
     gpu = HostGpu(integrated=request.param == "mapped")
-    plan = HostPlan(engine, (SIDE, SIDE), captured=request.param != "not captured")
+    plan = HostPlan(engine, captured=request.param != "not captured")
     backend = TensorRtBackend(gpu, plan, kernel(), "host")
     yield backend, gpu
     backend.close()
@@ -130,7 +130,7 @@ def test_pictures_of_ever_new_sizes_do_not_fill_the_gpu(opened: tuple[TensorRtBa
 def test_a_gpu_without_room_says_so_and_keeps_nothing(engine: Path) -> None:
     """Whatever was made before memory ran out is freed, and the step that fitted still works."""
     gpu = HostGpu()
-    backend = TensorRtBackend(gpu, HostPlan(engine, (SIDE, SIDE)), kernel(), "host")
+    backend = TensorRtBackend(gpu, HostPlan(engine), kernel(), "host")
     _, score = backend.infer(noise(SIDE, SIDE))
     warm = len(gpu.owned)
     for room in range(7):
@@ -143,7 +143,7 @@ def test_a_gpu_without_room_says_so_and_keeps_nothing(engine: Path) -> None:
 
 
 def test_without_a_kernel_pictures_come_resized(engine: Path) -> None:
-    backend = TensorRtBackend(HostGpu(), HostPlan(engine, (SIDE, SIDE)), None, "host")
+    backend = TensorRtBackend(HostGpu(), HostPlan(engine), None, "host")
     assert not backend.resizes
     backend.infer(noise(SIDE, SIDE))
     with pytest.raises(BackendFault, match="Resize it first"):
@@ -179,7 +179,7 @@ def test_the_worker_hands_it_the_camera_picture(tmp_path: Path, view: View) -> N
     engine, recipe, _ = load_pair(path)
     frame = make_frame(Shot(noise(480, 640)), 1, "test", time.monotonic_ns())
     gpu = HostGpu()
-    inner = TensorRtBackend(gpu, HostPlan(engine, (SIDE, SIDE)), kernel(), "host")
+    inner = TensorRtBackend(gpu, HostPlan(engine), kernel(), "host")
     backend = behind_view(inner, view_of(recipe))
     assert backend.resizes == (view.canvas is None)
     with closing(InferenceWorker(backend, recipe, "")) as worker:
@@ -192,7 +192,7 @@ def test_the_worker_hands_it_the_camera_picture(tmp_path: Path, view: View) -> N
 
 def test_a_plan_goes_while_its_context_is_current(engine: Path) -> None:
     gpu, depths = HostGpu(), []
-    plan = HostPlan(engine, (SIDE, SIDE))
+    plan = HostPlan(engine)
     weakref.finalize(plan, lambda: depths.append(gpu.depth))
     backend = TensorRtBackend(gpu, plan, None, "host")
     del plan
@@ -220,7 +220,7 @@ class IdleKernel:
 
 
 def test_a_resize_that_gives_other_scores_is_done_on_the_cpu(engine: Path) -> None:
-    with closing(TensorRtBackend(HostGpu(), HostPlan(engine, (SIDE, SIDE)), IdleKernel(), "host")) as backend:
+    with closing(TensorRtBackend(HostGpu(), HostPlan(engine), IdleKernel(), "host")) as backend:
         backend.check_resize((480, 640))
         assert not backend.resizes and backend.name.endswith("other scores: resize on the CPU")
         with pytest.raises(BackendFault, match="Resize it first"):
@@ -229,7 +229,7 @@ def test_a_resize_that_gives_other_scores_is_done_on_the_cpu(engine: Path) -> No
 
 @needs_compiler
 def test_scores_that_are_no_numbers_prove_no_resize(engine: Path) -> None:
-    plan = HostPlan(engine, (SIDE, SIDE))
+    plan = HostPlan(engine)
     plan.scale = np.nan
     with closing(TensorRtBackend(HostGpu(), plan, kernel(), "host")) as backend:
         backend.check_resize((480, 640))
@@ -239,7 +239,7 @@ def test_scores_that_are_no_numbers_prove_no_resize(engine: Path) -> None:
 @needs_compiler
 def test_a_view_that_finds_no_room_leaves_nothing_open(engine: Path) -> None:
     gpu = HostGpu()
-    inner = TensorRtBackend(gpu, HostPlan(engine, (SIDE, SIDE)), kernel(), "host")
+    inner = TensorRtBackend(gpu, HostPlan(engine), kernel(), "host")
     gpu.room = 0  # for the tiles of a picture at once
     with pytest.raises(BackendFault, match="out of memory"):
         behind_view(inner, View((SIDE, SIDE), ROI, canvas=(150, 200)))
@@ -305,7 +305,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
     broken = tmp_path / "loco.fp16.sm86.plan"
     broken.write_bytes(b"half a plan" * 100)
     with pytest.raises(BackendFault, match=r"no whole plan of this TensorRT version .*Build it again"):
-        TensorRtPlan(broken, (64, 64), "tensorrt-rtx 1.7.1", "Build it again.")
+        TensorRtPlan(broken.read_bytes(), broken, "tensorrt-rtx 1.7.1", "Build it again.")
 
 
 @needs_rtx
@@ -316,7 +316,7 @@ def test_a_plan_without_a_driver_says_so(engine: Path) -> None:
     plan = engine.with_suffix(".plan")
     plan.write_bytes(open_builder("tensorrt-rtx").build(engine.read_bytes(), 86, 4)[0])
     with pytest.raises(BackendFault, match=r"driver is older .*Update the NVIDIA driver"):
-        TensorRtPlan(plan, (SIDE, SIDE), "tensorrt-rtx 1.7.1", "Build it again.")
+        TensorRtPlan(plan.read_bytes(), plan, "tensorrt-rtx 1.7.1", "Build it again.")
 
 
 @pytest.mark.parametrize("builder", ["tensorrt 0.0.1", "tensorrt-of-tomorrow 1", "onnx", ""])
@@ -324,7 +324,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, builder: str) -> Non
     if HERE and builder.startswith("tensorrt 0"):
         pytest.skip("TensorRT may be installed here")
     with pytest.raises(BackendFault, match=r"cannot be loaded.*JetPack 6.*the container in docs/deploy\.md"):
-        TensorRtPlan(tmp_path / "a.plan", (64, 64), builder, "")
+        TensorRtPlan(b"", tmp_path / "a.plan", builder, "")
 
 
 @pytest.mark.skipif(HERE, reason="there is a GPU here")

@@ -3,10 +3,11 @@
 Written from NVIDIA's documentation; reading a plan takes a GPU, which it has not seen yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from edge.backends.ort import check_model
 from edge.errors import BackendFault
@@ -43,40 +44,94 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Context(Protocol):
+    """What runs a fixed number of pictures, with memory of its own."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it works in; of any content."""
+
+    def bind(self, memory: int, addresses: Mapping[str, int]) -> None:
+        """`memory` and each input and output by name, all by address on the device. Raises BackendFault."""
+
+    def can_be_captured(self, stream: Any) -> bool:
+        """Whether a CUDA graph may be made of it."""
+
+    def enqueue(self, stream: Any) -> None:
+        """Start it, without waiting. Raises BackendFault."""
+
+
+class Plan(Protocol):
+    """Something that runs on the GPU from inputs to outputs. Used inside `with gpu.current()`."""
+
+    @property
+    def name(self) -> str:
+        """For people: library and version."""
+
+    @property
+    def most(self) -> int:
+        """Pictures at once."""
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """Inputs and outputs."""
+
+    def context(self, pictures: int) -> Context:
+        """What runs so many pictures at once; several may run side by side. Raises BackendFault."""
+
+
 class TensorRtPlan:
     """A deserialised plan. Everything here happens inside `with gpu.current()`.
 
-    Raises BackendFault where the library is missing, the plan cannot be read, or is not for `input_size`
-    (height, width). `hint` is what to do about a plan that does not fit.
+    `path` is where it comes from, `hint` what to do where it does not fit. Raises BackendFault where the
+    library of `builder` ("tensorrt 10.3.0") is missing or the plan cannot be read.
     """
 
-    def __init__(self, path: Path, input_size: tuple[int, int], builder: str, hint: str) -> None:
-        self.input_size, self._path = input_size, path
+    def __init__(self, packed: bytes, path: Path, builder: str, hint: str) -> None:
+        self._path = path
         self._trt = _library(builder, path)
         self._log = error_log(self._trt)
         with own_errors(self._log.errors, "TensorRT cannot load the plan", path, hint):
             self._runtime = self._trt.Runtime(self._log)  # must live as long as what it made
-            packed = path.read_bytes()
             if plugin.is_in(packed):
                 plugin.register(self._trt)
             self._engine = self._runtime.deserialize_cuda_engine(packed)
             if self._engine is None:
                 raise RuntimeError(NO_REASON)
-        check_tensors(path, self._tensors(), input_size)
-        _, _, largest = self._engine.get_tensor_profile_shape(PIXELS, 0)
-        self.most = int(largest[0])  # pictures at once
 
     @property
     def name(self) -> str:
         """Library and version."""
         return f"{'TensorRT for RTX' if 'rtx' in self._trt.__name__ else 'TensorRT'} {self._trt.__version__}"
 
+    @cached_property
+    def tensors(self) -> list[Tensor]:
+        """See `Plan`."""
+        engine, is_input = self._engine, self._trt.TensorIOMode.INPUT
+        return [
+            Tensor(
+                name,
+                engine.get_tensor_mode(name) == is_input,
+                engine.get_tensor_dtype(name).name,
+                tuple(engine.get_tensor_shape(name)),
+            )
+            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+        ]
+
+    @cached_property
+    def most(self) -> int:
+        """See `Plan`."""
+        inputs = [tensor.name for tensor in self.tensors if tensor.is_input]
+        return min(int(self._engine.get_tensor_profile_shape(name, 0)[2][0]) for name in inputs)
+
     def context(self, pictures: int) -> "PlanContext":
-        """What runs so many pictures at once; several may run side by side. Raises BackendFault."""
-        shape = (pictures, *self.input_size, 3)
+        """See `Plan`."""
         with own_errors(self._log.errors, "TensorRT makes no execution context", self._path):
             context = self._new_context()
-            if context is None or not context.set_input_shape(PIXELS, shape):
+            inputs = [tensor for tensor in self.tensors if tensor.is_input]
+            if context is None or not all(
+                context.set_input_shape(tensor.name, (pictures, *tensor.shape[1:])) for tensor in inputs
+            ):
                 raise RuntimeError(NO_REASON)
             return PlanContext(self, context)
 
@@ -90,18 +145,6 @@ class TensorRtPlan:
         config.dynamic_shapes_kernel_specialization_strategy = specialised.EAGER  # now, not during a part
         config.set_execution_context_allocation_strategy(own)
         return self._engine.create_execution_context(config)
-
-    def _tensors(self) -> list[Tensor]:
-        engine, is_input = self._engine, self._trt.TensorIOMode.INPUT
-        return [
-            Tensor(
-                name,
-                engine.get_tensor_mode(name) == is_input,
-                engine.get_tensor_dtype(name).name,
-                tuple(engine.get_tensor_shape(name)),
-            )
-            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
-        ]
 
     def _fault(self, what: str) -> BackendFault:
         """With what TensorRT said last, which is then forgotten."""
@@ -117,10 +160,10 @@ class PlanContext:
         self._plan, self._context = plan, context
         self.memory_bytes = int(context.update_device_memory_size_for_shapes())
 
-    def bind(self, memory: int, pixels: int, anomaly_map: int, score: int) -> None:
-        """All by address on the device. Raises BackendFault."""
+    def bind(self, memory: int, addresses: Mapping[str, int]) -> None:
+        """See `Context`."""
         self._context.set_device_memory(memory, self.memory_bytes)
-        for name, address in ((PIXELS, pixels), (MAP, anomaly_map), (SCORE, score)):
+        for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
                 raise self._plan._fault(f"TensorRT does not take the memory of {name}")
 
@@ -135,7 +178,7 @@ class PlanContext:
             raise self._plan._fault("TensorRT did not start")
 
 
-def check_tensors(path: Path, tensors: list[Tensor], input_size: tuple[int, int]) -> None:
+def check_tensors(path: Path, tensors: Sequence[Tensor], input_size: tuple[int, int]) -> None:
     """Whether these are the inputs and outputs of an engine for the recipe. Raises BackendFault."""
     check_model(path, [(t.name, list(t.shape)) for t in tensors if t.is_input], input_size)
     found = {t.name: (t.dtype, t.shape[1:]) for t in tensors}

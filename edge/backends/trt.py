@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from edge.backends.plan import TensorRtPlan
+from edge.backends.launched import LaunchedPlan, unpacked
+from edge.backends.plan import MAP, PIXELS, SCORE, Plan, TensorRtPlan, check_tensors
 from edge.errors import BackendFault
 from edge.frame import AnomalyMap, Pixels
 from edge.kernels.compile import RESIZE, cubin
 from edge.kernels.cuda import Gpu, Kernel
+from edge.kernels.launch import PycudaModule
 from edge.kernels.resize import THREADS, Resize, ResizePlan
 from edge.picture.preprocess import Size, resize
 
@@ -30,26 +32,33 @@ MOST_STEPS = 6  # that are kept; a station has one size of pictures, or one numb
 
 
 class Step:
-    """Pictures (n, height, width, 3) of one size through the engine. Raises BackendFault.
+    """Pictures (n, height, width, 3) of one size through an engine that takes `size`. Raises BackendFault.
 
     Made, used and closed inside `with gpu.current()`; nothing is allocated on the GPU after it was made.
     """
 
     def __init__(
-        self, gpu: Gpu, plan: TensorRtPlan, shape: tuple[int, ...], kernel: Kernel | None, graph: bool = True
+        self,
+        gpu: Gpu,
+        plan: Plan,
+        size: Size,
+        shape: tuple[int, ...],
+        kernel: Kernel | None,
+        graph: bool,
     ) -> None:
         self._kernel, self._stream = kernel, gpu.stream()
         self._resizes: list[Resize] = []
         with ExitStack() as owned:
             self._pixels = _freed(owned, gpu.buffer(shape, np.uint8))
-            self._map = _freed(owned, gpu.buffer((shape[0], *plan.input_size), np.float32))
+            self._map = _freed(owned, gpu.buffer((shape[0], *size), np.float32))
             self._score = _freed(owned, gpu.buffer(shape[:1], np.float32))
             taken = self._pixels.address
-            if shape[1:3] != plan.input_size:
-                taken = self._resize_into(gpu, plan, shape, owned)
+            if shape[1:3] != size:
+                taken = self._resize_into(gpu, size, shape, owned)
             self._context = plan.context(shape[0])
             memory = _freed(owned, gpu.memory(self._context.memory_bytes))
-            self._context.bind(int(memory), taken, self._map.address, self._score.address)
+            named = {PIXELS: taken, MAP: self._map.address, SCORE: self._score.address}
+            self._context.bind(int(memory), named)
             self._graph = self._captured(gpu, owned, graph)
             self._owned = owned.pop_all()
 
@@ -70,12 +79,12 @@ class Step:
         """Free what it owns, when it has finished."""
         self._owned.close()
 
-    def _resize_into(self, gpu: Gpu, plan: TensorRtPlan, shape: tuple[int, ...], owned: ExitStack) -> int:
+    def _resize_into(self, gpu: Gpu, size: Size, shape: tuple[int, ...], owned: ExitStack) -> int:
         """Memory for the resized pictures, which the engine takes -> its address."""
         pictures, height, width, channels = shape
-        self._resize_plan = ResizePlan((height, width), plan.input_size)
+        self._resize_plan = ResizePlan((height, width), size)
         tables = int(_freed(owned, gpu.uploaded(self._resize_plan.tables)))
-        made_bytes = plan.input_size[0] * plan.input_size[1] * channels
+        made_bytes = size[0] * size[1] * channels
         made = int(_freed(owned, gpu.memory(pictures * made_bytes)))
         stride = width * channels
         for i in range(pictures):
@@ -111,13 +120,13 @@ class TensorRtBackend:
     Without `graphs` each call is made anew with every picture: for comparison only.
     """
 
-    def __init__(
-        self, gpu: Gpu, plan: TensorRtPlan, kernel: Kernel | None, name: str, graphs: bool = True
-    ) -> None:
-        self.name, self.input_size, self.resizes = name, plan.input_size, kernel is not None
+    def __init__(self, gpu: Gpu, plan: Plan, kernel: Kernel | None, name: str, graphs: bool = True) -> None:
+        self.name, self.resizes = name, kernel is not None
+        _, height, width, _ = next(tensor.shape for tensor in plan.tensors if tensor.name == PIXELS)
+        self.input_size = height, width
         self._gpu, self._plan, self._kernel, self._graphs = gpu, plan, kernel, graphs
         self._steps: OrderedDict[tuple[tuple[int, ...], int], Step] = OrderedDict()
-        self.infer(np.zeros((*plan.input_size, 3), np.uint8))
+        self.infer(np.zeros((*self.input_size, 3), np.uint8))
 
     def infer(self, pixels: Pixels) -> tuple[AnomalyMap, float]:
         """See `edge.backends.Backend`."""
@@ -169,7 +178,8 @@ class TensorRtBackend:
         if (shape, turn) not in self._steps:
             while len(self._steps) >= MOST_STEPS:
                 self._steps.popitem(last=False)[1].close()
-            self._steps[shape, turn] = Step(self._gpu, self._plan, shape, self._kernel, self._graphs)
+            how = self._kernel, self._graphs
+            self._steps[shape, turn] = Step(self._gpu, self._plan, self.input_size, shape, *how)
         self._steps.move_to_end((shape, turn))
         return self._steps[shape, turn]
 
@@ -184,12 +194,23 @@ def open_plan(
     """
     gpu = Gpu()
     with gpu.current():
-        plan = TensorRtPlan(path, input_size, builder, hint)
+        plan = _read(gpu, path, builder, hint)
+        check_tensors(path, plan.tensors, input_size)
         try:
             kernel, resized = gpu.kernel(cubin(RESIZE), "resize_picture", Resize), "GPU"
         except BackendFault as error:
             kernel, resized = None, f"CPU: {error.what}"
     return TensorRtBackend(gpu, plan, kernel, f"{plan.name} on {gpu.name}, resize on the {resized}", graphs)
+
+
+def _read(gpu: Gpu, path: Path, builder: str, hint: str) -> Plan:
+    """A file's plan, or its pieces around the affinity kernel. Raises BackendFault."""
+    content = path.read_bytes()
+    pieces = unpacked(content, path)
+    if pieces is None:
+        return TensorRtPlan(content, path, builder, hint)
+    features, rest = (TensorRtPlan(of, path, builder, hint) for of in (pieces.features, pieces.rest))
+    return LaunchedPlan(gpu, features, rest, pieces.constants, PycudaModule())
 
 
 def _drawn(size: Size) -> Pixels:

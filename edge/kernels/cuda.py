@@ -132,9 +132,13 @@ class Gpu:
     def uploaded(self, content: npt.NDArray[Any]) -> Any:
         """Memory of the device with this in it."""
         memory = self.memory(content.nbytes)
-        self._driver.memcpy_htod(memory, content)
-        self._driver.Context.synchronize()  # from pageable memory the copy may still be under way
+        self.write(int(memory), content)
         return memory
+
+    def write(self, address: int, content: npt.NDArray[Any]) -> None:
+        """Copy to the device, and wait: from pageable memory the copy may still be under way."""
+        self._driver.memcpy_htod(address, content)
+        self._driver.Context.synchronize()
 
     def kernel(self, cubin: Path, name: str, problem: type[ctypes.Structure]) -> Kernel:
         """A kernel of a cubin that nvcc made for this GPU."""

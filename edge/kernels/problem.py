@@ -19,6 +19,7 @@ from edge.kernels.constants import (
     Constants,
 )
 
+SCORES = "affinity.scores"  # as a graph and an engine name the kernel's scores
 VECTOR_BYTES = 16  # the widest load
 ALIGNMENT = 256  # bytes; what cudaMalloc promises, and more than any load here needs
 
@@ -54,6 +55,11 @@ class Problem(ctypes.Structure):
             "radius", "top", "cosine", "pictures", "input_height", "input_width")),
         ("launches", Launch * 3),
     )  # fmt: skip
+
+
+def map_name(network: str, k: int) -> str:
+    """What a graph and an engine call a map of "teacher", "global" or "local" at scale `k`."""
+    return f"affinity.{network}{k}"
 
 
 @dataclass(frozen=True)

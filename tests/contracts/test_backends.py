@@ -46,7 +46,7 @@ def on_the_cpu(engine: Path, name: str) -> Backend:
 def on_the_host(engine: Path, name: str) -> Backend:
     if shutil.which("g++") is None:
         pytest.skip("no g++ to compile the host build")
-    return TensorRtBackend(HostGpu(), HostPlan(engine, (SIDE, SIDE)), HostKernel(), name)
+    return TensorRtBackend(HostGpu(), HostPlan(engine), HostKernel(), name)
 
 
 def on_the_gpu(engine: Path, name: str) -> Backend:
