@@ -11,7 +11,7 @@ from distillation.affinity import affinity_error
 from distillation.detector import Detector
 from edge.kernels.constants import PARTS, SCALES, Constants
 from edge.kernels.launch import Launcher, check_maps
-from edge.kernels.problem import Maps, Plan
+from edge.kernels.problem import Layout, Maps
 
 
 class AfterNetworks(nn.Module):
@@ -51,9 +51,9 @@ class KernelOnTorch:
     def __init__(self, constants: Constants, pictures: int, launcher: Launcher, device: str = "cuda"):
         """`device` "cpu" is for the host build."""
         self.constants, self.launcher, self.device = constants, launcher, device
-        self.plan = Plan(constants, pictures)
-        self.tables = torch.from_numpy(self.plan.tables).to(device)
-        self.scratch = torch.empty(self.plan.scratch_bytes, dtype=torch.uint8, device=device)
+        self.layout = Layout(constants, pictures)
+        self.tables = torch.from_numpy(self.layout.tables).to(device)
+        self.scratch = torch.empty(self.layout.scratch_bytes, dtype=torch.uint8, device=device)
         self.map = torch.empty(pictures, *constants.input_size, device=device)
         self.scores = torch.empty(pictures, PARTS, device=device)
 
@@ -63,12 +63,12 @@ class KernelOnTorch:
         """As `AfterNetworks`, maps in FP16. Raises BackendFault."""
         given = iter(local)
         networks = [teacher, globl, [next(given) if has else None for has in self.constants.local]]
-        check_maps(self.constants, self.plan.pictures, networks)
+        check_maps(self.constants, self.layout.pictures, networks)
         maps = Maps(
             *([None if of[k] is None else of[k].data_ptr() for k in range(SCALES)] for of in networks)
         )
         memory = (x.data_ptr() for x in (self.tables, self.scratch, self.map, self.scores))
-        self.launcher.run(self.plan.problem(maps, *memory), self._stream())
+        self.launcher.run(self.layout.problem(maps, *memory), self._stream())
         return self.map, self.scores
 
     def _stream(self) -> Any:

@@ -24,7 +24,7 @@ from edge.cameras.parts import render_part
 from edge.demo.show import ENGINE
 from edge.errors import BackendFault, InspectError
 from edge.frame import Pixels, Shot, make_frame
-from edge.gpu import own_sm
+from edge.gpu import RUNTIMES, own_sm
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.resize import ResizePlan
 from edge.picture.preprocess import Size, preprocess, resize
@@ -96,10 +96,12 @@ def engine_rows(precisions: Sequence[str], say: Callable[[str], None]) -> Iterat
     with TemporaryDirectory() as folder:
         engine = carried(Path(folder))
         reference = open_backend(engine, load_pair(engine)[1])
-        for precision, kernel in [*((name, False) for name in precisions), ("fp16", True)]:
-            name = f"{precision}, kernel" if kernel else precision
+        tried = {name: PlanOptions((name,), FALSE_REJECTS, force=True) for name in precisions}
+        for runtime in (name for name, module in RUNTIMES.items() if find_spec(module)):
+            options = PlanOptions(("fp16",), FALSE_REJECTS, runtime=runtime, force=True, kernel=True)
+            tried[f"fp16, kernel, {runtime}"] = options
+        for name, options in tried.items():
             say(f"building {name}")
-            options = PlanOptions((precision,), FALSE_REJECTS, force=True, kernel=kernel)
             yield attempted({"precision": name}, partial(plan_figures, engine, options, reference, FRAMES))
 
 

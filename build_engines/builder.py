@@ -123,6 +123,9 @@ class EngineBuilder:
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), 0)
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # a CUDA graph must not see it allocate
         profile = builder.create_optimization_profile()
+        # In rows: by default an FP16 map may come out in groups of channels, as no other reader has them.
+        for made in map(network.get_output, range(network.num_outputs)):
+            made.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
         for given in map(network.get_input, range(network.num_inputs)):
             one, most = ((n, *tuple(given.shape)[1:]) for n in (1, batch))
             profile.set_shape(given.name, one, one, most)

@@ -115,13 +115,13 @@ def _results(
 ) -> Iterator["BuildResult"]:
     """The ONNX engines of a folder, then the plans of the FP32 one."""
     if options.out is not None and not wants_plans:
-        hint = "Leave it away, or say which plan: --fp16, --best, --sm or --runtime."
+        hint = "Leave it away, or say which plan: --fp16, --best, --kernel, --sm or --runtime."
         what = "ONNX engines stay in the model folder; no TensorRT plan was asked for"
         raise InspectError(what, f"--out {options.out}", hint)
     if wants_plans:
-        from build_engines.builder import open_builder
+        from build_engines.plans import check_options
 
-        open_builder(options.runtime).targets(options.sms)  # what cannot work is said before the long part
+        check_options(options)
     if model.suffix != ".onnx":
         model = yield from _onnx_engines(model, options, int8, listener)
     if wants_plans:

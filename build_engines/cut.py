@@ -19,7 +19,7 @@ from build_engines.tail import Tail
 from edge.backends.launched import Pieces
 from edge.kernels.constants import PARTS, Constants
 from edge.kernels.plugin import FIELD, NAME, VERSION
-from edge.kernels.problem import SCORES, Plan
+from edge.kernels.problem import SCORES, Layout
 
 DOMAIN = "edge_inspect"  # of the node; TensorRT looks at its name alone
 TABLES = "affinity.tables"
@@ -39,6 +39,16 @@ class Cut:
     rest: onnx.ModelProto
     constants: Constants
 
+    def built(self, build: Callable[[bytes], bytes], plugins: bool) -> bytes:
+        """A plan with the kernel: as the plugin where these are taken, else between the plans of two pieces.
+
+        `build` makes a plan of ONNX bytes.
+        """
+        if plugins:
+            return build(self.whole.SerializeToString())
+        features, rest = (build(piece.SerializeToString()) for piece in (self.features, self.rest))
+        return Pieces(features, rest, self.constants).packed()
+
 
 def cut(model: onnx.ModelProto) -> Cut:
     """Of an exported detector. Raises BackendFault where the kernel does not compute what it does."""
@@ -57,17 +67,6 @@ def cut(model: onnx.ModelProto) -> Cut:
     return Cut(whole, features, between([SCORES, *others], [OUTPUTS[1]]), tail.constants)
 
 
-def with_kernel(parts: Cut, build: Callable[[bytes], bytes], plugins: bool) -> bytes:
-    """A plan with the kernel in it: as the plugin, or launched between the plans of two pieces.
-
-    `build` makes a plan of ONNX bytes; `plugins` says whether that builder takes any.
-    """
-    if plugins:
-        return build(parts.whole.SerializeToString())
-    features, rest = (build(piece.SerializeToString()) for piece in (parts.features, parts.rest))
-    return Pieces(features, rest, parts.constants).packed()
-
-
 def _changed(model: onnx.ModelProto, tail: Tail) -> onnx.ModelProto:
     """The node stands where the first stood that made what it makes; what only those read is still there."""
     changed, made = onnx.ModelProto(), {OUTPUTS[0], *tail.parts}
@@ -78,7 +77,9 @@ def _changed(model: onnx.ModelProto, tail: Tail) -> onnx.ModelProto:
     later = [node for node in nodes[first:] if not made & set(node.output)]
     del graph.node[:], graph.value_info[:]
     graph.node.extend([*nodes[:first], *_nodes(tail), *later])
-    graph.initializer.append(numpy_helper.from_array(Plan(tail.constants, 1).tables.view(np.float32), TABLES))
+    graph.initializer.append(
+        numpy_helper.from_array(Layout(tail.constants, 1).tables.view(np.float32), TABLES)
+    )
     for column in range(PARTS):
         graph.initializer.append(numpy_helper.from_array(np.array(column), _column(column)))
     graph.value_info.append(helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["batch", PARTS]))

@@ -4,10 +4,10 @@ precision -> graph -> gate -> limits -> plan for each GPU -> recipe
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +15,7 @@ import onnx
 
 from build_engines.builder import EngineBuilder, open_builder
 from build_engines.cache import PlanCache
-from build_engines.cut import cut, with_kernel
+from build_engines.cut import cut
 from build_engines.gate import Gate, GateResult, gate_pictures
 from build_engines.graph import load_onnx
 from build_engines.listener import Listener
@@ -27,14 +27,20 @@ from build_engines.quantise import quantise
 from build_engines.seal import BuildResult, Sealer, made_of
 from calibration.thresholds import Thresholds
 from edge.backends import Backend
+from edge.backends.plan import WITH_KERNEL
 from edge.errors import BackendFault, InspectError, RecipeError
+from edge.gpu import own_sm
+from edge.kernels.compile import find_compiler
 from edge.paths import cache_folder
 from edge.picture.tiling import MOST_TILES
 from edge.picture.view import view_of
 from edge.recipe import Artefact, Recipe, load_pair
-from edge.remake import ENGINE_ENDING, KERNEL, as_typed
+from edge.remake import AFFINITY, ENGINE_ENDING, KERNEL, as_typed
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
+GATE_RAN_PLAIN = (
+    "the graph with plain operations in place of the affinity kernel, on a CPU, not the plan itself"
+)
 PLAN_RAN = "the plan itself, on the GPU of the machine that built it"
 BATCH = MOST_TILES  # pictures of one run at most: all tiles of a large one
 MOST_PIECES = 64  # of large held-out pictures: for INT8
@@ -70,11 +76,7 @@ def build_plans(
         what = f"plans are made from the FP32 engine, not from {artefact.precision}"
         model = engine.with_name(ENGINE_ENDING.sub(".onnx", engine.name))
         raise RecipeError(what, str(engine), f"Run: {as_typed([str(model)])}")
-    if options.kernel and "fp32" in options.precisions:
-        hint = "Add --fp16, --int8 or --best, or leave --kernel away."
-        raise InspectError("the affinity kernel reads feature maps in FP16", "--kernel", hint)
-    builder = open_builder(options.runtime)
-    targets = builder.targets(options.sms)
+    builder, targets = check_options(options)
     source = _Source(engine, recipe, options, listener, runner or OwnGpu(listener.note))
     for precision in options.precisions:
         try:
@@ -86,6 +88,26 @@ def build_plans(
         else:
             if options.best:
                 return
+
+
+def check_options(options: PlanOptions) -> tuple[EngineBuilder, list[int]]:
+    """What builds, and for which GPUs. Raises InspectError for what cannot work, before the long part."""
+    builder = open_builder(options.runtime)
+    targets = builder.targets(options.sms)
+    if options.kernel and "fp32" in options.precisions:
+        hint = "Add --fp16, --int8 or --best, or leave --kernel away."
+        raise InspectError("the affinity kernel reads feature maps in FP16", "--kernel", hint)
+    if options.kernel and own_sm() in targets:
+        find_compiler("nvcc")  # without it the plan could not be opened here
+    return builder, targets
+
+
+def _check_kernel(model: onnx.ModelProto, engine: Path) -> None:
+    try:
+        cut(model)
+    except BackendFault as error:
+        hint = "Leave --kernel away: the plan has the plain operations then, and judges the same."
+        raise BackendFault(error.what, str(engine), hint) from error
 
 
 @dataclass(frozen=True)
@@ -118,7 +140,7 @@ class _Source:
         self._runner = runner
         self._model, self._view = load_onnx(engine), view_of(recipe)
         if options.kernel:
-            cut(self._model)  # what the kernel does not compute is said before the long part
+            _check_kernel(self._model, engine)
         self._calibration = open_calibration(engine, recipe, self._view, options.calibration_set)
         if self._calibration.note:
             listener.note(self._calibration.note)
@@ -160,17 +182,16 @@ class _Source:
         self._listener.say(f"setting the limits of {graph.precision}")
         facts = _Facts(self._sealer.limits_of(graph.stand_in), self._made_with(graph, out))
         cache = PlanCache(cache_folder() / "plans", self._listener)
+        parts = cut(graph.model) if self._options.kernel else None
         for artefact in self._in_turn(graph, builder, sms):
             sm = artefact.sm or 0
-            plan = self._plan(graph.model, lambda model: cache.plan(model, builder, sm, BATCH), builder)  # noqa: B023
+            build = partial(cache.plan, builder=builder, sm=sm, batch=BATCH)
+            plan = (
+                parts.built(build, builder.takes_plugins) if parts else build(graph.model.SerializeToString())
+            )
             found = self._asked(plan, artefact, graph, facts)
-            about = f"SM {sm}, {builder.name}"
+            about = f"SM {sm}, {builder.name}{WITH_KERNEL if self._options.kernel else ''}"
             yield self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
-
-    def _plan(self, model: onnx.ModelProto, build: Callable[[bytes], bytes], builder: EngineBuilder) -> bytes:
-        if self._options.kernel:
-            return with_kernel(cut(model), build, builder.takes_plugins)
-        return build(model.SerializeToString())
 
     def _in_turn(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> list[Artefact]:
         """What can be asked comes first: where its GPU refuses it, no other plan of the graph is left."""
@@ -182,8 +203,9 @@ class _Source:
         rate = self._options.false_reject_rate
         made_with = made_of(self._engine)
         made_with |= {"onnx": os.path.relpath(self._engine, out)}  # where the command that rebuilds finds it
-        made_with |= {"gate": graph.gate, "gate_ran": GATE_RAN} if graph.gate else {}
-        made_with |= {KERNEL: "affinity"} if self._options.kernel else {}
+        ran = GATE_RAN_PLAIN if self._options.kernel else GATE_RAN
+        made_with |= {"gate": graph.gate, "gate_ran": ran} if graph.gate else {}
+        made_with |= {KERNEL: AFFINITY} if self._options.kernel else {}
         return made_with | {"false_rejects": f"{rate:g}"}
 
     def _asked(self, plan: bytes, artefact: Artefact, graph: _Graph, facts: _Facts) -> _Facts:

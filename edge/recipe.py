@@ -141,8 +141,16 @@ def find_engine(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    words = plan_words(path) if is_plan(path) else [str(folder)]
+    words = plan_words(path, made_with=_made_with(path)) if is_plan(path) else [str(folder)]
     raise RecipeError("there is no engine here", str(path), f"Make one with: {as_typed(words)}")
+
+
+def _made_with(engine: Path) -> Mapping[str, str]:
+    """Of its recipe, where there is one."""
+    try:
+        return load_recipe(recipe_path(engine)).made_with
+    except RecipeError:
+        return {}
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ENGINE_ENDING = re.compile(r"(\.(fp32|fp16|int8))?(\.sm\d+)?\.(onnx|plan)$")  # loco.fp16.sm86.plan
 PLAN_ENDING = re.compile(r"(?:\.(fp32|fp16|int8))?\.sm(\d+)\.(?:plan|recipe\.json)$")  # or its recipe
-KERNEL = "kernel"  # in a recipe's `made_with`: the plan has the affinity kernel
+KERNEL, AFFINITY = "kernel", "affinity 1"  # in a recipe's `made_with`: the plan has it, in this version
 NOTHING: Mapping[str, str] = {}
 
 

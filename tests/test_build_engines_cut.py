@@ -26,7 +26,7 @@ from edge.errors import BackendFault
 from edge.kernels.constants import Constants
 from edge.kernels.launch import run_on_host
 from edge.kernels.plugin import FIELD, NAME
-from edge.kernels.problem import SCORES, Plan
+from edge.kernels.problem import SCORES, Layout
 
 TOLERANCE = 1e-3  # of the map's unit and, where it is larger, of the value
 FP16 = 5e-3  # what rounding the maps to FP16 changes, in the same unit
@@ -157,7 +157,7 @@ def test_the_whole_has_one_node_as_the_plugin_wants_it(graph: onnx.ModelProto) -
     assert attributes[FIELD].data_type == onnx.TensorProto.INT8 and attributes["plugin_version"] == b"1"
     assert Constants.from_bytes(packed).top == parts.constants.top
     (tables,) = [t for t in parts.whole.graph.initializer if t.name == TABLES]
-    assert onnx.numpy_helper.to_array(tables).tobytes() == Plan(parts.constants, 1).tables.tobytes()
+    assert onnx.numpy_helper.to_array(tables).tobytes() == Layout(parts.constants, 1).tables.tobytes()
     operations = {node.op_type for node in parts.whole.graph.node}
     assert not operations & {"TopK", "AveragePool", "Pad"}, "what the kernel replaces is still there"
 

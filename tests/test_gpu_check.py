@@ -151,7 +151,7 @@ def test_an_engine_that_cannot_be_built_has_a_row_too(capsys: pytest.CaptureFixt
     show("plans", ("precision", "latency_ms", "missed"), rows, Console(width=200))
     out = capsys.readouterr().out
     assert "0.50, p99 0.70" in out and "nothing" in out
-    for name in ("fp32", "fp16, kernel"):
+    for name in ("fp32", "fp16, kernel, tensorrt-rtx"):
         assert f"{name}: there is no NVIDIA GPU or driver here to build for" in out
     assert "runs at all" in out
 

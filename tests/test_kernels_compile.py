@@ -14,7 +14,7 @@ from edge.errors import BackendFault
 from edge.kernels import constants as numbers
 from edge.kernels.compile import AFFINITY, RESIZE, SOURCES, compiled, find_compiler, gpu_command, gpu_library
 from edge.kernels.launch import KERNELS, SharedLibrary
-from edge.kernels.problem import ALIGNMENT, Maps, Plan
+from edge.kernels.problem import ALIGNMENT, Layout, Maps
 from edge.kernels.resize import SHARED_BYTES, Resize, ResizePlan
 
 SHARED = {"sm_75": 64, "sm_87": 164, "sm_89": 100, "sm_90": 228, "sm_110": 228, "sm_120": 100}  # KiB
@@ -105,7 +105,7 @@ def test_without_a_gpu_the_error_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     library = gpu_library(arch="sm_90")
     assert gpu_library(arch="sm_90") == library  # made once
     launcher = SharedLibrary(library)  # so the structures have the same size on both sides
-    plan = Plan(random_case(0)[0], 1)
+    plan = Layout(random_case(0)[0], 1)
     nowhere = plan.problem(Maps((0, 0, 0), (0, 0, 0), (None, 0, 0)), 0, 0, 0, 0)
     with pytest.raises(BackendFault, match="did not start"):
         launcher.run(nowhere)
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:
 
 def test_the_memory_is_laid_out_without_overlaps() -> None:
     constants, _ = random_case(0, pictures=3)
-    plan = Plan(constants, 3)
+    plan = Layout(constants, 3)
     made = plan.problem(Maps((16, 32, 48), (64, 80, 96), (None, 128, 144)), 1 << 20, 1 << 30, 4096, 8192)
     starts = [s.contexts for s in made.scales] + [s.sheets for s in made.scales]
     starts += [made.places, made.tickets, (1 << 30) + plan.scratch_bytes]

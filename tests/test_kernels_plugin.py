@@ -22,7 +22,7 @@ from edge.kernels.compile import host_library
 from edge.kernels.constants import Constants
 from edge.kernels.launch import SharedLibrary
 from edge.kernels.plugin import NAME, VERSION, is_in, plugin_creator, register
-from edge.kernels.problem import Plan
+from edge.kernels.problem import Layout
 
 trt = pytest.importorskip("tensorrt_rtx", reason="no TensorRT (pip install tensorrt-rtx)")
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the host build")
@@ -83,7 +83,7 @@ def dynamic(tensor: Any) -> Any:
 def test_the_plugin_computes_what_the_kernel_computes() -> None:
     constants, networks = random_case(0, pictures=2)
     plugin = created(constants)
-    tables = Plan(constants, 2).tables.view(np.float32)
+    tables = Layout(constants, 2).tables.view(np.float32)
     inputs = [*networks[0], *networks[1], *(m for m in networks[2] if m is not None), tables]
     outputs = [np.full((2, *constants.input_size), np.nan, np.float32), np.full((2, 2), np.nan, np.float32)]
     tensors = [described(a) for a in (*inputs, *outputs)]

@@ -3,6 +3,8 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,20 +16,25 @@ from plans import carried_folder, good_pictures, needs_rtx, own_cache, refused, 
 from typer.testing import CliRunner
 
 from build_engines.cli import app
-from build_engines.cut import Cut, cut, with_kernel
+from build_engines.cut import Cut, cut
 from edge.backends import open_backend
 from edge.backends.launched import LaunchedPlan, Pieces, unpacked
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.backends.plan import check_tensors
 from edge.backends.trt import AT_ONCE, TensorRtBackend
 from edge.demo.show import ENGINE
-from edge.errors import BackendFault
+from edge.doctor.finding import State
+from edge.doctor.machine import gpu
+from edge.engines.rebuild import unfit
+from edge.errors import BackendFault, RecipeError
 from edge.frame import Pixels
+from edge.kernels.compile import find_compiler
 from edge.kernels.constants import Constants
-from edge.recipe import load_pair, load_recipe, recipe_path
-from edge.remake import plan_words
+from edge.kernels.problem import ALIGNMENT
+from edge.recipe import Artefact, find_engine, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.remake import AFFINITY, KERNEL, plan_words
 
-SIDE = 256
+SIDE, PLAN, AGAIN = 256, Path("a.plan"), "Build it again."
 MAP, SCORE = 5e-3, 1e-3  # what FP16 maps change, in units of a good part's spread; relative, of the score
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the host build")
@@ -39,9 +46,9 @@ def pieces() -> Cut:
     return cut(onnx.load(ENGINE))
 
 
-def launched(gpu: HostGpu, captured: bool = True) -> LaunchedPlan:
+def launched(gpu: HostGpu, captured: bool = True, constants: Constants | None = None) -> LaunchedPlan:
     features, rest = (HostPlan(p.SerializeToString(), captured) for p in (pieces().features, pieces().rest))
-    return LaunchedPlan(gpu, features, rest, pieces().constants, HostLauncher())
+    return LaunchedPlan(gpu, features, rest, constants or pieces().constants, HostLauncher())
 
 
 @pytest.fixture(params=["copies", "mapped", "not captured"])
@@ -86,21 +93,33 @@ def test_nothing_is_allocated_once_it_is_warm(opened: tuple[TensorRtBackend, Hos
 
 
 @needs_compiler
-def test_features_that_are_no_numbers_are_no_score() -> None:
+def test_what_the_kernel_cannot_tell_is_no_score() -> None:
+    """The score's other parts are numbers, the kernel's are not."""
     gpu = HostGpu()
-    plan = launched(gpu)
-    backend = TensorRtBackend(gpu, plan, None, "host")
-    plan.features.scale = np.nan
-    assert np.isnan(backend.infer(parts(1)[0])[1])
-    backend.close()
+    lost = replace(pieces().constants, low=np.full(3, np.nan, np.float32))
+    with closing(TensorRtBackend(gpu, launched(gpu, constants=lost), None, "host")) as backend:
+        anomaly_map, score = backend.infer(parts(1)[0])
+    assert np.isnan(anomaly_map).all() and np.isnan(score)
+
+
+def test_nothing_that_is_handed_on_lies_in_what_is_worked_in() -> None:
+    with (gpu := HostGpu()).current():
+        context = launched(gpu).context(3)
+        places = sorted(context._starts.values())
+        assert all(place % ALIGNMENT == 0 for place in places) and len(places) == len(set(places)) == 16
+        assert context.memory_bytes > places[-1]
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
-    whole = HostPlan(ENGINE)
+    whole, small = HostPlan(ENGINE), replace(pieces().constants, input_size=(SIDE, SIDE), grid=4)
     rest, features = (HostPlan(p.SerializeToString()) for p in (pieces().rest, pieces().features))
+    LaunchedPlan(HostGpu(), features, rest, small, HostLauncher())
     for one, other in ((whole, rest), (features, whole), (rest, features)):
-        with pytest.raises(BackendFault, match=r"the kernel reads .*build-engines"):
+        with pytest.raises(ValueError, match="the kernel reads"):
             LaunchedPlan(HostGpu(), one, other, pieces().constants, HostLauncher())
+    others = replace(pieces().constants, channels=(24, 40, 96))
+    with pytest.raises(ValueError, match="the kernel reads"):
+        LaunchedPlan(HostGpu(), features, rest, others, HostLauncher())
 
 
 def test_its_tensors_are_those_of_an_engine() -> None:
@@ -109,15 +128,21 @@ def test_its_tensors_are_those_of_an_engine() -> None:
         check_tensors(Path("a.plan"), launched(HostGpu()).tensors, (SIDE, SIDE + 32))
 
 
-def test_what_was_packed_is_unpacked_and_anything_cut_off_refused() -> None:
+def test_what_was_packed_is_unpacked_and_anything_else_refused(tmp_path: Path) -> None:
     packed = Pieces(b"features", b"rest", pieces().constants).packed()
-    found = unpacked(packed, Path("a.plan"))
+    found = unpacked(packed, PLAN, AGAIN)
     assert found is not None and (found.features, found.rest) == (b"features", b"rest")
     assert found.constants.to_bytes() == pieces().constants.to_bytes()
-    assert unpacked(b"a plan of TensorRT", Path("a.plan")) is None
+    assert unpacked(b"a plan of TensorRT", PLAN, AGAIN) is None
     for end in (4, 100, len(packed) // 2, len(packed) - 1):
-        with pytest.raises(BackendFault, match=r"cut off or broken.*build-engines"):
-            unpacked(packed[:end], Path("a.plan"))
+        with pytest.raises(BackendFault, match=r"cut off or broken.*\(a\.plan\)\. Build it again"):
+            unpacked(packed[:end], PLAN, AGAIN)
+    older = tmp_path / "older.npz"
+    np.savez(
+        older, features=np.zeros(1, np.uint8), rest=np.zeros(1, np.uint8), constants=np.zeros(9, np.uint8)
+    )
+    with pytest.raises(BackendFault, match=r"not the kernel's constants.*\(a\.plan\)\. Build it again"):
+        unpacked(older.read_bytes(), PLAN, AGAIN)
 
 
 def test_where_plugins_are_taken_the_kernel_is_one() -> None:
@@ -127,9 +152,9 @@ def test_where_plugins_are_taken_the_kernel_is_one() -> None:
         built.append(model)
         return b"plan %d" % len(built)
 
-    assert with_kernel(pieces(), build, plugins=True) == b"plan 1"
+    assert pieces().built(build, plugins=True) == b"plan 1"
     assert built == [pieces().whole.SerializeToString()]
-    found = unpacked(with_kernel(pieces(), build, plugins=False), Path("a.plan"))
+    found = unpacked(pieces().built(build, plugins=False), PLAN, AGAIN)
     assert found is not None and (found.features, found.rest) == (b"plan 2", b"plan 3")
     assert built[1:] == [pieces().features.SerializeToString(), pieces().rest.SerializeToString()]
 
@@ -149,27 +174,57 @@ def test_it_is_built_and_the_command_that_rebuilds_it_says_so(engine: Path) -> N
     assert done.exit_code == 0, done.output
     plan, recipe, artefact = load_pair(engine.with_name("demo.fp16.sm86.plan"))
     assert artefact.precision == "fp16" and recipe.made_with["gate"].startswith("passed")
-    found = unpacked(plan.read_bytes(), plan)
+    assert "plain operations" in recipe.made_with["gate_ran"] and "with affinity kernel" in done.output
+    found = unpacked(plan.read_bytes(), plan, AGAIN)
     assert found is not None and len(found.features) > 10_000_000 > len(found.rest) > 10_000
     assert isinstance(found.constants, Constants) and found.constants.input_size == (SIDE, SIDE)
     assert "--kernel" in plan_words(plan, made_with=recipe.made_with)
     with pytest.raises(BackendFault, match=r"the plan is for SM 86.*build-engines.*--kernel"):
         open_backend(plan, recipe)
+    plan.unlink()
+    with pytest.raises(RecipeError, match=r"there is no engine here.*--kernel"):  # its recipe is still there
+        find_engine(plan)
     plain = CliRunner().invoke(app, [str(engine), "--fp16", "--sm", "86"])
     assert plain.exit_code == 0, plain.output
-    assert unpacked(plan.read_bytes(), plan) is None
+    assert unpacked(plan.read_bytes(), plan, AGAIN) is None and "with affinity kernel" not in plain.output
     assert "--kernel" not in plan_words(plan, made_with=load_recipe(recipe_path(plan)).made_with)
 
 
 @needs_rtx
 def test_fp32_and_what_the_kernel_does_not_compute_are_refused(engine: Path) -> None:
-    said = refused(str(engine), "--kernel", "--sm", "86")[1]
-    assert re.search(r"reads feature maps in FP16 \(--kernel\)\. Add --fp16", said)
-    model = onnx.load(engine)
-    for node in model.graph.node:
+    for model in (engine, engine.parent):  # of a folder before its ONNX is made
+        said = refused(str(model), "--kernel", "--sm", "86")[1]
+        assert re.search(r"reads feature maps in FP16 \(--kernel\)\. Add --fp16", said)
+    graph = onnx.load(engine)
+    for node in graph.graph.node:
         node.op_type = "ReduceMean" if node.op_type == "ReduceMax" else node.op_type
-    onnx.save(model, engine)
+    onnx.save(graph, engine)
     reseal(engine)
-    assert (
-        "the affinity kernel does not compute" in refused(str(engine), "--fp16", "--kernel", "--sm", "86")[1]
-    )
+    said = refused(str(engine), "--fp16", "--kernel", "--sm", "86")[1]
+    assert re.search(r"the affinity kernel does not compute .*demo\.onnx\)\. Leave --kernel away", said)
+
+
+def test_a_plan_with_another_version_of_the_kernel_does_not_fit(tmp_path: Path) -> None:
+    """With --rebuild-if-needed it is built again; a plan without the kernel is asked nothing."""
+    plan = tmp_path / "demo.fp16.sm86.plan"
+    plan.write_bytes(b"plan")
+    for version, fault in ((AFFINITY, "the plan is for SM 86"), ("affinity 0", "that of another version")):
+        recipe = replace(load_recipe(recipe_path(ENGINE)), artefacts=(), made_with={KERNEL: version})
+        artefact = Artefact(plan.name, sha256_of(plan), "fp16", 86, "tensorrt-rtx 0.0")
+        save_recipe(recipe.with_artefact(artefact), recipe_path(plan))
+        assert fault in unfit(plan)
+
+
+def test_doctor_tells_where_the_compiler_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tmp_path / "demo.fp16.sm86.plan"
+    plan.write_bytes(b"plan")
+    monkeypatch.setattr("edge.doctor.machine.describe_mismatch", lambda artefact: "")
+    monkeypatch.setattr("edge.kernels.compile.TOOLKIT", tmp_path)
+    monkeypatch.setattr(find_compiler, "__defaults__", ({"PATH": str(tmp_path)}, tmp_path))
+    for made_with, state in (({KERNEL: AFFINITY}, State.FAIL), ({}, State.OK)):
+        recipe = replace(load_recipe(recipe_path(ENGINE)), artefacts=(), made_with=made_with)
+        artefact = Artefact(plan.name, sha256_of(plan), "fp16", 86, "tensorrt-rtx 0.0")
+        save_recipe(recipe.with_artefact(artefact), recipe_path(plan))
+        found = gpu(plan)
+        assert found.state is state
+        assert state is State.OK or ("nvcc is not installed" in found.detail and "toolkit" in found.todo)

@@ -31,7 +31,7 @@ from edge.gpu import own_sm
 from edge.picture.align import Reference
 from edge.picture.view import View
 from edge.recipe import load_pair, load_recipe, recipe_path, save_recipe, sha256_of
-from edge.remake import plan_for, plan_words
+from edge.remake import AFFINITY, KERNEL, plan_for, plan_words
 from edge.station.capture import Capture, Policy
 from edge.station.loop import Station
 from edge.station.replacement import Replacement
@@ -369,6 +369,19 @@ def test_what_a_person_forced_is_not_forced_again_with_nobody_there(tmp_path: Pa
     start = begin(plan, print)
     assert isinstance(start.maker, PlanBuild) and start.opened.path.name == "toy.onnx"
     assert "--force" not in start.maker._words and "89" in start.maker._words
+
+
+@pytest.mark.usefixtures("other_gpu")
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_new_plan_has_the_affinity_kernel_where_the_old_one_had(tmp_path: Path, lost: bool) -> None:
+    """Where the plan itself is lost its recipe still says how it was made."""
+    plan = plan_beside(toy_pair(tmp_path, expected_false_rejects={"rate": 0.003}))
+    recipe = load_recipe(recipe_path(plan))
+    save_recipe(replace(recipe, made_with={**recipe.made_with, KERNEL: AFFINITY}), recipe_path(plan))
+    if lost:
+        plan.unlink()
+    start = begin(plan, print)
+    assert isinstance(start.maker, PlanBuild) and "--kernel" in start.maker._words
 
 
 @pytest.mark.usefixtures("other_gpu")

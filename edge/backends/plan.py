@@ -14,6 +14,7 @@ from edge.errors import BackendFault
 from edge.gpu import load_runtime
 from edge.kernels import plugin
 
+WITH_KERNEL = " with affinity kernel"
 PIXELS, MAP, SCORE = "pixels", "anomaly_map", "score"
 NO_REASON = "it gives no reason"
 RESTART = "Restart the station."
@@ -88,12 +89,12 @@ class TensorRtPlan:
     """
 
     def __init__(self, packed: bytes, path: Path, builder: str, hint: str) -> None:
-        self._path = path
+        self._path, self._has_kernel = path, plugin.is_in(packed)
         self._trt = _library(builder, path)
         self._log = error_log(self._trt)
         with own_errors(self._log.errors, "TensorRT cannot load the plan", path, hint):
             self._runtime = self._trt.Runtime(self._log)  # must live as long as what it made
-            if plugin.is_in(packed):
+            if self._has_kernel:
                 plugin.register(self._trt)
             self._engine = self._runtime.deserialize_cuda_engine(packed)
             if self._engine is None:
@@ -102,7 +103,8 @@ class TensorRtPlan:
     @property
     def name(self) -> str:
         """Library and version."""
-        return f"{'TensorRT for RTX' if 'rtx' in self._trt.__name__ else 'TensorRT'} {self._trt.__version__}"
+        library = "TensorRT for RTX" if "rtx" in self._trt.__name__ else "TensorRT"
+        return f"{library} {self._trt.__version__}{WITH_KERNEL if self._has_kernel else ''}"
 
     @cached_property
     def tensors(self) -> list[Tensor]:

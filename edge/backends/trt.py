@@ -206,11 +206,14 @@ def open_plan(
 def _read(gpu: Gpu, path: Path, builder: str, hint: str) -> Plan:
     """A file's plan, or its pieces around the affinity kernel. Raises BackendFault."""
     content = path.read_bytes()
-    pieces = unpacked(content, path)
+    pieces = unpacked(content, path, hint)
     if pieces is None:
         return TensorRtPlan(content, path, builder, hint)
     features, rest = (TensorRtPlan(of, path, builder, hint) for of in (pieces.features, pieces.rest))
-    return LaunchedPlan(gpu, features, rest, pieces.constants, PycudaModule())
+    try:
+        return LaunchedPlan(gpu, features, rest, pieces.constants, PycudaModule())
+    except ValueError as error:
+        raise BackendFault(f"its pieces are not of one plan: {error}", str(path), hint) from error
 
 
 def _drawn(size: Size) -> Pixels:

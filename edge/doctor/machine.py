@@ -11,10 +11,12 @@ from pathlib import Path
 
 from edge.doctor.finding import Finding, State
 from edge.engines.isolation import can_isolate
+from edge.errors import BackendFault
 from edge.gpu import describe_mismatch, installed, own_sm, rebuild_hint
+from edge.kernels.compile import find_compiler
 from edge.paths import check_folder
 from edge.recipe import load_pair
-from edge.remake import is_plan
+from edge.remake import KERNEL, is_plan
 
 FULL, FILLING = 0.01, 0.10  # share of a disk that is free; root keeps 5 % of ext4 for itself
 LEAST_FREE = 200 << 20  # bytes: a thousand heat maps
@@ -166,6 +168,13 @@ def gpu(engine: Path) -> Finding:
         return Finding(what, State.OK, f"not needed ({here})")
     if mismatch := describe_mismatch(artefact):
         return Finding(what, State.FAIL, mismatch, rebuild_hint(found, artefact, recipe.made_with))
+    if KERNEL in recipe.made_with:
+        try:
+            find_compiler("nvcc")
+        except BackendFault as error:
+            return Finding(
+                what, State.FAIL, f"{error.what}; the plan has the affinity kernel", error.next_step
+            )
     return Finding(what, State.OK, here)
 
 

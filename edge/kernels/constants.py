@@ -84,7 +84,7 @@ class Constants:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         lists = {name: values.pop(name) for name in TABLES}
         tables = {f"{name}{k}": table for name in TABLES for k, table in enumerate(lists[name])}
-        np.savez_compressed(packed, allow_pickle=False, **tables, **values)
+        np.savez_compressed(packed, **tables, **values)
         return packed.getvalue()
 
     @classmethod

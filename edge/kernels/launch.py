@@ -17,7 +17,7 @@ from edge.errors import BackendFault
 from edge.kernels.compile import AFFINITY, cubin, gpu_library, host_library
 from edge.kernels.constants import PARTS, SCALES, Constants, Floats
 from edge.kernels.cuda import Kernel, pycuda_driver
-from edge.kernels.problem import Maps, Plan, Problem
+from edge.kernels.problem import Layout, Maps, Problem
 
 KERNELS = ("affinity_context", "affinity_places", "affinity_map")  # in the order of their launches
 
@@ -104,7 +104,7 @@ def run_on_host(
     pictures = len(teacher[0])
     networks = [[_flat(m) for m in maps] for maps in (teacher, globl, local)]
     check_maps(constants, pictures, networks)
-    plan = Plan(constants, pictures)
+    plan = Layout(constants, pictures)
     scratch = np.full(plan.scratch_bytes, 255, np.uint8)  # NaN wherever something would be read unwritten
     anomaly_map = np.full((pictures, *constants.input_size), np.nan, np.float32)
     scores = np.full((pictures, PARTS), np.nan, np.float32)

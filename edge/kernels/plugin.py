@@ -16,7 +16,7 @@ from edge.errors import BackendFault
 from edge.kernels.compile import gpu_library
 from edge.kernels.constants import PARTS, SCALES, Constants
 from edge.kernels.launch import Launcher, SharedLibrary
-from edge.kernels.problem import Maps, Plan
+from edge.kernels.problem import Layout, Maps
 
 NAME, VERSION = "edge_affinity", "1"
 FIELD = "constants"  # `Constants.to_bytes`, in the engine's plan
@@ -26,7 +26,7 @@ class AffinityLayer:
     """The plugin's methods, for any TensorRT module `trt`.
 
     Inputs: FP16 (pictures, channels, height, width) of teacher, global student, local student's targets, each
-    from the finest scale on; float32 (n,), `Plan.tables`, which the network holds as a weight. Outputs:
+    from the finest scale on; float32 (n,), `Layout.tables`, which the network holds as a weight. Outputs:
     float32 anomaly map (pictures, H, W), scores (pictures, 2).
     """
 
@@ -63,14 +63,14 @@ class AffinityLayer:
 
     def get_workspace_size(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
         """The scratch, for the largest batch."""
-        return Plan(self.constants, inputs[0].max[0]).scratch_bytes
+        return Layout(self.constants, inputs[0].max[0]).scratch_bytes
 
     def configure_plugin(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Nothing depends on it."""
 
     def on_shape_change(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        """Plan for this number of pictures."""
-        self.plan = Plan(self.constants, inputs[0].dims[0])
+        """Where everything lies for this number of pictures."""
+        self.layout = Layout(self.constants, inputs[0].dims[0])
 
     def enqueue(
         self, input_desc: Any, output_desc: Any, inputs: Sequence[int], outputs: Sequence[int],
@@ -80,7 +80,7 @@ class AffinityLayer:
         given = iter(inputs)
         teacher, globl = ([next(given) for _ in range(SCALES)] for _ in range(2))
         local = [next(given) if has else None for has in self.constants.local]
-        problem = self.plan.problem(Maps(teacher, globl, local), next(given), workspace, *outputs)
+        problem = self.layout.problem(Maps(teacher, globl, local), next(given), workspace, *outputs)
         self.launcher.run(problem, stream or None)
 
     def attach_to_context(self, context: Any) -> Any:

@@ -75,7 +75,7 @@ class Maps:
         return {"teacher": self.teacher[k], "globl": self.globl[k], "local": self.local[k]}
 
 
-class Plan:
+class Layout:
     """Where everything lies, in two pieces of memory that the caller provides.
 
     `tables` uint8: gains and offsets, to be copied to the device once. `scratch_bytes`: of any content; one
