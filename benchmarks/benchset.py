@@ -1,7 +1,7 @@
 """A data set under the bench: pictures, division, cached features, and our model trained on it."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from distillation.model import CHECKPOINT_FILE
 from distillation.progress import ProgressBars
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher
+from edge.errors import DataError
 from edge.picture.view import View
 from edge.recipe import Recipe, load_pair
 
@@ -92,6 +93,15 @@ class BenchSet:
     def split(self, seed: int) -> tuple[list[Path], list[Path]]:
         """The product's own division of the good pictures into (train, held out)."""
         return split_held_out(self.dataset.train, self.dataset.validation, seed)
+
+
+def detector_of(text: str) -> DetectorConfig:
+    """ "measure=both,fusion=trusted" -> the default with these. Raises DataError for what it has not."""
+    words = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in text.split(",") if pair)
+    known = {name: value for name, value in asdict(DetectorConfig()).items() if isinstance(value, str)}
+    if unknown := [name for name in words if name not in known]:
+        raise DataError(f"no such setting: {', '.join(unknown)}", "--detector", f"Known: {', '.join(known)}.")
+    return replace(DetectorConfig(), **words)
 
 
 def train_ours(bench: BenchSet, seed: int) -> tuple[Path, dict[str, Any]] | None:

@@ -11,6 +11,7 @@ are kept in DIR as they come.
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 from ablation_set import DRAWN, TRAYS, drawn_trays
 from anomalies import KINDS, draw
-from benchset import BenchSet, console, train_ours
+from benchset import BenchSet, console, detector_of, train_ours
 from jobs import Facts, Jobs, code_digest, errors_in_words
 from quality import find_sets, numbers
 from record import add_save, save_result, target_of
@@ -59,7 +60,7 @@ SHOWN = 12
 
 def parts_of(bench: BenchSet, seed: int) -> Parts | None:
     """Of one model; None where it is not trained, or its parts are not there and may not be made."""
-    done = BenchSet(bench.root, Jobs(bench.jobs.folder, done_only=True), bench.steps)
+    done = replace(bench, jobs=Jobs(bench.jobs.folder, done_only=True))
     if (trained := train_ours(done, seed)) is None:
         return None
 
@@ -159,11 +160,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="quality.py's folder of models and results")
     parser.add_argument("--sets", default="", help="names with commas; default: all")
     parser.add_argument("--seeds", default="0,1,2", help="of quality.py's trainings")
+    parser.add_argument("--detector", default="", help="quality.py's, where it was given one")
     add_save(parser)
     arguments = parser.parse_args()
     with errors_in_words():
         jobs = Jobs(arguments.work, done_only=arguments.table)
-        sets = [BenchSet(root, jobs) for root in find_sets(arguments.data, arguments.sets)]
+        detector, roots = detector_of(arguments.detector), find_sets(arguments.data, arguments.sets)
+        sets = [BenchSet(root, jobs, detector=detector) for root in roots]
         results = compare(sets, numbers(arguments.seeds))
     if (target := target_of(arguments)) is not None:
         shares = {way: dict(of) for way, of in WAYS.items()}

@@ -12,12 +12,13 @@ nothing. Each result is kept in DIR/results as it comes: a run that was killed g
 import argparse
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import judging
 from baselines import BASELINES
-from benchset import OURS, BenchSet, console
+from benchset import OURS, BenchSet, console, detector_of
 from jobs import Facts, Jobs, code_digest, errors_in_words
 from quality_table import markdown, rich_tables, summary
 from record import add_save, quantiles_ms, save_result, target_of
@@ -118,6 +119,9 @@ def arguments_of() -> argparse.Namespace:
         "--procedural", action="store_true", help="also the set that benchmarks/trays.py draws"
     )
     parser.add_argument("--steps", type=int, default=TrainConfig.steps, help="for trying; is recorded")
+    parser.add_argument(
+        "--detector", default="", help="for trying, as measure=both,fusion=trusted; is recorded"
+    )
     add_save(parser)
     parser.add_argument(
         "--peer-json", type=Path, help="figures of benchmarks/anomalib_peer.py to show beside"
@@ -142,11 +146,13 @@ def main() -> None:
         roots = find_sets(arguments.data, arguments.sets)
         roots += [procedural_set(arguments.work)] if arguments.procedural else []
         jobs = Jobs(arguments.work, done_only=arguments.table)
-        sets = [BenchSet(root, jobs, arguments.steps) for root in roots]
+        detector = detector_of(arguments.detector)
+        sets = [BenchSet(root, jobs, arguments.steps, detector) for root in roots]
         seeds = numbers(arguments.seeds)
         results = run(sets, seeds, baseline_seeds_of(arguments))
     if (target := target_of(arguments)) is not None:
-        save_result("quality", {"seeds": seeds, "steps": arguments.steps, "sets": results}, target)
+        tried = {"steps": arguments.steps, "detector": asdict(detector)}
+        save_result("quality", {"seeds": seeds, **tried, "sets": results}, target)
         (target / "quality.md").write_text(markdown(results, arguments.peer_json))
     for table in rich_tables(results):
         console.print(table)

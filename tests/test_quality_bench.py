@@ -1,6 +1,7 @@
 """The quality bench: work is done once, the known methods are what they say, bounds are judged as stated."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from baselines import BASELINES, greedy_k_center
+from benchset import detector_of
 from curves import log_curves
 from jobs import Jobs
 from judging import figures_of
@@ -25,6 +27,7 @@ from distillation.features import FeatureCache
 from distillation.train import TrainConfig
 from distillation.weights import load_teacher
 from edge.cameras.parts import render_part
+from edge.errors import DataError
 from edge.picture.preprocess import preprocess
 from edge.recipe import Recipe
 
@@ -146,6 +149,17 @@ def test_baselines_may_have_fewer_seeds_than_ours(
     """The published table has one seed of baselines: the command that makes it says so."""
     monkeypatch.setattr(sys, "argv", ["quality.py", "data", "--work", "work", *options])
     assert baseline_seeds_of(arguments_of()) == seeds
+
+
+def test_a_detector_for_trying_is_the_default_but_for_what_is_named() -> None:
+    assert detector_of("") == DetectorConfig()
+    tried = detector_of("measure=both,fusion=trusted")
+    assert (tried.measure, tried.fusion) == ("both", "trusted")
+    assert replace(tried, measure=DetectorConfig.measure, fusion=DetectorConfig.fusion) == DetectorConfig()
+    with pytest.raises(
+        DataError, match=r"no such setting: kind, heads.*Known: teacher, local_student, measure"
+    ):
+        detector_of("kind=odd,heads")
 
 
 def test_a_curve_goes_through_the_means() -> None:
