@@ -10,8 +10,8 @@ are kept in DIR as they come.
 """
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ JUDGING_CODE = ("benchmarks/parts.py", "benchmarks/ablation_set.py", "benchmarks
 
 Floats = npt.NDArray[np.float64]
 Parts = Mapping[str, Mapping[str, Floats]]  # kind of picture -> part -> (N,) deviations from a typical one
+PartsOf = Callable[[BenchSet, int], Parts | None]  # of the model with a seed
+Ways = Mapping[str, Mapping[str, float]]  # name -> share of each part
+Results = Mapping[str, Mapping[str, Mapping[str, float]]]  # way -> set -> figures
 
 # What is compared: the share of each part. Of the grid the best are shown, all are kept.
 NAMED: dict[str, Mapping[str, float]] = {
@@ -115,7 +118,7 @@ def figures(parts: Parts, shares: Mapping[str, float]) -> dict[str, float]:
     return found | {kind: auroc_of(scores[good], scores[kind]) for kind in anomalous if kind in scores}
 
 
-def compare(sets: list[BenchSet], seeds: list[int]) -> dict[str, Any]:
+def compare(sets: list[BenchSet], seeds: list[int], parts_of: PartsOf, ways: Ways) -> dict[str, Any]:
     """Way -> set -> figures, means over the seeds, and how many models they are of."""
     found = {bench.name: [p for s in seeds if (p := parts_of(bench, s)) is not None] for bench in sets}
     if not all(found.values()):
@@ -123,7 +126,7 @@ def compare(sets: list[BenchSet], seeds: list[int]) -> dict[str, Any]:
         hint = "Run benchmarks/quality.py with it first."
         raise InspectError(f"no trained models: {missing}", "--work", hint)
     return {
-        way: {name: mean_figures(of, shares) for name, of in found.items()} for way, shares in WAYS.items()
+        way: {name: mean_figures(of, shares) for name, of in found.items()} for way, shares in ways.items()
     }
 
 
@@ -139,23 +142,27 @@ def mean_over_sets(of_sets: Mapping[str, Mapping[str, float]]) -> float:
     return float(np.mean([np.mean([of[k] for k in columns if k in of]) for of in of_sets.values()]))
 
 
-def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
-    """For people, in per cent, the best mean first: what has a name, and the best of the grid."""
+def best_of(results: Results) -> list[str]:
+    """What has a name, and the best of the grid."""
+    grid = sorted(set(results) - set(NAMED), key=lambda way: -mean_over_sets(results[way]))
+    return [*NAMED, *grid[:SHOWN]]
+
+
+def table(results: Results, ways: Iterable[str]) -> Table:
+    """For people, in per cent, the best mean first."""
     kinds = ("made", *TRAYS[1:], "stopped")
-    columns = [(name, kind) for name, of in results["alike"].items() for kind in kinds if kind in of]
+    first = next(iter(results.values()))
+    columns = [(name, kind) for name, of in first.items() for kind in kinds if kind in of]
     shown = Table("shares", *(f"{name}: {kind}" for name, kind in columns), "AUROC, mean")
-    best = sorted(results, key=lambda way: -mean_over_sets(results[way]))
-    grid = [way for way in best if way not in NAMED][:SHOWN]
-    for way in (way for way in best if way in NAMED or way in grid):
+    for way in sorted(ways, key=lambda way: -mean_over_sets(results[way])):
         cells = [f"{results[way][name][kind]:.1%}" for name, kind in columns]
         shown.add_row(way, *cells, f"{mean_over_sets(results[way]):.1%}")
     return shown
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def choose(about: str, name: str, parts_of: PartsOf, ways: Ways) -> dict[str, Any]:
+    """The command line of a bench that compares ways of scoring -> its results, saved as `name`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with one data set per subfolder")
     parser.add_argument("--work", type=Path, required=True, help="quality.py's folder of models and results")
     parser.add_argument("--sets", default="", help="names with commas; default: all")
@@ -167,11 +174,17 @@ def main() -> None:
         jobs = Jobs(arguments.work, done_only=arguments.table)
         detector, roots = detector_of(arguments.detector), find_sets(arguments.data, arguments.sets)
         sets = [BenchSet(root, jobs, detector=detector) for root in roots]
-        results = compare(sets, numbers(arguments.seeds))
+        results = compare(sets, numbers(arguments.seeds), parts_of, ways)
     if (target := target_of(arguments)) is not None:
-        shares = {way: dict(of) for way, of in WAYS.items()}
-        save_result("parts", {"seeds": numbers(arguments.seeds), "shares": shares, "auroc": results}, target)
-    console.print(table(results))
+        shares = {way: dict(of) for way, of in ways.items()}
+        seeds = {"seeds": numbers(arguments.seeds), "detector": asdict(detector)}
+        save_result(name, {**seeds, "shares": shares, "auroc": results}, target)
+    return results
+
+
+def main() -> None:
+    results = choose(__doc__ or "", "parts", parts_of, WAYS)
+    console.print(table(results, best_of(results)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from anomalies import KINDS
-from parts import NAMED, WAYS, figures, mean_over_sets, scores_of, table
+from parts import NAMED, WAYS, best_of, figures, mean_over_sets, scores_of, table
 
 from distillation.score import LENGTH, SHARES, ScoreFusion
 
@@ -40,7 +40,7 @@ def test_the_columns_of_the_trays_count_as_one_set() -> None:
 
 def test_the_table_has_what_has_a_name_and_the_best_of_the_grid() -> None:
     results = {way: {"a": {"made": i / len(WAYS), "stopped": 0.0}} for i, way in enumerate(WAYS)}
-    rows = table(results).columns[0].cells
+    rows = table(results, best_of(results)).columns[0].cells
     shown = [str(cell) for cell in rows]
     assert set(NAMED) <= set(shown) and len(shown) == len(NAMED) + 12
     assert shown[0] == list(WAYS)[-1]

@@ -156,9 +156,7 @@ def test_a_detector_for_trying_is_the_default_but_for_what_is_named() -> None:
     tried = detector_of("measure=both,fusion=trusted")
     assert (tried.measure, tried.fusion) == ("both", "trusted")
     assert replace(tried, measure=DetectorConfig.measure, fusion=DetectorConfig.fusion) == DetectorConfig()
-    with pytest.raises(
-        DataError, match=r"no such setting: kind, heads.*Known: teacher, local"
-    ):
+    with pytest.raises(DataError, match=r"no such setting: kind, heads.*Known: teacher, local"):
         detector_of("kind=odd,heads")
 
 

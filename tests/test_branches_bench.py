@@ -1,0 +1,51 @@
+"""Other maps of a trained model: what they are made of, in the unit that the score's parts have."""
+
+import numpy as np
+import pytest
+import torch
+from affinity_cases import fitted_detector
+from branches import LARGEST, MEAN, TRUSTED, WAYS, deviations, tops
+from plans import good_pictures
+
+from distillation.detector import Detector
+from edge.frame import Pixels
+
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return fitted_detector("efficientnet-lite0", input_size=SIZE).requires_grad_(
+        False
+    )  # as one that was loaded
+
+
+def small(count: int, seed: int) -> Pixels:
+    return good_pictures(count, seed)[:, ::4, ::4].copy()
+
+
+def test_the_map_of_all_is_the_detectors_own(detector: Detector) -> None:
+    pictures, seen = small(3, 1), list[torch.Tensor]()
+    hook = detector.score.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    found = tops(detector, pictures, torch.ones(3))
+    hook.remove()
+    own = torch.cat(seen)[:, detector.score.names.index("map")].numpy()
+    assert np.allclose(found["map of all"], own, rtol=1e-5)
+    assert np.allclose(found[TRUSTED], own, rtol=1e-5), "as loud as each other"
+    largest = np.stack([found[name] for name in LARGEST])
+    assert (largest.max(axis=0) <= found["map of all"] + 1e-5).all() and (found[MEAN] < own).all()
+
+
+def test_held_out_pictures_are_typical_and_every_way_can_be_scored(detector: Detector) -> None:
+    held = small(4, 2)
+    found = deviations(detector, held, small(6, 3), {"good": held, "bad": 255 - held})
+    assert {name for way in WAYS.values() for name in way} <= {
+        *found["good"],
+        "local",
+        "words",
+        "deep",
+        "pooled",
+    }
+    for name, values in found["good"].items():
+        assert np.mean(values) == pytest.approx(0, abs=1e-4), name
+        assert len(found["bad"][name]) == 4
