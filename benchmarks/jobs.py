@@ -26,7 +26,8 @@ TRAINING_CODE = (*(f"distillation/{name}.py" for name in _TRAINS),
                  "calibration/normalisation.py", "calibration/dataset.py", "calibration/selfmade.py",
                  "calibration/layouts.py", "calibration/views.py",
                  "edge/picture/preprocess.py", "edge/picture/images.py", "edge/picture/view.py")  # fmt: skip
-JUDGING_CODE = ("distillation/score.py", "build_engines/build.py", "build_engines/export.py",
+SCORE_CODE = ("distillation/score.py",)  # of ours alone: a known method has a score of its own
+JUDGING_CODE = ("build_engines/build.py", "build_engines/export.py",
                 "build_engines/seal.py", "calibration/evaluate.py", "calibration/figures.py",
                 "calibration/localisation.py", "calibration/*metrics.py", "calibration/thresholds.py",
                 "benchmarks/judging.py", "edge/backends/ort.py")  # fmt: skip

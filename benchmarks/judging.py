@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from baselines import BASELINES
 from benchset import OURS, BenchSet, built, train_ours
-from jobs import JUDGING_CODE, Facts, code_digest
+from jobs import JUDGING_CODE, SCORE_CODE, Facts, code_digest
 
 from build_engines.export import export_onnx
 from build_engines.graph import onnx_bytes
@@ -76,8 +76,11 @@ def folder_of(bench: BenchSet, detector: str, seed: int) -> Path:
 
 
 def _rests_on(bench: BenchSet, detector: str, seed: int) -> dict[str, Any]:
-    facts = bench.rests_on(seed) | {"judging": code_digest(*JUDGING_CODE)}
-    return facts if detector == OURS else facts | {"baselines": code_digest("benchmarks/baselines.py")}
+    facts = bench.rests_on(seed)
+    if detector == OURS:
+        return facts | {"judging": code_digest(*SCORE_CODE, *JUDGING_CODE)}
+    known = {"judging": code_digest(*JUDGING_CODE), "baselines": code_digest("benchmarks/baselines.py")}
+    return facts | known
 
 
 def fit_baseline(bench: BenchSet, kind: str, seed: int, folder: Path) -> OnnxRuntimeBackend:
