@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from benchset import BenchSet, console, train_ours
 from jobs import Facts, Jobs, code_digest
-from parts import BATCH, JUDGING_CODE, Floats, Parts, Way, choose, parts_of, pictures, table
+from parts import BATCH, JUDGING_CODE, Floats, Parts, choose, parts_of, pictures, table
 
 from calibration.dataset import load_images
 from distillation.detector import Detector
@@ -33,11 +33,11 @@ ALL = ("local", "global", "affinity")
 LARGEST = {f"map of {', '.join(of)}": of for n in (1, 2) for of in combinations(ALL, n)} | {"map of all": ALL}
 TRUSTED, MEAN = "map of all, as loud as they are worth", "map: mean of all"
 WITHOUT_MAP = {name: share for name, share in SHARES.items() if name != "map"}
-WAYS = {
-    **{name: Way({name: SHARES["map"], **WITHOUT_MAP}) for name in (*LARGEST, TRUSTED, MEAN)},
-    "no map, its share to local": Way(WITHOUT_MAP | {"local": SHARES["map"] + SHARES["local"]}),
-    "no map": Way(WITHOUT_MAP),
-    **{f"{name} alone": Way({name: 1.0}) for name in (*LARGEST, TRUSTED, MEAN)},
+WAYS: dict[str, Mapping[str, float]] = {
+    **{name: {name: SHARES["map"], **WITHOUT_MAP} for name in (*LARGEST, TRUSTED, MEAN)},
+    "no map, local twice": WITHOUT_MAP | {"local": SHARES["map"] + SHARES["local"]},
+    "no map": WITHOUT_MAP,
+    **{f"{name} alone": {name: 1.0} for name in (*LARGEST, TRUSTED, MEAN)},
 }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from calibration.metrics import auroc_of
 from calibration.thresholds import fit_thresholds
 from distillation.detector import Detector
 from distillation.model import load_model
-from distillation.score import LENGTH, ORIGIN, SHARES, ScoreFusion
+from distillation.score import LENGTH, SHARES, ScoreFusion
 from edge.errors import InspectError
 from edge.frame import Pixels
 from edge.picture.preprocess import resize
@@ -43,33 +43,21 @@ JUDGING_CODE = ("benchmarks/parts.py", "benchmarks/ablation_set.py", "benchmarks
 Floats = npt.NDArray[np.float64]
 Parts = Mapping[str, Mapping[str, Floats]]  # kind of picture -> part -> (N,) deviations from a typical one
 PartsOf = Callable[[BenchSet, int], Parts | None]  # of the model with a seed
-Ways = Mapping[str, "Way"]
+Ways = Mapping[str, Mapping[str, float]]  # name -> share of each part
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]  # way -> set -> figures
 
-
-class Way(NamedTuple):
-    """To score: the share of each part, and where the parts are counted from."""
-
-    shares: Mapping[str, float]
-    origin: float = ORIGIN
-
-
-# What is compared. Of the grid the best are shown, all are kept.
-BEFORE = {"map": 1.0, "local": 1.0, "words": 2.0, "deep": 1.0, "pooled": 0.5}  # with an origin of 2
-NAMED: dict[str, Way] = {
-    "today": Way(SHARES),
-    **{f"today, origin {origin:g}": Way(SHARES, origin) for origin in (0.5, 0.75, 1.5, 2.0, 3.0)},
-    "before": Way(BEFORE, 2.0),
-    "before, origin 1": Way(BEFORE, 1.0),
-    "alike": Way(dict.fromkeys(SHARES, 1.0)),
-    "without pooled": Way(SHARES | {"pooled": 0.0}),
-    "map, local, words": Way({"map": 1.0, "local": 1.0, "words": 1.0}),
-    **{f"{name} alone": Way({name: 1.0}) for name in SHARES},
+# What is compared: the share of each part. Of the grid the best are shown, all are kept.
+NAMED: dict[str, Mapping[str, float]] = {
+    "today": SHARES,
+    "alike": dict.fromkeys(SHARES, 1.0),
+    "without pooled": SHARES | {"pooled": 0.0},
+    "map, local, words": {"map": 1.0, "local": 1.0, "words": 1.0},
+    **{f"{name} alone": {name: 1.0} for name in SHARES},
 }
-GRID = {"map": (0.5, 1.0, 2.0), "local": (1.0,), "words": (1.0, 2.0, 4.0), "deep": (0.25, 0.5, 1.0),
+GRID = {"map": (0.5, 1.0, 2.0), "local": (1.0,), "words": (1.0, 2.0, 4.0), "deep": (0.25, 0.5, 1.0, 2.0),
         "pooled": (0.25, 0.5, 1.0)}  # fmt: skip
 _RASTER = [dict(zip(GRID, shares, strict=True)) for shares in product(*GRID.values())]
-WAYS = NAMED | {", ".join(f"{name} {share:g}" for name, share in of.items()): Way(of) for of in _RASTER}
+WAYS = NAMED | {", ".join(f"{name} {share:g}" for name, share in of.items()): of for of in _RASTER}
 SHOWN = 12
 
 
@@ -110,20 +98,19 @@ def of_pictures(detector: Detector, images: Pixels) -> dict[str, list[float]]:
     return {name: column.tolist() for name, column in zip(score.names, above.T, strict=True)}
 
 
-def scores_of(parts: Mapping[str, Floats], way: Way) -> Floats:
-    """(N,), by the detector's own fusion."""
-    shares, fusion = way.shares, ScoreFusion([*way.shares], LENGTH)
+def scores_of(parts: Mapping[str, Floats], shares: Mapping[str, float]) -> Floats:
+    """(N,), by the detector's own fusion with these shares."""
+    fusion = ScoreFusion([*shares], LENGTH)
     fusion.weights.fill_(1.0)  # the parts are in deviations already
-    fusion.spread.fill_(way.origin / ORIGIN)
     fusion.shares.copy_(torch.tensor([*shares.values()]) / sum(shares.values()))
     stacked = torch.tensor(np.stack([parts[name] for name in shares], axis=1), dtype=torch.float32)
     return fusion(stacked).double().numpy()
 
 
-def figures(parts: Parts, way: Way) -> dict[str, float]:
+def figures(parts: Parts, shares: Mapping[str, float]) -> dict[str, float]:
     """AUROC, 0..1: "made" of self-made anomalies, and of trays "logical" and "structural"; "stopped": share
     of the self-made ones at or above the limit that these good pictures set."""
-    scores = {kind: scores_of(of, way) for kind, of in parts.items()}
+    scores = {kind: scores_of(of, shares) for kind, of in parts.items()}
     limit = fit_thresholds(scores["good"]).review
     found = {"made": float(np.mean([auroc_of(scores["good"], scores[kind]) for kind in KINDS])),
              "stopped": float(np.mean([(scores[kind] >= limit).mean() for kind in KINDS]))}  # fmt: skip
@@ -139,13 +126,13 @@ def compare(sets: list[BenchSet], seeds: list[int], parts_of: PartsOf, ways: Way
         hint = "Run benchmarks/quality.py with it first."
         raise InspectError(f"no trained models: {missing}", "--work", hint)
     return {
-        name: {of_set: mean_figures(of, way) for of_set, of in found.items()} for name, way in ways.items()
+        way: {name: mean_figures(of, shares) for name, of in found.items()} for way, shares in ways.items()
     }
 
 
-def mean_figures(models: list[Parts], way: Way) -> dict[str, float]:
+def mean_figures(models: list[Parts], shares: Mapping[str, float]) -> dict[str, float]:
     """Means of `figures`, and how many models they are of."""
-    rows = [figures(parts, way) for parts in models]
+    rows = [figures(parts, shares) for parts in models]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} | {"models": len(rows)}
 
 
@@ -191,10 +178,9 @@ def choose(about: str, name: str, parts_of: PartsOf, ways: Ways) -> dict[str, An
         sets = [BenchSet(root, jobs, detector=detector) for root in roots]
         results = compare(sets, numbers(arguments.seeds), parts_of, ways)
     if (target := target_of(arguments)) is not None:
+        shares = {way: dict(of) for way, of in ways.items()}
         seeds = {"seeds": numbers(arguments.seeds), "detector": asdict(detector)}
-        shares = {way: dict(of.shares) for way, of in ways.items()}
-        origins = {way: of.origin for way, of in ways.items()}
-        save_result(name, {**seeds, "shares": shares, "origins": origins, "auroc": results}, target)
+        save_result(name, {**seeds, "shares": shares, "auroc": results}, target)
     return results
 
 

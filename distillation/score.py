@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from calibration.normalisation import LEAST_SPREAD, score_weights
 
 LENGTH, ALIKE, SUM = SCORE_FUSIONS = ("length", "alike", "sum")
-ORIGIN = 1.0  # standard deviations below a typical good part: whatever is better than that is as good
-# How much each part counts (docs/method.md): words hear logical mistakes best; the map says mostly what the
-# local student says; pooled statistics say much on some sets and nothing on others, and drown the rest there
-# if they are as loud.
-SHARES = {"map": 0.5, "local": 1.0, "words": 2.0, "deep": 0.25, "pooled": 0.25}
+ORIGIN = 2.0  # standard deviations below a typical good part: as good as good parts get
+# How much each part counts (docs/method.md): words hear logical mistakes best, pooled statistics say much on
+# some sets and nothing on others, where they drown the rest if they are as loud.
+SHARES = {"map": 1.0, "local": 1.0, "words": 2.0, "deep": 1.0, "pooled": 0.5}
 
 
 class ScoreFusion(nn.Module):
@@ -45,8 +44,7 @@ class ScoreFusion(nn.Module):
         if self.kind == SUM:
             return 1 + above.sum(dim=1)
         from_origin = above / (self.spread * ORIGIN) + 1
-        worse = (from_origin + from_origin.abs()) / 2  # a maximum with 0 may lose what is no number
-        return (worse.square() * self.shares).sum(dim=1).sqrt()
+        return (from_origin.square() * self.shares).sum(dim=1).sqrt()
 
     def fit(self, means: Sequence[float], spreads: Sequence[float]) -> dict[str, float]:
         """From mean and standard deviation of each part on good pictures. Returns the weights by name."""

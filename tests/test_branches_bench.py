@@ -39,7 +39,7 @@ def test_the_map_of_all_is_the_detectors_own(detector: Detector) -> None:
 def test_held_out_pictures_are_typical_and_every_way_can_be_scored(detector: Detector) -> None:
     held = small(4, 2)
     found = deviations(detector, held, small(6, 3), {"good": held, "bad": 255 - held})
-    assert {name for way in WAYS.values() for name in way.shares} <= {
+    assert {name for way in WAYS.values() for name in way} <= {
         *found["good"],
         "local",
         "words",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from anomalies import KINDS
-from parts import NAMED, WAYS, Way, best_of, figures, mean_over_sets, scores_of, table
+from parts import NAMED, WAYS, best_of, figures, mean_over_sets, scores_of, table
 
 from distillation.score import LENGTH, SHARES, ScoreFusion
 
@@ -22,7 +22,7 @@ def test_the_score_is_the_detectors() -> None:
     parts = {"map": np.array([3.0]), "words": np.array([-1.0])}
     parts = {name: parts.get(name, np.array([0.0])) for name in SHARES}
     theirs = fusion(torch.tensor([[10.0 + 2.0 * float(parts[name][0]) for name in SHARES]]))
-    assert scores_of(parts, Way(SHARES))[0] == pytest.approx(float(theirs))
+    assert scores_of(parts, SHARES)[0] == pytest.approx(float(theirs))
 
 
 def test_what_one_part_alone_hears_is_found_by_it_and_counts_in_the_whole() -> None:
@@ -30,7 +30,7 @@ def test_what_one_part_alone_hears_is_found_by_it_and_counts_in_the_whole() -> N
     alone, deaf = figures(seen, NAMED["words alone"]), figures(seen, NAMED["map alone"])
     assert alone == {"made": 1.0, "stopped": 1.0}
     assert deaf["made"] == pytest.approx(0.5) and deaf["stopped"] == 0.0
-    assert figures(seen, Way(SHARES))["made"] == 1.0
+    assert figures(seen, SHARES)["made"] == 1.0
 
 
 def test_the_columns_of_the_trays_count_as_one_set() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distillation.score import ALIKE, LENGTH, ORIGIN, SCORE_FUSIONS, SHARES, SUM, ScoreFusion
+from distillation.score import ALIKE, LENGTH, SCORE_FUSIONS, SHARES, SUM, ScoreFusion
 
 NAMES = list(SHARES)
 
@@ -27,20 +27,12 @@ def test_a_typical_part_has_1(kind: str, names: list[str]) -> None:
 
 def test_what_lies_as_far_off_counts_by_its_share() -> None:
     at = {name: float(fitted(LENGTH)(parts({name: 4.0}))) for name in NAMES}
-    more = (1 + 4 / ORIGIN) ** 2 - 1  # of this one; the others have 1
+    # (1 + 4 / 2)^2 for this one, 1 for the others
     assert at == {
-        name: pytest.approx((1 + more * share / sum(SHARES.values())) ** 0.5)
-        for name, share in SHARES.items()
+        name: pytest.approx((1 + 8 * share / sum(SHARES.values())) ** 0.5) for name, share in SHARES.items()
     }
     alike = {round(float(fitted(ALIKE)(parts({name: 4.0}))), 4) for name in NAMES}
-    assert alike == {round((1 + more / len(NAMES)) ** 0.5, 4)}
-
-
-def test_no_part_can_be_better_than_good_or_worse_for_being_so() -> None:
-    """Squared, one far on the good side would count as one far on the other."""
-    scores = [float(fitted(LENGTH)(parts({"words": -ORIGIN - far}))) for far in (0.0, 1.0, 9.0)]
-    assert scores == [scores[0]] * 3 and scores[0] < 1
-    assert float(fitted(LENGTH)(parts(dict.fromkeys(NAMES, -99.0)))) == 0
+    assert alike == {round((1 + 8 / len(NAMES)) ** 0.5, 4)}
 
 
 def test_one_far_part_is_heard_better_than_in_the_sum() -> None:
