@@ -31,7 +31,7 @@ from calibration.metrics import auroc_of
 from calibration.thresholds import fit_thresholds
 from distillation.detector import Detector
 from distillation.model import load_model
-from distillation.score import LENGTH, SHARES, ScoreFusion
+from distillation.score import ALIKE, SHARES, ScoreFusion
 from edge.errors import InspectError
 from edge.frame import Pixels
 from edge.picture.preprocess import resize
@@ -100,7 +100,7 @@ def of_pictures(detector: Detector, images: Pixels) -> dict[str, list[float]]:
 
 def scores_of(parts: Mapping[str, Floats], shares: Mapping[str, float]) -> Floats:
     """(N,), by the detector's own fusion with these shares."""
-    fusion = ScoreFusion([*shares], LENGTH)
+    fusion = ScoreFusion([*shares], ALIKE)  # any names; their shares follow
     fusion.weights.fill_(1.0)  # the parts are in deviations already
     fusion.shares.copy_(torch.tensor([*shares.values()]) / sum(shares.values()))
     stacked = torch.tensor(np.stack([parts[name] for name in shares], axis=1), dtype=torch.float32)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from affinity_cases import fitted_detector
 from branches import LARGEST, MEAN, TRUSTED, WAYS, deviations, tops
+from parts import scores_of
 from plans import good_pictures
 
 from distillation.detector import Detector
@@ -39,13 +40,13 @@ def test_the_map_of_all_is_the_detectors_own(detector: Detector) -> None:
 def test_held_out_pictures_are_typical_and_every_way_can_be_scored(detector: Detector) -> None:
     held = small(4, 2)
     found = deviations(detector, held, small(6, 3), {"good": held, "bad": 255 - held})
-    assert {name for way in WAYS.values() for name in way} <= {
-        *found["good"],
-        "local",
-        "words",
-        "deep",
-        "pooled",
-    }
     for name, values in found["good"].items():
         assert np.mean(values) == pytest.approx(0, abs=1e-4), name
         assert len(found["bad"][name]) == 4
+    beside = dict.fromkeys(("local", "words", "deep", "pooled"), np.zeros(4))
+    for way, shares in WAYS.items():
+        good, bad = (
+            scores_of(beside | {m: np.array(x) for m, x in found[kind].items()}, shares)
+            for kind in ("good", "bad")
+        )
+        assert good.shape == bad.shape == (4,), way
