@@ -160,7 +160,9 @@ def open_builder(runtime: str = "") -> EngineBuilder:
             why = str(error)
     wanted = NAMES[runtime] if runtime else "neither TensorRT nor TensorRT for RTX"
     what = f"{wanted} {'cannot' if runtime else 'can'} be loaded: {why}"
-    hint = f"Install: pip install tensorrt-rtx (builds without a GPU). {ON_A_JETSON}"
+    rtx = "Install: pip install tensorrt-rtx (builds without a GPU)."
+    full = "On the machine with the GPU: pip install tensorrt. Elsewhere leave --runtime away."
+    hint = f"{full if runtime == 'tensorrt' else rtx} {ON_A_JETSON}"
     raise BackendFault(what, "build-engines", hint)
 
 

@@ -49,7 +49,9 @@ BestOption = Annotated[
 ]
 KernelOption = Annotated[
     bool,
-    typer.Option("--kernel", help="With the fused affinity kernel (nvcc needed).", rich_help_panel=PLANS),
+    typer.Option(
+        "--kernel", help="With the fused affinity kernel (needs nvcc where it runs).", rich_help_panel=PLANS
+    ),
 ]
 SmOption = Annotated[
     str, typer.Option(help="GPUs: 86,89,120 for SM 8.6, ... Default: this one.", rich_help_panel=PLANS)
@@ -105,7 +107,11 @@ def build(
             told: list[str] = []
             for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):
                 told = _show(console, result, told)
-        except KeyboardInterrupt:
+                if _Interrupt.came:  # and somebody swallowed it
+                    raise KeyboardInterrupt
+        except (KeyboardInterrupt, Exception) as error:
+            if not (_Interrupt.came or isinstance(error, KeyboardInterrupt)):
+                raise
             console.print("stopped. What was built before is whole; nothing half-written is left.")
             raise typer.Exit(130) from None
 
@@ -114,6 +120,9 @@ def _results(
     model: Path, options: "PlanOptions", int8: bool, wants_plans: bool, listener: "_Screen"
 ) -> Iterator["BuildResult"]:
     """The ONNX engines of a folder, then the plans of the FP32 one."""
+    if model.is_file() and model.suffix != ".onnx":
+        hint = "Give the model folder, or its .onnx."
+        raise InspectError("this is neither a model folder nor an ONNX engine", str(model), hint)
     if options.out is not None and not wants_plans:
         hint = "Leave it away, or say which plan: --fp16, --best, --kernel, --sm or --runtime."
         what = "ONNX engines stay in the model folder; no TensorRT plan was asked for"
@@ -218,7 +227,19 @@ def _show(console: Console, result: "BuildResult", told: list[str]) -> list[str]
     return lines
 
 
+class _Interrupt:
+    """Ctrl-C, remembered: libraries on the way make errors of their own of it, or nothing at all."""
+
+    came = False
+
+    @classmethod
+    def handle(cls, number: int, frame: object) -> None:
+        cls.came = True
+        raise KeyboardInterrupt
+
+
 def main() -> None:
     """Entry point. SIGTERM ends it as Ctrl-C does: what is half-written goes again."""
+    signal.signal(signal.SIGINT, _Interrupt.handle)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()

@@ -59,6 +59,10 @@ def open_calibration(engine: Path, recipe: Recipe, view: View, folder: Path | No
         return Calibration(_held_out(engine, recipe, view))
     dataset = open_dataset(folder, view=view)
     paths, note = _not_learnt([*dataset.train, *dataset.validation], engine, recipe)
+    if len(paths) < MIN_HELD_OUT and not calibration_file(engine).is_file():
+        what = f"{note or f'{len(paths)} good pictures'}, and that file is missing"
+        hint = f"Give good pictures that were not learnt, or copy {CALIBRATION_FILE} from the model folder."
+        raise DataError(what, f"--calibration-set {folder}", hint)
     load = partial(_load, view=view, recipe=recipe)
     images = load(paths) if len(paths) >= MIN_HELD_OUT else _held_out(engine, recipe, view)
     good, bad = (

@@ -34,7 +34,7 @@ from edge.kernels.compile import find_compiler
 from edge.paths import cache_folder
 from edge.picture.tiling import MOST_TILES
 from edge.picture.view import view_of
-from edge.recipe import Artefact, Recipe, load_pair
+from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path
 from edge.remake import AFFINITY, ENGINE_ENDING, KERNEL, as_typed
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
@@ -189,9 +189,20 @@ class _Source:
             plan = (
                 parts.built(build, builder.takes_plugins) if parts else build(graph.model.SerializeToString())
             )
+            self._tell_of_another(artefact)
             found = self._asked(plan, artefact, graph, facts)
             about = f"SM {sm}, {builder.name}{WITH_KERNEL if self._options.kernel else ''}"
             yield self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+
+    def _tell_of_another(self, artefact: Artefact) -> None:
+        """Where the plan of this name has the kernel and the new one has not, or the other way round."""
+        try:
+            beside = load_recipe(recipe_path(self._sealer.folder / artefact.path))
+        except RecipeError:  # none, or none that can be read
+            return
+        if (KERNEL in beside.made_with) != self._options.kernel:
+            which = "without" if self._options.kernel else "with"
+            self._listener.note(f"{artefact.path} replaces the plan {which} the affinity kernel")
 
     def _in_turn(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> list[Artefact]:
         """What can be asked comes first: where its GPU refuses it, no other plan of the graph is left."""

@@ -141,8 +141,18 @@ def find_engine(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    words = plan_words(path, made_with=_made_with(path)) if is_plan(path) else [str(folder)]
-    raise RecipeError("there is no engine here", str(path), f"Make one with: {as_typed(words)}")
+    raise RecipeError(
+        "there is no engine here", str(path), f"Make one with: {as_typed(_words_for(path, folder))}"
+    )
+
+
+def _words_for(path: Path, folder: Path) -> list[str]:
+    """What makes a missing engine; `folder` is where its model is, unless it is named in its own folder."""
+    if is_plan(path):
+        return plan_words(path, made_with=_made_with(path))
+    if path.suffix == ".onnx" and not folder.is_dir() and path.parent.is_dir() and path.parent != Path():
+        folder = path.parent
+    return [str(folder), *(["--int8"] if path.name.endswith(".int8.onnx") else [])]
 
 
 def _made_with(engine: Path) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from urllib.parse import urlencode
 
 from edge.recipe import Recipe
+from edge.remake import KERNEL
 
 ENDS = {  # what each setting is good for
     "review": "scores below it pass",
@@ -20,6 +21,8 @@ def shown(recipe: Recipe, before: Recipe | None = None) -> str:
         now, old = _value(recipe, name), _value(before or recipe, name)
         lines.append(_line(name, now if now == old else f"{old} -> {now}", use))
     lines.append(_line("health", _health(recipe, before), "which pictures may be judged"))
+    if KERNEL in recipe.made_with:
+        lines.append(_line("kernel", recipe.made_with[KERNEL], "the plan has it; needs nvcc where it runs"))
     if text := _camera(recipe, before):
         lines.append(_line("camera", text, "written to the camera, and read back"))
     if text := _expected(recipe):

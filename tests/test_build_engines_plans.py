@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -20,15 +21,15 @@ from plans import camera_pictures, carried_folder, good_pictures, made, needs_rt
 from typer.testing import CliRunner
 
 from build_engines.cache import _read, _write
-from build_engines.cli import app
+from build_engines.cli import _Interrupt, app
 from build_engines.pictures import open_calibration
 from calibration.dataset import dataset_digest
 from edge.backends import open_backend
 from edge.cli import app as edge_app
-from edge.errors import BackendFault, InspectError
+from edge.errors import BackendFault, InspectError, RecipeError
 from edge.gpu import own_sm
 from edge.picture.view import view_of
-from edge.recipe import load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.recipe import find_engine, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
 
 pytestmark = [needs_rtx, pytest.mark.timeout(300)]
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\nfrom build_engines.cli import main\nmain()"
@@ -325,6 +326,64 @@ def test_a_plan_whose_recipe_cannot_be_written_is_not_there(engine: Path) -> Non
     code, text = refused(str(engine), "--sm", "86")
     assert code == 2 and "demo.fp32.sm86.recipe.json" in text
     assert made(engine.parent) == ["demo.fp32.sm86.recipe.json"]
+
+
+def test_what_is_no_model_is_named(built: tuple[Path, dict[str, object]], engine: Path) -> None:
+    for path in (built[0] / "demo.fp16.sm86.plan", recipe_path(engine)):
+        assert "neither a model folder nor an ONNX engine" in refused(str(path), "--fp16", "--sm", "86")[1]
+
+
+def test_a_plan_is_no_engine_for_the_cpu(built: tuple[Path, dict[str, object]]) -> None:
+    plan, recipe, _ = load_pair(built[0] / "demo.fp16.sm86.plan")
+    for name in ("onnxruntime", "openvino"):
+        with pytest.raises(BackendFault, match=rf"runs on TensorRT alone, not on {name}.*run demo\.onnx"):
+            open_backend(plan, recipe, name)
+
+
+def test_a_missing_engine_is_made_from_its_folder(engine: Path) -> None:
+    for name, words in (("demo.int8.onnx", "--int8"), ("dmeo.onnx", "")):
+        with pytest.raises(RecipeError, match=rf"build-engines {engine.parent} ?{words}$"):
+            find_engine(engine.with_name(name))
+
+
+def test_learnt_pictures_are_no_calibration_set(engine: Path, tmp_path: Path) -> None:
+    """The story: the pictures were given, and it asked for pictures, since the other half was missing."""
+    folder = camera_pictures(tmp_path / "learnt", 12)
+    recipe = load_recipe(recipe_path(engine))
+    of = {**recipe.training_set, "sha256": dataset_digest(sorted(folder.iterdir()))}
+    save_recipe(replace(recipe, training_set=of), recipe_path(engine))
+    (engine.parent / "calibration.npz").unlink()
+    said = refused(str(engine), "--fp16", "--sm", "86", "--calibration-set", str(folder))[1]
+    assert "the set that was learnt" in said and "Give good pictures that were not learnt" in said
+
+
+def test_the_runtime_that_is_missing_is_the_one_to_install(engine: Path) -> None:
+    if find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed here")
+    said = refused(str(engine), "--fp16", "--runtime", "tensorrt")[1]
+    assert "pip install tensorrt." in said and "leave --runtime away" in said and "tensorrt-rtx" not in said
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_ctrl_c_that_somebody_else_takes_ends_the_build(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, swallowed: bool
+) -> None:
+    """The story: within torch's export it came out as an error of torch, within numpy as nothing at all."""
+
+    def results(*_: object) -> Iterator[object]:
+        try:
+            _Interrupt.handle(signal.SIGINT, None)
+        except KeyboardInterrupt as error:
+            if not swallowed:
+                raise RuntimeError("of a library") from error
+        yield "one engine"
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(_Interrupt, "came", False)
+    monkeypatch.setattr("build_engines.cli._results", results)
+    monkeypatch.setattr("build_engines.cli._show", lambda *_: [])
+    done = CliRunner().invoke(app, [str(engine)])
+    assert done.exit_code == 130 and "nothing half-written is left" in done.output
 
 
 def test_a_plan_of_another_model_is_refused(engine: Path) -> None:

@@ -32,6 +32,7 @@ from edge.kernels.compile import find_compiler
 from edge.kernels.constants import Constants
 from edge.kernels.problem import ALIGNMENT
 from edge.recipe import Artefact, find_engine, load_pair, load_recipe, recipe_path, save_recipe, sha256_of
+from edge.recipe_show import shown
 from edge.remake import AFFINITY, KERNEL, plan_words
 
 SIDE, PLAN, AGAIN = 256, Path("a.plan"), "Build it again."
@@ -181,11 +182,13 @@ def test_it_is_built_and_the_command_that_rebuilds_it_says_so(engine: Path) -> N
     assert "--kernel" in plan_words(plan, made_with=recipe.made_with)
     with pytest.raises(BackendFault, match=r"the plan is for SM 86.*build-engines.*--kernel"):
         open_backend(plan, recipe)
+    assert "needs nvcc where it runs" in shown(recipe)
     plan.unlink()
     with pytest.raises(RecipeError, match=r"there is no engine here.*--kernel"):  # its recipe is still there
         find_engine(plan)
     plain = CliRunner().invoke(app, [str(engine), "--fp16", "--sm", "86"])
     assert plain.exit_code == 0, plain.output
+    assert "replaces the plan with the affinity kernel" in " ".join(plain.output.split())
     assert unpacked(plan.read_bytes(), plan, AGAIN) is None and "with affinity kernel" not in plain.output
     assert "--kernel" not in plan_words(plan, made_with=load_recipe(recipe_path(plan)).made_with)
 

@@ -9,7 +9,7 @@ from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, rebuild_hint
 from edge.picture.view import View, view_of
 from edge.recipe import Recipe, check_artefact
-from edge.remake import as_typed
+from edge.remake import as_typed, model_of
 
 PLANS = (".plan", ".engine")
 
@@ -69,6 +69,9 @@ def behind_view(backend: Backend, view: View) -> Backend:
 
 def _open(engine: Path, recipe: Recipe, name: str) -> Backend:
     chosen = ("tensorrt" if engine.suffix in PLANS else "onnxruntime") if name == "auto" else name
+    if chosen != "tensorrt" and engine.suffix in PLANS:
+        hint = f"Leave --backend away, or run {model_of(engine).name}, which needs no GPU."
+        raise BackendFault(f"a plan runs on TensorRT alone, not on {chosen}", str(engine), hint)
     match chosen:
         case "onnxruntime":
             from edge.backends.ort import OnnxRuntimeBackend
