@@ -7,7 +7,9 @@ good-against-structural, never one pool.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Set
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend
 from edge.errors import DataError, PartNotFound
 from edge.frame import AnomalyMap, Inspection, Shot, make_frame
+from edge.picture.image_health import health_of
 from edge.picture.images import read_image
 from edge.picture.view import View, view_of
 from edge.recipe import Recipe, size_note
@@ -56,14 +59,16 @@ def evaluate(
     if not tests:
         hint = "Put pictures into test/good and test/<type>."
         raise DataError("there are no test pictures", str(dataset.root / "test"), hint)
-    view = view_of(recipe)
+    view, health = view_of(recipe), health_of(recipe)
     localisation = open_localisation(dataset, view)
     images = []
     for done, image in enumerate(tests, 1):
-        images.append(_judge(backend, recipe, view, image, localisation))
+        judged = _judge(backend, recipe, view, image, localisation)
+        fault = health and health.fault(read_image(image.path))
+        images.append(replace(judged, unfit=fault[0]) if fault else judged)
         if progress is not None:
             progress(done, len(tests))
-    notes = [*_learnt_notes(images, learnt), *_size_notes(recipe, images)]
+    notes = [*_learnt_notes(images, learnt), *_size_notes(recipe, images), *_health_notes(images)]
     return _summarise(backend, recipe, dataset, images, localisation, notes)
 
 
@@ -162,6 +167,18 @@ def _learnt_notes(images: list[Judged], learnt: Set[str] | None) -> list[str]:
 def _size_notes(recipe: Recipe, images: list[Judged]) -> list[str]:
     notes = [note for image in images if (note := size_note(recipe, image.size))]
     return [f"In {len(notes)} of {len(images)} files {notes[0]}"] if notes else []
+
+
+def _health_notes(images: list[Judged]) -> list[str]:
+    """All figures are the engine's; the station looks at the picture first."""
+    unfit = [image for image in images if image.unfit]
+    if not unfit:
+        return []
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(image.kind for image in unfit).items()))
+    why = ", ".join(sorted({image.unfit.name for image in unfit if image.unfit}))
+    what = f"{len(unfit)} of {len(images)} pictures before it ({kinds}), as unlike the good ones: {why}"
+    todo = "To leave that out: edge-inspect recipe ENGINE --health off."
+    return [f"The figures are the engine's alone: the station would stop {what}. {todo}"]
 
 
 def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:

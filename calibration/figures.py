@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.frame import AnomalyMap
 from edge.recipe import Recipe
-from edge.verdict import Outcome
+from edge.verdict import Outcome, Reason
 
 EXAMPLES = 8  # pictures shown: of the worst misses, and of the worst false rejects
 MOST_EXAMPLES = 24  # where there are so many types of anomalies: one of each
@@ -29,6 +29,7 @@ class Judged:
     outcome: Outcome
     infer_ms: float  # NaN where the part was not found
     size: tuple[int, int] = (0, 0)  # of the file: height, width in pixels
+    unfit: Reason | None = None  # why the station would not judge such a picture
 
     @property
     def is_good(self) -> bool:

@@ -23,9 +23,11 @@ from calibration.localisation import Defect, read_defects
 from calibration.show import evaluate_and_report
 from edge.backends import Backend, open_backend
 from edge.errors import DataError
+from edge.picture.image_health import limits_of, look_at
+from edge.picture.images import read_image
 from edge.picture.view import View
 from edge.recipe import Recipe, load_recipe, recipe_path
-from edge.verdict import Outcome
+from edge.verdict import Outcome, Reason
 
 SIZE = (32, 32)
 RECIPE = Recipe("darkness", SIZE, review=0.5, fail=0.8)
@@ -167,6 +169,21 @@ def test_pictures_of_another_size_than_learnt_from_are_counted(backend: Backend,
     assert run(backend, mvtec, same).notes == run(backend, mvtec).notes
     other = replace(RECIPE, training_set={"picture": [64, 49]})
     assert run(backend, mvtec, other).notes[0].startswith("In 17 of 17 files the pictures are 48x64, those")
+
+
+def test_pictures_that_the_station_would_not_judge_are_told(backend: Backend, mvtec: Path) -> None:
+    """The story: 7 of 60 pictures were stopped by the station and passed here, and nothing said why."""
+    good = [read_image(path) for path in sorted((mvtec / "train" / "good").iterdir())]
+    health = limits_of([look_at(pixels) for pixels in good]).to_json()
+    lit = next(path for path in sorted((mvtec / "test").rglob("*.png")) if path.parent.name != "good")
+    cv2.imwrite(str(lit), np.full_like(read_image(lit), 255))
+    found = run(backend, mvtec, replace(RECIPE, health=health))
+    (note,) = [note for note in found.notes if "the engine's alone" in note]
+    unfit = {image.path: image.unfit for image in found.images if image.unfit}
+    assert unfit[lit] is Reason.FRAME_EXPOSURE and f"would stop {len(unfit)} of 17 pictures" in note
+    assert lit.parent.name in note and "FRAME_EXPOSURE" in note and "--health off" in note
+    plain = run(backend, mvtec)
+    assert found.image_auroc == plain.image_auroc and not any("engine's alone" in n for n in plain.notes)
 
 
 def test_test_pictures_that_were_learnt_from_are_counted(backend: Backend, mvtec: Path) -> None:
