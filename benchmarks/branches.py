@@ -25,6 +25,7 @@ from distillation.fit import FEW_HELD_OUT, fit_reliability
 from distillation.mapfusion import smooth
 from distillation.model import load_model
 from distillation.score import SHARES
+from edge.errors import DataError
 from edge.frame import Pixels
 from edge.picture.view import View
 
@@ -42,7 +43,14 @@ WAYS: dict[str, Mapping[str, float]] = {
 
 
 def maps_of(bench: BenchSet, seed: int) -> Parts | None:
-    """The parts of one model's score, and each map's beside them; None where there are none."""
+    """The parts of one model's score, and each map's beside them; None where there are none.
+
+    Raises DataError for a detector whose branches are weighed already.
+    """
+    if bench.detector.fusion != "max":
+        raise DataError(
+            f"the branches are not those of fusion {bench.detector.fusion!r}", "--detector", "Take max."
+        )
     parts = parts_of(bench, seed)
     trained = train_ours(replace(bench, jobs=Jobs(bench.jobs.folder, done_only=True)), seed)
     if parts is None or trained is None:

@@ -184,6 +184,8 @@ class _Screen(Listener):
     as_json: bool
 
     def say(self, text: str) -> None:
+        if _Interrupt.came:  # and somebody swallowed it
+            raise KeyboardInterrupt
         self.status.update(escape(text))
 
     def note(self, text: str) -> None:
@@ -240,6 +242,7 @@ class _Interrupt:
 
 def main() -> None:
     """Entry point. SIGTERM ends it as Ctrl-C does: what is half-written goes again."""
-    signal.signal(signal.SIGINT, _Interrupt.handle)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in a script's background
+        signal.signal(signal.SIGINT, _Interrupt.handle)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app()

@@ -189,20 +189,24 @@ class _Source:
             plan = (
                 parts.built(build, builder.takes_plugins) if parts else build(graph.model.SerializeToString())
             )
-            self._tell_of_another(artefact)
+            replaced = self._other_kind(artefact)
             found = self._asked(plan, artefact, graph, facts)
             about = f"SM {sm}, {builder.name}{WITH_KERNEL if self._options.kernel else ''}"
-            yield self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+            sealed = self._sealer.seal_plan(plan, artefact, found.thresholds, found.made_with, about)
+            if replaced:
+                self._listener.note(replaced)
+            yield sealed
 
-    def _tell_of_another(self, artefact: Artefact) -> None:
-        """Where the plan of this name has the kernel and the new one has not, or the other way round."""
+    def _other_kind(self, artefact: Artefact) -> str:
+        """What to say where a plan of this name has the kernel and the new one has not, or the reverse."""
+        beside = self._sealer.folder / artefact.path
         try:
-            beside = load_recipe(recipe_path(self._sealer.folder / artefact.path))
-        except RecipeError:  # none, or none that can be read
-            return
-        if (KERNEL in beside.made_with) != self._options.kernel:
-            which = "without" if self._options.kernel else "with"
-            self._listener.note(f"{artefact.path} replaces the plan {which} the affinity kernel")
+            has = beside.is_file() and KERNEL in load_recipe(recipe_path(beside)).made_with
+        except RecipeError:  # one that cannot be read
+            return ""
+        if not beside.is_file() or has == self._options.kernel:
+            return ""
+        return f"{artefact.path} replaced the plan {'with' if has else 'without'} the affinity kernel"
 
     def _in_turn(self, graph: _Graph, builder: EngineBuilder, sms: list[int]) -> list[Artefact]:
         """What can be asked comes first: where its GPU refuses it, no other plan of the graph is left."""

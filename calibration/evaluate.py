@@ -9,7 +9,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Set
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
 from edge.backends import Backend
 from edge.errors import DataError, PartNotFound
 from edge.frame import AnomalyMap, Inspection, Shot, make_frame
-from edge.picture.image_health import health_of
+from edge.picture.image_health import HealthLimits, health_of
 from edge.picture.images import read_image
 from edge.picture.view import View, view_of
 from edge.recipe import Recipe, size_note
@@ -63,9 +62,7 @@ def evaluate(
     localisation = open_localisation(dataset, view)
     images = []
     for done, image in enumerate(tests, 1):
-        judged = _judge(backend, recipe, view, image, localisation)
-        fault = health and health.fault(read_image(image.path))
-        images.append(replace(judged, unfit=fault[0]) if fault else judged)
+        images.append(_judge(backend, recipe, view, image, localisation, health))
         if progress is not None:
             progress(done, len(tests))
     notes = [*_learnt_notes(images, learnt), *_size_notes(recipe, images), *_health_notes(images)]
@@ -73,14 +70,19 @@ def evaluate(
 
 
 def _judge(
-    backend: Backend, recipe: Recipe, view: View, image: LabelledImage, localisation: Localisation | None
-) -> Judged:
+    backend: Backend, recipe: Recipe, view: View, image: LabelledImage,
+    localisation: Localisation | None, health: HealthLimits | None,
+) -> Judged:  # fmt: skip
     pixels = read_image(image.path)
     size = (pixels.shape[0], pixels.shape[1])
+    fault = health.fault(pixels) if health else None
+    unfit = fault[0] if fault else None
     try:
         window = view.see(pixels)
     except PartNotFound:
-        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size)
+        return Judged(
+            image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size, unfit
+        )
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
     took = time.perf_counter_ns() - start
@@ -91,7 +93,7 @@ def _judge(
     outcome = decide(frame, Inspection(0, score, anomaly_map, "", 0, 0), recipe, now_ns=0).outcome
     peak = float(anomaly_map.max()) if usable else math.inf
     score = score if math.isfinite(score) else math.inf
-    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size)
+    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size, unfit)
 
 
 def _summarise(
@@ -176,9 +178,9 @@ def _health_notes(images: list[Judged]) -> list[str]:
         return []
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(image.kind for image in unfit).items()))
     why = ", ".join(sorted({image.unfit.name for image in unfit if image.unfit}))
-    what = f"{len(unfit)} of {len(images)} pictures before it ({kinds}), as unlike the good ones: {why}"
-    todo = "To leave that out: edge-inspect recipe ENGINE --health off."
-    return [f"The figures are the engine's alone: the station would stop {what}. {todo}"]
+    what = f"{len(unfit)} of {len(images)} pictures ({kinds}; {why}), which it does not judge"
+    todo = "Look at light and camera, or measure anew: edge-inspect recipe ENGINE --health GOOD_PICTURES."
+    return [f"The figures are the engine's alone: the station's health check would refuse {what}. {todo}"]
 
 
 def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:

@@ -15,6 +15,14 @@ KERNEL, AFFINITY = "kernel", "affinity 1"  # in a recipe's `made_with`: the plan
 NOTHING: Mapping[str, str] = {}
 
 
+def other_kernel(made_with: Mapping[str, str]) -> str:
+    """What is wrong with a plan's affinity kernel; "" for one of this version, or without."""
+    found = made_with.get(KERNEL, AFFINITY)
+    return (
+        "" if found == AFFINITY else f"its affinity kernel is of another version ({found}, here {AFFINITY})"
+    )
+
+
 def is_plan(path: Path) -> bool:
     """Whether a file is a TensorRT plan, or the recipe of one, by its name."""
     return PLAN_ENDING.search(path.name) is not None

@@ -35,6 +35,8 @@ def test_the_map_of_all_is_the_detectors_own(detector: Detector) -> None:
     assert np.allclose(found[TRUSTED], own, rtol=1e-5), "as loud as each other"
     largest = np.stack([found[name] for name in LARGEST])
     assert (largest.max(axis=0) <= found["map of all"] + 1e-5).all() and (found[MEAN] < own).all()
+    muted = tops(detector, pictures, torch.tensor([0.0, 1.0, 0.0]))[TRUSTED]
+    assert np.allclose(muted, np.maximum(found["map of global"], 0), atol=0.2)
 
 
 def test_held_out_pictures_are_typical_and_every_way_can_be_scored(detector: Detector) -> None:

@@ -180,8 +180,8 @@ def test_pictures_that_the_station_would_not_judge_are_told(backend: Backend, mv
     found = run(backend, mvtec, replace(RECIPE, health=health))
     (note,) = [note for note in found.notes if "the engine's alone" in note]
     unfit = {image.path: image.unfit for image in found.images if image.unfit}
-    assert unfit[lit] is Reason.FRAME_EXPOSURE and f"would stop {len(unfit)} of 17 pictures" in note
-    assert lit.parent.name in note and "FRAME_EXPOSURE" in note and "--health off" in note
+    assert unfit[lit] is Reason.FRAME_EXPOSURE and f"would refuse {len(unfit)} of 17 pictures" in note
+    assert lit.parent.name in note and "FRAME_EXPOSURE" in note and "--health GOOD_PICTURES" in note
     plain = run(backend, mvtec)
     assert found.image_auroc == plain.image_auroc and not any("engine's alone" in n for n in plain.notes)
 

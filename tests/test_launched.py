@@ -183,12 +183,14 @@ def test_it_is_built_and_the_command_that_rebuilds_it_says_so(engine: Path) -> N
     with pytest.raises(BackendFault, match=r"the plan is for SM 86.*build-engines.*--kernel"):
         open_backend(plan, recipe)
     assert "needs nvcc where it runs" in shown(recipe)
+    content = plan.read_bytes()
     plan.unlink()
     with pytest.raises(RecipeError, match=r"there is no engine here.*--kernel"):  # its recipe is still there
         find_engine(plan)
+    plan.write_bytes(content)
     plain = CliRunner().invoke(app, [str(engine), "--fp16", "--sm", "86"])
     assert plain.exit_code == 0, plain.output
-    assert "replaces the plan with the affinity kernel" in " ".join(plain.output.split())
+    assert "replaced the plan with the affinity kernel" in " ".join(plain.output.split())
     assert unpacked(plan.read_bytes(), plan, AGAIN) is None and "with affinity kernel" not in plain.output
     assert "--kernel" not in plan_words(plan, made_with=load_recipe(recipe_path(plan)).made_with)
 
@@ -211,11 +213,13 @@ def test_a_plan_with_another_version_of_the_kernel_does_not_fit(tmp_path: Path) 
     """With --rebuild-if-needed it is built again; a plan without the kernel is asked nothing."""
     plan = tmp_path / "demo.fp16.sm86.plan"
     plan.write_bytes(b"plan")
-    for version, fault in ((AFFINITY, "the plan is for SM 86"), ("affinity 0", "that of another version")):
+    for version, fault in ((AFFINITY, "the plan is for SM 86"), ("affinity 0", "is of another version")):
         recipe = replace(load_recipe(recipe_path(ENGINE)), artefacts=(), made_with={KERNEL: version})
         artefact = Artefact(plan.name, sha256_of(plan), "fp16", 86, "tensorrt-rtx 0.0")
         save_recipe(recipe.with_artefact(artefact), recipe_path(plan))
-        assert fault in unfit(plan)
+        assert fault in unfit(plan) and fault in gpu(plan).detail
+        with pytest.raises(BackendFault, match=fault):
+            open_backend(plan, load_recipe(recipe_path(plan)))
 
 
 def test_doctor_tells_where_the_compiler_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -382,6 +382,9 @@ def test_the_new_plan_has_the_affinity_kernel_where_the_old_one_had(tmp_path: Pa
         plan.unlink()
     start = begin(plan, print)
     assert isinstance(start.maker, PlanBuild) and "--kernel" in start.maker._words
+    if lost:
+        recipe_path(plan).write_text("cut off")
+        assert isinstance(begin(plan, print).maker, PlanBuild), "it is built, as with no recipe at all"
 
 
 @pytest.mark.usefixtures("other_gpu")

@@ -9,7 +9,7 @@ from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, rebuild_hint
 from edge.picture.view import View, view_of
 from edge.recipe import Recipe, check_artefact
-from edge.remake import as_typed, model_of
+from edge.remake import as_typed, model_of, other_kernel
 
 PLANS = (".plan", ".engine")
 
@@ -96,7 +96,7 @@ def _open_plan(engine: Path, recipe: Recipe) -> Backend:
         hint = f"Make a plan: {as_typed([str(model), '--fp16'])}"
         raise BackendFault("TensorRT runs plans, not ONNX files", str(engine), hint)
     hint = rebuild_hint(engine, artefact, recipe.made_with)
-    if what := describe_mismatch(artefact):
+    if what := other_kernel(recipe.made_with) or describe_mismatch(artefact):
         raise BackendFault(what, str(engine), hint)
     from edge.backends.trt import open_plan
 

@@ -16,7 +16,7 @@ from edge.gpu import describe_mismatch, installed, own_sm, rebuild_hint
 from edge.kernels.compile import find_compiler
 from edge.paths import check_folder
 from edge.recipe import load_pair
-from edge.remake import KERNEL, is_plan
+from edge.remake import KERNEL, is_plan, other_kernel
 
 FULL, FILLING = 0.01, 0.10  # share of a disk that is free; root keeps 5 % of ext4 for itself
 LEAST_FREE = 200 << 20  # bytes: a thousand heat maps
@@ -166,7 +166,7 @@ def gpu(engine: Path) -> Finding:
     here = f"{card}, {', '.join(installed()) or 'no TensorRT'}{_driver()}"
     if not is_plan(found):
         return Finding(what, State.OK, f"not needed ({here})")
-    if mismatch := describe_mismatch(artefact):
+    if mismatch := other_kernel(recipe.made_with) or describe_mismatch(artefact):
         return Finding(what, State.FAIL, mismatch, rebuild_hint(found, artefact, recipe.made_with))
     if KERNEL in recipe.made_with:
         try:

@@ -26,7 +26,7 @@ from edge.errors import BackendFault, RecipeError
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, own_sm
 from edge.recipe import Recipe, load_pair, load_recipe, recipe_path, sha256_of
-from edge.remake import AFFINITY, KERNEL, as_typed, model_of, plan_for, plan_words
+from edge.remake import as_typed, model_of, other_kernel, plan_for, plan_words
 
 # At the lowest priority: the parts that are judged meanwhile come first.
 BUILD = "import os; os.nice(19); from build_engines.cli import main; main()"
@@ -69,7 +69,7 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime", housing: Housing =
             return Start(open_engine(asked, housing=housing))
         except BackendFault as error:  # the GPU's memory is taken, pycuda is missing
             fault, opens = str(error), False
-    recipe = load_recipe(recipe_path(asked)) if asked.is_file() or recipe_path(asked).is_file() else None
+    recipe = load_recipe(recipe_path(asked)) if asked.is_file() else _left(asked)
     stand_in = open_engine(model_of(asked, recipe.made_with if recipe else {}), backend, housing)
     if sm is None or not opens:
         note = f"{plan.name} cannot run here: {fault}. Inspecting with {_named(stand_in)}"
@@ -83,6 +83,14 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime", housing: Housing =
     return rebuilding(PlanBuild(wanted, words, say, housing), stand_in, fault)
 
 
+def _left(plan: Path) -> Recipe | None:
+    """The recipe of a plan that is gone; None where there is none that can be read."""
+    try:
+        return load_recipe(recipe_path(plan))
+    except RecipeError:
+        return None
+
+
 def unfit(plan: Path) -> str:
     """Why a plan cannot run on this machine, or not as what it stands for; "" where it can."""
     if not plan.is_file():
@@ -94,9 +102,7 @@ def unfit(plan: Path) -> str:
     model, of = model_of(plan, recipe.made_with), recipe.made_with.get("of", "").rpartition(" ")[2]
     if model.is_file() and of and sha256_of(model) != of:
         return f"the plan was made from another {model.name}"
-    if (kernel := recipe.made_with.get(KERNEL, AFFINITY)) != AFFINITY:
-        return f"the plan's affinity kernel is that of another version ({kernel}, here {AFFINITY})"
-    return describe_mismatch(artefact)
+    return other_kernel(recipe.made_with) or describe_mismatch(artefact)
 
 
 def by_hand(recipe: Recipe, model: Recipe) -> bool:
