@@ -107,8 +107,7 @@ def build(
             told: list[str] = []
             for result in _results(model, options, int8, wants_plans, _Screen(console, status, as_json)):
                 told = _show(console, result, told)
-                if _Interrupt.came:  # and somebody swallowed it
-                    raise KeyboardInterrupt
+                _Interrupt.check()
         except (KeyboardInterrupt, Exception) as error:
             if not (_Interrupt.came or isinstance(error, KeyboardInterrupt)):
                 raise
@@ -184,8 +183,7 @@ class _Screen(Listener):
     as_json: bool
 
     def say(self, text: str) -> None:
-        if _Interrupt.came:  # and somebody swallowed it
-            raise KeyboardInterrupt
+        _Interrupt.check()
         self.status.update(escape(text))
 
     def note(self, text: str) -> None:
@@ -238,6 +236,12 @@ class _Interrupt:
     def handle(cls, number: int, frame: object) -> None:
         cls.came = True
         raise KeyboardInterrupt
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise what somebody on the way swallowed."""
+        if cls.came:
+            raise KeyboardInterrupt
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from edge.kernels.compile import find_compiler
 from edge.paths import cache_folder
 from edge.picture.tiling import MOST_TILES
 from edge.picture.view import view_of
-from edge.recipe import Artefact, Recipe, load_pair, load_recipe, recipe_path
+from edge.recipe import Artefact, Recipe, load_pair, recipe_left
 from edge.remake import AFFINITY, ENGINE_ENDING, KERNEL, as_typed
 
 GATE_RAN = "the graph on a CPU with the plan's roundings, not the plan itself"
@@ -200,11 +200,8 @@ class _Source:
     def _other_kind(self, artefact: Artefact) -> str:
         """What to say where a plan of this name has the kernel and the new one has not, or the reverse."""
         beside = self._sealer.folder / artefact.path
-        try:
-            has = beside.is_file() and KERNEL in load_recipe(recipe_path(beside)).made_with
-        except RecipeError:  # one that cannot be read
-            return ""
-        if not beside.is_file() or has == self._options.kernel:
+        old = recipe_left(beside) if beside.is_file() else None
+        if old is None or (has := KERNEL in old.made_with) == self._options.kernel:
             return ""
         return f"{artefact.path} replaced the plan {'with' if has else 'without'} the affinity kernel"
 

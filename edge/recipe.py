@@ -141,26 +141,26 @@ def find_engine(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise RecipeError(
-        "there is no engine here", str(path), f"Make one with: {as_typed(_words_for(path, folder))}"
-    )
+    command = as_typed(_words_for(path, folder))
+    raise RecipeError("there is no engine here", str(path), f"Make one with: {command}")
 
 
 def _words_for(path: Path, folder: Path) -> list[str]:
     """What makes a missing engine; `folder` is where its model is, unless it is named in its own folder."""
     if is_plan(path):
-        return plan_words(path, made_with=_made_with(path))
+        left = recipe_left(path)
+        return plan_words(path, made_with=left.made_with if left else {})
     if path.suffix == ".onnx" and not folder.is_dir() and path.parent.is_dir() and path.parent != Path():
         folder = path.parent
     return [str(folder), *(["--int8"] if path.name.endswith(".int8.onnx") else [])]
 
 
-def _made_with(engine: Path) -> Mapping[str, str]:
-    """Of its recipe, where there is one."""
+def recipe_left(engine: Path) -> Recipe | None:
+    """The recipe of an engine that may be gone; None where there is none that can be read."""
     try:
-        return load_recipe(recipe_path(engine)).made_with
+        return load_recipe(recipe_path(engine))
     except RecipeError:
-        return {}
+        return None
 
 
 def load_recipe(path: Path) -> Recipe:

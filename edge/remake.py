@@ -18,9 +18,8 @@ NOTHING: Mapping[str, str] = {}
 def other_kernel(made_with: Mapping[str, str]) -> str:
     """What is wrong with a plan's affinity kernel; "" for one of this version, or without."""
     found = made_with.get(KERNEL, AFFINITY)
-    return (
-        "" if found == AFFINITY else f"its affinity kernel is of another version ({found}, here {AFFINITY})"
-    )
+    differs = f"its affinity kernel is of another version ({found}, here {AFFINITY})"
+    return "" if found == AFFINITY else differs
 
 
 def is_plan(path: Path) -> bool:

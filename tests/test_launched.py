@@ -209,29 +209,31 @@ def test_fp32_and_what_the_kernel_does_not_compute_are_refused(engine: Path) -> 
     assert re.search(r"the affinity kernel does not compute .*demo\.onnx\)\. Leave --kernel away", said)
 
 
+def sealed_plan(folder: Path, made_with: dict[str, str]) -> Path:
+    """A file and a recipe of it; nobody can open it."""
+    plan = folder / "demo.fp16.sm86.plan"
+    plan.write_bytes(b"plan")
+    recipe = replace(load_recipe(recipe_path(ENGINE)), artefacts=(), made_with=made_with)
+    artefact = Artefact(plan.name, sha256_of(plan), "fp16", 86, "tensorrt-rtx 0.0")
+    save_recipe(recipe.with_artefact(artefact), recipe_path(plan))
+    return plan
+
+
 def test_a_plan_with_another_version_of_the_kernel_does_not_fit(tmp_path: Path) -> None:
     """With --rebuild-if-needed it is built again; a plan without the kernel is asked nothing."""
-    plan = tmp_path / "demo.fp16.sm86.plan"
-    plan.write_bytes(b"plan")
     for version, fault in ((AFFINITY, "the plan is for SM 86"), ("affinity 0", "is of another version")):
-        recipe = replace(load_recipe(recipe_path(ENGINE)), artefacts=(), made_with={KERNEL: version})
-        artefact = Artefact(plan.name, sha256_of(plan), "fp16", 86, "tensorrt-rtx 0.0")
-        save_recipe(recipe.with_artefact(artefact), recipe_path(plan))
+        plan = sealed_plan(tmp_path, {KERNEL: version})
         assert fault in unfit(plan) and fault in gpu(plan).detail
         with pytest.raises(BackendFault, match=fault):
             open_backend(plan, load_recipe(recipe_path(plan)))
 
 
 def test_doctor_tells_where_the_compiler_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tmp_path / "demo.fp16.sm86.plan"
-    plan.write_bytes(b"plan")
     monkeypatch.setattr("edge.doctor.machine.describe_mismatch", lambda artefact: "")
     monkeypatch.setattr("edge.kernels.compile.TOOLKIT", tmp_path)
     monkeypatch.setattr(find_compiler, "__defaults__", ({"PATH": str(tmp_path)}, tmp_path))
     for made_with, state in (({KERNEL: AFFINITY}, State.FAIL), ({}, State.OK)):
-        recipe = replace(load_recipe(recipe_path(ENGINE)), artefacts=(), made_with=made_with)
-        artefact = Artefact(plan.name, sha256_of(plan), "fp16", 86, "tensorrt-rtx 0.0")
-        save_recipe(recipe.with_artefact(artefact), recipe_path(plan))
+        plan = sealed_plan(tmp_path, made_with)
         found = gpu(plan)
         assert found.state is state
         assert state is State.OK or ("nvcc is not installed" in found.detail and "toolkit" in found.todo)

@@ -25,7 +25,7 @@ from edge.engines.engine import IN_PROCESS, Housing, Opened, open_engine, pace
 from edge.errors import BackendFault, RecipeError
 from edge.frame import AnomalyMap, Pixels
 from edge.gpu import describe_mismatch, own_sm
-from edge.recipe import Recipe, load_pair, load_recipe, recipe_path, sha256_of
+from edge.recipe import Recipe, load_pair, load_recipe, recipe_left, recipe_path, sha256_of
 from edge.remake import as_typed, model_of, other_kernel, plan_for, plan_words
 
 # At the lowest priority: the parts that are judged meanwhile come first.
@@ -69,7 +69,7 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime", housing: Housing =
             return Start(open_engine(asked, housing=housing))
         except BackendFault as error:  # the GPU's memory is taken, pycuda is missing
             fault, opens = str(error), False
-    recipe = load_recipe(recipe_path(asked)) if asked.is_file() else _left(asked)
+    recipe = load_recipe(recipe_path(asked)) if asked.is_file() else recipe_left(asked)
     stand_in = open_engine(model_of(asked, recipe.made_with if recipe else {}), backend, housing)
     if sm is None or not opens:
         note = f"{plan.name} cannot run here: {fault}. Inspecting with {_named(stand_in)}"
@@ -81,14 +81,6 @@ def begin(plan: Path, say: Say, backend: str = "onnxruntime", housing: Housing =
         return Start(stand_in, None, f"{note}{as_typed(words)}. Inspecting with {_named(stand_in)}")
     words = [word for word in words if word != "--force"]  # a person's word for one result
     return rebuilding(PlanBuild(wanted, words, say, housing), stand_in, fault)
-
-
-def _left(plan: Path) -> Recipe | None:
-    """The recipe of a plan that is gone; None where there is none that can be read."""
-    try:
-        return load_recipe(recipe_path(plan))
-    except RecipeError:
-        return None
 
 
 def unfit(plan: Path) -> str:

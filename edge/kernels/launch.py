@@ -104,13 +104,13 @@ def run_on_host(
     pictures = len(teacher[0])
     networks = [[_flat(m) for m in maps] for maps in (teacher, globl, local)]
     check_maps(constants, pictures, networks)
-    plan = Layout(constants, pictures)
-    scratch = np.full(plan.scratch_bytes, 255, np.uint8)  # NaN wherever something would be read unwritten
+    layout = Layout(constants, pictures)
+    scratch = np.full(layout.scratch_bytes, 255, np.uint8)  # NaN wherever something would be read unwritten
     anomaly_map = np.full((pictures, *constants.input_size), np.nan, np.float32)
     scores = np.full((pictures, PARTS), np.nan, np.float32)
     maps = Maps(*([None if m is None else m.ctypes.data for m in of] for of in networks))
-    memory = (a.ctypes.data for a in (plan.tables, scratch, anomaly_map, scores))
-    SharedLibrary(library or host_library()).run(plan.problem(maps, *memory))
+    memory = (a.ctypes.data for a in (layout.tables, scratch, anomaly_map, scores))
+    SharedLibrary(library or host_library()).run(layout.problem(maps, *memory))
     return anomaly_map, scores
 
 

@@ -108,10 +108,8 @@ class HealthLimits:
         found, (low, high) = compare(look.thumb, self.reference), self.brightness
         if not low <= found.brightness <= high:
             what = f"brightness {found.brightness:.0%} of the good pictures' (limits {low:.0%} to {high:.0%})"
-            return (
-                Reason.FRAME_EXPOSURE,
-                f"{what}: look at lamp, exposure and lens cap; or is it another part?",
-            )
+            todo = "look at lamp, exposure and lens cap; or is it another part?"
+            return Reason.FRAME_EXPOSURE, f"{what}: {todo}"
         if found.burnt > self.burnt:
             what = f"{found.burnt:.0%} of what good pictures show is burnt out (limit {self.burnt:.0%})"
             return Reason.FRAME_EXPOSURE, f"{what}: look at lamp and exposure"
