@@ -26,6 +26,7 @@ from edge.picture.view import View
 from edge.recipe import Recipe, load_pair
 
 OURS = "ours"
+SIZE = "input_size"  # one side in pixels; the other settings of --detector are words
 
 console = Console(stderr=True)
 
@@ -96,12 +97,15 @@ class BenchSet:
 
 
 def detector_of(text: str) -> DetectorConfig:
-    """ "measure=both,fusion=trusted" -> the default with these. Raises DataError for what it has not."""
+    """ "measure=both,input_size=512" -> the default with these. Raises DataError for what it has not."""
     words = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in text.split(",") if pair)
-    known = {name: value for name, value in asdict(DetectorConfig()).items() if isinstance(value, str)}
+    known = [name for name, value in asdict(DetectorConfig()).items() if isinstance(value, str)] + [SIZE]
     if unknown := [name for name in words if name not in known]:
         raise DataError(f"no such setting: {', '.join(unknown)}", "--detector", f"Known: {', '.join(known)}.")
-    return replace(DetectorConfig(), **words)
+    side = words.pop(SIZE, str(DetectorConfig().input_size[0]))
+    if not side.isdecimal():
+        raise DataError(f"{side!r} is not a number of pixels", f"--detector {SIZE}", "Give one side, as 512.")
+    return replace(DetectorConfig(), input_size=(int(side), int(side)), **words)
 
 
 def train_ours(bench: BenchSet, seed: int) -> tuple[Path, dict[str, Any]] | None:

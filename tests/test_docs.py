@@ -186,7 +186,7 @@ def test_the_readme_picture_is_small_enough() -> None:
 
 
 ROW = re.compile(r"^\| `([\w.]+)` \| ([\w/]+\.py) \| `(.+?)` \| .+ \|$", re.M)
-CONSTANTS = ROW.findall((ROOT / "docs/method.md").read_text("utf-8"))
+CONSTANTS = ROW.findall((ROOT / "docs/constants.md").read_text("utf-8"))
 COMPLETE = {  # files whose every number must be in the table
     f"distillation/{name}.py"
     for name in (
@@ -260,5 +260,5 @@ def test_the_constant_is_what_the_table_says(name: str, file: str, value: str) -
 def test_the_table_is_complete() -> None:
     documented = {(name, file) for name, file, _ in CONSTANTS}
     missing = {(name, file) for file in COMPLETE for name in constants_in(file)} - documented
-    assert not missing, f"not in docs/method.md: {sorted(missing)}"
-    assert len(documented) == len(CONSTANTS), "a constant stands twice in docs/method.md"
+    assert not missing, f"not in docs/constants.md: {sorted(missing)}"
+    assert len(documented) == len(CONSTANTS), "a constant stands twice in docs/constants.md"

@@ -160,6 +160,14 @@ def test_a_detector_for_trying_is_the_default_but_for_what_is_named() -> None:
         detector_of("kind=odd,heads")
 
 
+def test_another_input_size_can_be_tried() -> None:
+    tried = detector_of("input_size=512,measure=both")
+    assert tried == replace(DetectorConfig(), input_size=(512, 512), measure="both")
+    for wrong in ("input_size", "input_size=large"):
+        with pytest.raises(DataError, match="not a number of pixels"):
+            detector_of(wrong)
+
+
 def test_a_curve_goes_through_the_means() -> None:
     picture = log_curves({"reels": {10: [0.9, 1.0], 100: [1.0, 1.0]}}, "pictures", "AUROC")
     assert picture.count("<circle") == 4
