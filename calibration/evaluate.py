@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.dataset import content_digest, load_image
+from calibration.dataset import content_digest, load_image, naming
 from calibration.figures import Evaluation, Judged, worst_false_rejects, worst_misses
 from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
 from calibration.learnt import UNTOLD
@@ -24,8 +24,9 @@ from edge.errors import DataError, PartNotFound
 from edge.frame import AnomalyMap, Inspection, Shot, make_frame
 from edge.picture.image_health import HealthLimits, health_of
 from edge.picture.images import read_image
+from edge.picture.preprocess import resize
 from edge.picture.view import View, view_of
-from edge.recipe import Recipe, size_note
+from edge.recipe import Recipe, check_size
 from edge.verdict import Outcome, decide
 
 __all__ = ["CALM_PARTS", "SEED", "Evaluation", "Progress", "evaluate"]
@@ -58,14 +59,16 @@ def evaluate(
     if not tests:
         hint = "Put pictures into test/good and test/<type>."
         raise DataError("there are no test pictures", str(dataset.root / "test"), hint)
-    view, health = view_of(recipe), health_of(recipe)
+    view = view_of(recipe)
+    health = health_of(recipe, view.mask)
     localisation = open_localisation(dataset, view)
     images = []
     for done, image in enumerate(tests, 1):
         images.append(_judge(backend, recipe, view, image, localisation, health))
         if progress is not None:
             progress(done, len(tests))
-    notes = [*_learnt_notes(images, learnt), *_size_notes(recipe, images), *_health_notes(images)]
+    told = [dataset.note] if dataset.note else []
+    notes = [*told, *_learnt_notes(images, learnt), *_size_notes(recipe, images), *_health_notes(images)]
     return _summarise(backend, recipe, dataset, images, localisation, notes)
 
 
@@ -75,14 +78,13 @@ def _judge(
 ) -> Judged:  # fmt: skip
     pixels = read_image(image.path)
     size = (pixels.shape[0], pixels.shape[1])
-    fault = health.fault(pixels) if health else None
-    unfit = fault[0] if fault else None
     try:
-        window = view.see(pixels)
+        with naming(image.path):
+            shown = view.shown(pixels)
     except PartNotFound:
-        return Judged(
-            image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size, unfit
-        )
+        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size)
+    fault = health.fault(shown) if health else None
+    window = resize(shown, view.size)
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
     took = time.perf_counter_ns() - start
@@ -93,7 +95,7 @@ def _judge(
     outcome = decide(frame, Inspection(0, score, anomaly_map, "", 0, 0), recipe, now_ns=0).outcome
     peak = float(anomaly_map.max()) if usable else math.inf
     score = score if math.isfinite(score) else math.inf
-    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size, unfit)
+    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size, fault[0] if fault else None)
 
 
 def _summarise(
@@ -167,8 +169,19 @@ def _learnt_notes(images: list[Judged], learnt: Set[str] | None) -> list[str]:
 
 
 def _size_notes(recipe: Recipe, images: list[Judged]) -> list[str]:
-    notes = [note for image in images if (note := size_note(recipe, image.size))]
-    return [f"In {len(notes)} of {len(images)} files {notes[0]}"] if notes else []
+    others = [error for image in images if (error := _other_size(recipe, image))]
+    if not others:
+        return []
+    what = f"In {len(others)} of {len(images)} files {others[0].what}"
+    return [f"{what}: scores may mean little, and the station judges none such. {others[0].next_step}"]
+
+
+def _other_size(recipe: Recipe, image: Judged) -> DataError | None:
+    try:
+        check_size(recipe, image.size)
+    except DataError as error:
+        return error
+    return None
 
 
 def _health_notes(images: list[Judged]) -> list[str]:

@@ -1,15 +1,16 @@
 """Where pictures lie on disk: one finder for each layout.
 
     MVTec AD      train/good  validation/good (optional)  test/good  test/<type>
-                  ground_truth/<type>/NAME.png or NAME_mask.png; non-zero = anomalous
+                  ground_truth/<type>/NAME.png or NAME_mask.png (any kind of picture); non-zero = anomalous
     MVTec LOCO    the same, but ground_truth/<type>/NAME/*.png: one file per anomaly; no types but its own two
     VisA          Data/Images/Normal  Data/Images/Anomaly  Data/Masks/Anomaly/NAME.png, as downloaded;
                   ../split_csv/1cls.csv says what is for training (prepared for "1cls": as MVTec AD)
-    BTAD          train/ok  test/ok  test/ko  ground_truth/ko/NAME.png or NAME.bmp
+    BTAD          as MVTec AD: train/ok  test/ok  test/ko  ground_truth/ko/NAME.png or NAME.bmp
     plain folder  the pictures directly (as `edge-inspect collect` writes them) or in good/
 
-Files that are not pictures are passed over. Sources: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO);
-Zou et al., ECCV 2022 (VisA); Mishra et al., ISIE 2021 (BTAD).
+The folder of good parts may be named good or ok, in large letters too. Files that are not pictures are passed
+over. Sources: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO); Zou et al., ECCV 2022 (VisA); Mishra et
+al., ISIE 2021 (BTAD).
 """
 
 import csv
@@ -24,14 +25,20 @@ from edge.picture.images import list_images
 
 LOGICAL, STRUCTURAL = "logical_anomalies", "structural_anomalies"  # the two types of LOCO AD
 LAYOUTS = (
-    "train/good and test/<type> (MVTec AD, LOCO AD, VisA), Data/Images/Normal (VisA), train/ok (BTAD), "
+    "train/good and test/<type> (MVTec AD, LOCO AD, BTAD: good or ok), Data/Images/Normal (VisA), "
     "or a folder of pictures of good parts"
 )
+GOOD = "good"
+GOOD_NAMES = (GOOD, "ok")  # of a folder of good parts
 
 VISA_TEST_SHARE = 0.1  # of the good pictures, where VisA's own split is not there: as in its own split
 VISA_SEED = 0  # the same pictures every time: what was learnt from must never be judged
+VISA_NOTE = (
+    "VisA's own division is not there (../split_csv/1cls.csv with this product): a tenth of the good "
+    "pictures is kept for the test, so figures are not comparable with published ones."
+)
 
-Layout = Literal["mvtec", "loco", "visa", "btad", "plain"]
+Layout = Literal["mvtec", "loco", "visa", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Dataset:
     train: list[Path]
     validation: list[Path] = field(default_factory=list)
     test: list[LabelledImage] = field(default_factory=list)
+    note: str = ""  # what a person must know of how it was divided
 
     @property
     def name(self) -> str:
@@ -66,14 +74,12 @@ def find_pictures(root: Path) -> Dataset:
     a list of VisA's that cannot be read.
     """
     found = _find(root)
-    return replace(found, train=[*found.train, *_images(root), *_images(root / "good")])
+    return replace(found, train=[*found.train, *_images(root), *_good_images(root)])
 
 
 def _find(root: Path) -> Dataset:
     if (root / "Data" / "Images").is_dir():
         return _find_visa(root)
-    if any((root / part).is_dir() for part in ("train/ok", "test/ok", "test/ko")):
-        return _find_btad(root)
     return _find_mvtec(root) if _has_mvtec_folders(root) else Dataset(root, "plain", [])
 
 
@@ -84,7 +90,7 @@ def sets_inside(root: Path) -> list[str]:
 
 def folders_beside_good(root: Path) -> list[str]:
     """Names of folders with pictures in a plain set that are neither its good ones nor read at all."""
-    return [f.name for f in _subfolders(root) if f.name != "good" and (_images(f) or _images(f / "good"))]
+    return [f.name for f in _subfolders(root) if not _is_good(f) and (_images(f) or _good_images(f))]
 
 
 def good_folder(root: Path) -> Path:
@@ -97,31 +103,37 @@ def _has_mvtec_folders(root: Path) -> bool:
 
 
 def _find_mvtec(root: Path) -> Dataset:
-    test = [image for folder in _subfolders(root / "test") for image in _labelled(root, folder)]
-    kinds = {image.kind for image in test} - {"good"}
+    test = [
+        image for folder in _subfolders(root / "test")
+        for image in _labelled(folder, _kind(folder), root / "ground_truth" / folder.name)
+    ]  # fmt: skip
+    kinds = {image.kind for image in test} - {GOOD}
     is_loco = bool(kinds) and kinds <= {LOGICAL, STRUCTURAL}
     return Dataset(
         root,
         "loco" if is_loco else "mvtec",
-        _images(root / "train" / "good"),
-        _images(root / "validation" / "good"),
+        _good_images(root / "train"),
+        _good_images(root / "validation"),
         test,
     )
 
 
-def _find_btad(root: Path) -> Dataset:
-    good = [LabelledImage(path, "good") for path in _images(root / "test" / "ok")]
-    bad = _labelled(root, root / "test" / "ko")
-    return Dataset(root, "btad", _images(root / "train" / "ok"), test=good + bad)
+def _is_good(folder: Path) -> bool:
+    return folder.name.lower() in GOOD_NAMES
+
+
+def _good_images(folder: Path) -> list[Path]:
+    return [path for sub in _subfolders(folder) if _is_good(sub) for path in _images(sub)]
 
 
 def _find_visa(root: Path) -> Dataset:
     images, masks = root / "Data" / "Images", root / "Data" / "Masks" / "Anomaly"
-    normal = _images(images / "Normal")
-    held = _visa_test_pictures(root) or _seeded_share(normal)
-    test = [LabelledImage(path, "good") for path in normal if path.name in held]
-    test += [LabelledImage(path, "anomaly", _masks(masks, path)) for path in _images(images / "Anomaly")]
-    return Dataset(root, "visa", [path for path in normal if path.name not in held], test=test)
+    normal, note = _images(images / "Normal"), ""
+    if not (held := _visa_test_pictures(root)):
+        held, note = _seeded_share(normal), VISA_NOTE
+    test = [LabelledImage(path, GOOD) for path in normal if path.name in held]
+    test += _labelled(images / "Anomaly", "anomaly", masks)
+    return Dataset(root, "visa", [p for p in normal if p.name not in held], test=test, note=note)
 
 
 def _visa_test_pictures(root: Path) -> set[str]:
@@ -143,17 +155,22 @@ def _seeded_share(normal: list[Path]) -> set[str]:
     return {normal[i].name for i in order[: round(len(normal) * VISA_TEST_SHARE)]}
 
 
-def _labelled(root: Path, folder: Path) -> list[LabelledImage]:
-    kind = folder.name
-    return [LabelledImage(path, kind, _masks(root / "ground_truth" / kind, path)) for path in _images(folder)]
+def _kind(folder: Path) -> str:
+    return GOOD if _is_good(folder) else folder.name
 
 
-def _masks(folder: Path, image: Path) -> tuple[Path, ...]:
-    """The mask files of a picture; a good part has none."""
-    if (folder / image.stem).is_dir():
-        return tuple(_images(folder / image.stem))
-    names = (f"{image.stem}.png", f"{image.stem}_mask.png", f"{image.stem}.bmp")
-    return tuple(folder / name for name in names if (folder / name).is_file())[:1]
+def _labelled(folder: Path, kind: str, truth: Path) -> list[LabelledImage]:
+    """The pictures in `folder` with their masks in `truth`."""
+    files = {path.stem: path for path in _images(truth)}
+    return [LabelledImage(path, kind, _masks(truth, files, path.stem)) for path in _images(folder)]
+
+
+def _masks(truth: Path, files: dict[str, Path], name: str) -> tuple[Path, ...]:
+    """The mask files of a picture, of LOCO a folder of them; a good part has none."""
+    if (truth / name).is_dir():
+        return tuple(_images(truth / name))
+    found = files.get(name) or files.get(f"{name}_mask")
+    return (found,) if found else ()
 
 
 def _images(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from calibration.look import Thumbnails, differences
 # plain camera; different parts of all sets measured are 3.5 and more apart, most of them 17 to 22.
 ALIKE = 2.0
 ALIKE_SHARE = 0.25  # and of what two pictures of this set usually differ: plain parts are alike by nature
+SAME = 0.1  # rounding in the distances of copies: always alike
 
 # Different pictures that give a usable model; below it training goes on, with a warning.
 ENOUGH_PICTURES = 50
@@ -34,8 +35,10 @@ class Advice:
 
 
 def usual_difference(small: Thumbnails) -> float:
-    """Root mean square in grey levels between two pictures of the set, the median; 0 for fewer than two."""
-    some = small[:: max(1, len(small) // TYPICAL_PAIRS)]
+    """Root mean square in grey levels between two pictures of the set that are no copies of each other, the
+    median; 0 for fewer than two."""
+    distinct = np.unique(small, axis=0)
+    some = distinct[:: max(1, len(distinct) // TYPICAL_PAIRS)]
     pairs = differences(some, some)[np.triu_indices(len(some), 1)]
     return float(np.median(pairs)) if pairs.size else 0.0
 
@@ -43,7 +46,7 @@ def usual_difference(small: Thumbnails) -> float:
 def first_alike(small: Thumbnails) -> npt.NDArray[np.int64]:
     """For each picture the index of the first one it is nearly identical to; its own where there is none."""
     first = np.arange(len(small))
-    limit = min(ALIKE, ALIKE_SHARE * usual_difference(small))
+    limit = max(SAME, min(ALIKE, ALIKE_SHARE * usual_difference(small)))
     for start in range(0, len(small), BLOCK):
         rows = slice(start, start + BLOCK)
         for i, near in enumerate(differences(small[rows], small) < limit, start):

@@ -20,7 +20,7 @@ from calibration.pixel_metrics import Mask, PixelCounts, Region, connected_regio
 from edge.errors import DataError
 from edge.frame import AnomalyMap, Pixels
 from edge.picture.align import Pose
-from edge.picture.images import read_image
+from edge.picture.images import read_labels
 from edge.picture.view import View
 
 PRO_LIMIT = 0.3  # false positive rate up to which AU-PRO integrates (MVTec AD)
@@ -135,7 +135,7 @@ def mean_of_kinds(values: Mapping[str, float]) -> float:
 
 def _read_mask(path: Path, pixels: Pixels, view: View, pose: Pose | None) -> MaskValues:
     """Mask values uint8 (H, W), as the view shows its picture; 0 where it says "ignore"."""
-    values: MaskValues = read_image(path).max(axis=2)
+    values = read_labels(path)
     size = pixels.shape[:2]
     if values.shape != size:
         what = f"the mask is {values.shape[1]}x{values.shape[0]}, its picture {size[1]}x{size[0]}"

@@ -40,7 +40,7 @@ def errors_table(e: Evaluation) -> list[Errors]:
         f"review limit, {NEARBY:.0%} lower": e.recipe.review - NEARBY * abs(e.recipe.review),
         f"review limit, {NEARBY:.0%} higher": e.recipe.review + NEARBY * abs(e.recipe.review),
         "no bad part gets through": float(bad.min(initial=math.inf)),
-        "no good part is stopped": float(np.nextafter(good.max(initial=-math.inf), math.inf)),
+        "no good part is stopped": float(np.nextafter(good.max(), math.inf)) if good.size else math.inf,
     }
     rows = [errors_at(e, limit, name) for name, limit in limits.items() if math.isfinite(limit)]
     return sorted(rows, key=lambda row: row.limit)

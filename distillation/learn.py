@@ -72,7 +72,8 @@ def learn(
     that cannot be used, InspectError for settings or weights that cannot.
     """
     _check_config(detector_config)
-    train_paths, held_paths = _good_pictures(data, config.seed, options.mask)
+    dataset = open_dataset(data, mask=options.mask)
+    train_paths, held_paths = split_held_out(dataset.train, dataset.validation, config.seed)
     sizes: Counter[tuple[int, int]] = Counter()
     view = make_view(min(train_paths + held_paths), detector_config.input_size, options)
     whole = load_images(train_paths, view, sizes)
@@ -80,6 +81,8 @@ def learn(
     held_out = load_images(held_paths, view, sizes)
     held = view.pieces(held_out, MOST_TILES_HELD_OUT, config.seed)
     watcher.say(_describe(len(train_paths), len(held_paths), sizes))
+    if dataset.note:
+        watcher.say(f"note: {dataset.note}")
     if view.tiling is not None:
         watcher.say(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
@@ -113,7 +116,7 @@ def learn(
         name=out.resolve().name, trained_on=len(train_paths), held_out=len(held_paths),
         digest=dataset_digest([*train_paths, *held_paths]), roi=view.roi, normalisation=normalisation,
         training=asdict(config), view=view.to_json(), picture=next(iter(sizes)) if len(sizes) == 1 else None,
-        health=health_entries([*train_paths, *held_paths], view.roi),
+        health=health_entries([*train_paths, *held_paths], view),
     )  # fmt: skip
     save_model(out, detector.cpu(), about, held_out, [content_digest(path) for path in train_paths])
     _remove_checkpoint(out)
@@ -126,11 +129,6 @@ def set_channel_statistics(detector: Detector, cache: FeatureCache, rows: Rows) 
     for k, (mean, std) in enumerate(cache.channel_statistics(rows)):
         getattr(detector, f"mean{k}").copy_(mean)
         getattr(detector, f"std{k}").copy_(std)
-
-
-def _good_pictures(data: Path, seed: int, mask: Path | None) -> tuple[list[Path], list[Path]]:
-    dataset = open_dataset(data, mask=mask)
-    return split_held_out(dataset.train, dataset.validation, seed)
 
 
 def _check_config(config: DetectorConfig) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge.atomic import write_atomically
-from edge.errors import RecipeError
+from edge.errors import DataError, RecipeError
 from edge.remake import ENGINE_ENDING, as_typed, is_plan, plan_words
 
 SCHEMA = 1
@@ -240,13 +240,15 @@ def stale_note(engine: Path) -> str:
     return ""
 
 
-def size_note(recipe: Recipe, shape: Sequence[int]) -> str:
-    """What to say of a picture (height, width, ...) unlike all those learnt from; else ""."""
+def check_size(recipe: Recipe, shape: Sequence[int]) -> None:
+    """Raises DataError for a picture (height, width, ...) of another size than all those learnt from.
+
+    Resized it would be sharper or softer than they were, and its score would mean little.
+    """
     learnt = recipe.training_set.get("picture")  # (height, width); missing where they were not all alike
-    if not learnt or tuple(learnt) == tuple(shape[:2]):
-        return ""
-    sizes = f"{shape[1]}x{shape[0]}, those learnt from {learnt[1]}x{learnt[0]}"
-    return f"the pictures are {sizes}: scores may mean little. Set the camera's size back, or train again."
+    if learnt and tuple(learnt) != tuple(shape[:2]):
+        what = f"the pictures are {shape[1]}x{shape[0]}, those learnt from {learnt[1]}x{learnt[0]}"
+        raise DataError(what, recipe.name, "Set the camera's size back, or train again.")
 
 
 def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:

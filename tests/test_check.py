@@ -218,6 +218,14 @@ def test_advice_for_training() -> None:
     assert [a.kind for a in advice(thumbnails(burst))] == ["uniform"]
 
 
+def test_copies_do_not_make_a_set_uniform_nor_large() -> None:
+    """The story: 40 copies of one file and 10 others counted as 50, "all nearly identical"."""
+    told = advice(thumbnails([*parts(10), *[render_part(3, 77)] * 40]))
+    assert [a.kind for a in told] == ["few"] and told[0].what.startswith("only 11 different pictures")
+    told = advice(thumbnails([render_part(3, 77)] * 60))
+    assert [a.kind for a in told] == ["uniform", "few"] and "only 1 different picture " in told[1].what
+
+
 def test_few_and_nearly_equal_is_told_as_both(tmp_path: Path) -> None:
     """The story: nine pictures of one part gave "fine for plain parts in a fixture" and no other word."""
     burst = [noisy(render_part(3, 0), i) for i in range(9)]

@@ -365,7 +365,13 @@ def test_visa_without_its_list_keeps_the_same_tenth_for_the_test(tmp_path: Path)
     good = [t.path for t in first.test if t.kind == "good"]
     assert (len(first.train), len(good)) == (36, 4)
     assert sorted(first.train + good) == normal
-    assert first == second
+    assert first == second and "not comparable" in first.note
+
+
+def test_visa_under_another_name_than_in_its_list_says_so(tmp_path: Path) -> None:
+    visa(tmp_path / "candle_copy")
+    visa_list(tmp_path, "object,split,label,image\ncandle,test,normal,candle/Data/Images/Normal/000.JPG")
+    assert "not comparable" in open_dataset(tmp_path / "candle_copy").note
 
 
 @pytest.mark.parametrize(
@@ -394,8 +400,29 @@ def test_btad_calls_good_parts_ok(tmp_path: Path, picture: str, mask: str) -> No
 
     dataset = open_dataset(tmp_path / "01")
 
-    assert (dataset.layout, dataset.train, dataset.validation) == ("btad", train, [])
-    assert [(t.path, t.kind, t.masks) for t in dataset.test] == [(good, "good", ()), (bad, "ko", (truth,))]
+    assert (dataset.layout, dataset.train, dataset.validation) == ("mvtec", train, [])
+    assert [(t.path, t.kind, t.masks) for t in dataset.test] == [(bad, "ko", (truth,)), (good, "good", ())]
+
+
+@pytest.mark.parametrize("good", ["good", "ok", "OK", "Good"])
+def test_good_parts_by_any_usual_name(tmp_path: Path, good: str) -> None:
+    """The story: one folder test/ok beside train/good made all other types vanish, without a word."""
+    train = fill(tmp_path / "train" / "good")
+    for folder in (good, "scratch", "NOK"):
+        write(tmp_path / "test" / folder / "0.png")
+    dataset = open_dataset(tmp_path)
+    assert dataset.train == train
+    assert sorted(image.kind for image in dataset.test) == ["NOK", "good", "scratch"]
+
+
+def test_masks_may_be_any_kind_of_picture(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "good")
+    masks = ("0.PNG", "1_mask.tif", "2.bmp")
+    for i, name in enumerate(masks):
+        write(tmp_path / "test" / "scratch" / f"{i}.png")
+        write(tmp_path / "ground_truth" / "scratch" / name)
+    found = [image.masks[0].name for image in open_dataset(tmp_path).test]
+    assert found == [*masks]
 
 
 def test_downloads_of_several_products_name_them(tmp_path: Path) -> None:

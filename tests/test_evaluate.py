@@ -250,6 +250,24 @@ def test_one_missing_mask_is_counted_and_left_out(backend: Backend, mvtec: Path)
     assert run(backend, mvtec).notes[0].startswith("1 anomalous pictures have no mask")
 
 
+def test_a_mask_of_16_bits_says_the_same(backend: Backend, mvtec: Path) -> None:
+    """Zero is nothing, whatever else is an anomaly: labels may be small numbers in 16 bits."""
+    before = run(backend, mvtec)
+    for path in mvtec.glob("ground_truth/*/*.png"):
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert mask is not None
+        write(path, (mask > 0).astype(np.uint16) * 300)
+    after = run(backend, mvtec)
+    assert after.pixel_auroc == before.pixel_auroc < 1 and after.au_pro == before.au_pro
+
+
+def test_a_picture_that_does_not_fit_the_view_is_named(backend: Backend, mvtec: Path) -> None:
+    odd = write(mvtec / "test" / "stain" / "1.png", np.zeros((20, 20, 3), np.uint8))
+    with pytest.raises(DataError, match="region of interest leaves the picture") as caught:
+        run(backend, mvtec, replace(RECIPE, roi=(0, 0, 48, 60)))
+    assert str(odd) in caught.value.where
+
+
 def test_mask_of_another_size_is_refused_by_name(backend: Backend, mvtec: Path) -> None:
     mask = write(mvtec / "ground_truth" / "stain" / "0_mask.png", np.full((9, 9), 255, np.uint8))
     with pytest.raises(DataError, match="the mask is 9x9, its picture 48x64") as caught:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edge.cameras.parts import DEFECTS, render_part
 from edge.cli import app
 from edge.errors import DataError, RecipeError
 from edge.frame import Frame, Inspection, Pixels
+from edge.picture.align import take_reference
 from edge.picture.image_health import HealthLimits, health_of, limits_of, look_at
 from edge.picture.view import View
 from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
@@ -94,7 +96,7 @@ def test_any_size_is_measured(shape: tuple[int, int, int]) -> None:
 def test_the_limits_survive_the_recipe(tmp_path: Path) -> None:
     recipe = Recipe("part", (64, 64), 1.0, 2.0, health=LIMITS.to_json())
     save_recipe(recipe, tmp_path / "part.recipe.json")
-    again = health_of(load_recipe(tmp_path / "part.recipe.json"))
+    again = health_of(load_recipe(tmp_path / "part.recipe.json"), None)
     assert again is not None and np.array_equal(again.reference, LIMITS.reference)
     assert again.to_json() == LIMITS.to_json()
 
@@ -104,7 +106,7 @@ def test_a_recipe_without_is_as_it_was(tmp_path: Path) -> None:
     recipe = Recipe("part", (64, 64), 1.0, 2.0)
     save_recipe(recipe, tmp_path / "part.recipe.json")
     assert "health" not in json.loads((tmp_path / "part.recipe.json").read_text())
-    assert health_of(recipe) is None
+    assert health_of(recipe, None) is None
     assert replace(recipe, health=LIMITS.to_json()).digest != recipe.digest
 
 
@@ -115,7 +117,7 @@ def test_a_recipe_without_is_as_it_was(tmp_path: Path) -> None:
 )
 def test_limits_that_cannot_be_read_are_told_before_the_first_part(change: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match=r"image health cannot be read.*--health GOOD_PICTURES"):
-        health_of(Recipe("part", (64, 64), 1.0, 2.0, health=LIMITS.to_json() | change))
+        health_of(Recipe("part", (64, 64), 1.0, 2.0, health=LIMITS.to_json() | change), None)
 
 
 def test_a_bad_picture_is_no_decision_and_never_reaches_the_model(tmp_path: Path) -> None:
@@ -137,13 +139,57 @@ def test_a_bad_picture_is_no_decision_and_never_reaches_the_model(tmp_path: Path
         worker.close()
 
 
-def test_limits_are_measured_in_the_region_of_interest() -> None:
+def answers(view: View, good: Sequence[Pixels], shown: Sequence[Pixels], folder: Path) -> list[str]:
+    """What a station with limits from `good` says of each picture: "judged", or the reason's name."""
+    for index, part in enumerate(good):
+        cv2.imwrite(str(folder / f"{index:02}.png"), part)
+    health = health_option(str(folder), view)
+    engine = toy_pair(folder, health=health, roi=view.roi, view=view.to_json())
+    recipe = load_recipe(recipe_path(engine))
+    worker, said = InferenceWorker(open_backend(engine, recipe, "onnxruntime"), recipe, "sha"), list[str]()
+    try:
+        for number, pixels in enumerate(shown):
+            answer = worker.inspect(Frame(number, "test", 0, np.ascontiguousarray(pixels)), 2**62)
+            said.append("judged" if isinstance(answer, Inspection) else answer.name)
+    finally:
+        worker.close()
+    return said
+
+
+def test_limits_are_measured_in_the_region_of_interest(tmp_path: Path) -> None:
     """A neighbour who switches on a light beside the part disturbs nobody."""
-    roi = (60, 60, 200, 200)
-    limits = limits_of([look_at(part[60:260, 60:260]) for part in GOOD], roi)
     bright = PART.copy()
     bright[:50] = 255
-    assert limits.fault(bright) is None
+    view = View((64, 64), (60, 60, 200, 200))
+    assert answers(view, GOOD, [bright, lamp(0.4)], tmp_path) == ["judged", "FRAME_EXPOSURE"]
+
+
+def test_what_the_mask_ignores_is_no_fault_of_the_picture(tmp_path: Path) -> None:
+    """The belt round the plate may change; what is looked at is measured as before, though it is a third."""
+    mask = np.zeros(PART.shape[:2], np.uint8)
+    mask[80:240, 70:250] = 255
+    belts = [np.where(mask[..., None] > 0, picture, belt).astype(np.uint8)
+             for picture, belt in ((PART, 250), (PART, 3), (lamp(0.5), 128),
+                                   (cv2.GaussianBlur(PART, (0, 0), 2.5), 128), (moved(32), 128))]  # fmt: skip
+    noise = np.random.default_rng(0).integers(0, 256, PART.shape, np.uint8)
+    belts.insert(2, np.where(mask[..., None] > 0, PART, noise).astype(np.uint8))
+    faults = ["FRAME_EXPOSURE", "FRAME_BLURRED", "FRAME_SHIFTED"]
+    assert answers(View((64, 64), mask=mask), GOOD, belts, tmp_path) == ["judged"] * 3 + faults
+
+
+def test_a_mask_that_leaves_next_to_nothing_has_limits_too(tmp_path: Path) -> None:
+    mask = np.zeros(PART.shape[:2], np.uint8)
+    mask[2:4, :] = 255  # thinner than a place, and in the margin where no shift can be told
+    view = View((64, 64), mask=mask)
+    assert answers(view, GOOD, [PART, lamp(0.4)], tmp_path) == ["judged", "FRAME_EXPOSURE"]
+
+
+def test_an_aligned_part_may_lie_where_it_is_found(tmp_path: Path) -> None:
+    """The story: the reference patch was found 16 pixels off, and the picture refused as shifted."""
+    view = View((64, 64), (60, 76, 200, 160), reference=take_reference(GOOD[0], (100, 60, 133, 47)))
+    shown = [moved(16), moved(28), cv2.GaussianBlur(moved(16), (0, 0), 2.5), lamp(0)]
+    faults = ["FRAME_BLURRED", "FRAME_EXPOSURE"]  # where the patch is not found, it may be for the lamp
+    assert answers(view, GOOD, shown, tmp_path) == ["judged"] * 2 + faults
 
 
 def test_the_command_measures_and_takes_out(tmp_path: Path) -> None:
@@ -153,7 +199,7 @@ def test_the_command_measures_and_takes_out(tmp_path: Path) -> None:
         cv2.imwrite(str(folder / f"{index}.png"), part)
     run = CliRunner().invoke
     assert run(app, ["recipe", str(engine), "--health", str(folder)]).exit_code == 0
-    limits = health_of(load_recipe(recipe_path(engine)))
+    limits = health_of(load_recipe(recipe_path(engine)), None)
     assert limits is not None and limits.fault(PART) is None and limits.fault(lamp(0.4)) is not None
     assert run(app, ["recipe", str(engine), "--health", "off"]).exit_code == 0
     assert not load_recipe(recipe_path(engine)).health
@@ -166,16 +212,17 @@ def test_the_mask_among_the_good_pictures_is_not_measured(tmp_path: Path) -> Non
     mask[50:] = 255
     for index, part in enumerate(GOOD[:8]):
         cv2.imwrite(str(tmp_path / f"{index}.png"), part)
-    without = health_option(str(tmp_path), View((64, 64)))
+    masked, plain = View((64, 64), mask=mask), View((64, 64))
+    before = [health_option(str(tmp_path), view) for view in (masked, plain)]
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
-    assert health_option(str(tmp_path), View((64, 64), mask=mask)) == without
-    assert health_option(str(tmp_path), View((64, 64))) != without
+    assert health_option(str(tmp_path), masked) == before[0]
+    assert health_option(str(tmp_path), plain) != before[1]
 
 
 def test_too_few_pictures_tell_nothing(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "0.png"), PART)
     with pytest.raises(DataError, match=r"1 good pictures, 8 are needed"):
-        health_entries([tmp_path / "0.png"], None)
+        health_entries([tmp_path / "0.png"], View((64, 64)))
 
 
 def test_few_pictures_give_wider_limits() -> None:
@@ -184,7 +231,7 @@ def test_few_pictures_give_wider_limits() -> None:
 
 
 def test_what_is_read_back_judges_the_same() -> None:
-    again = HealthLimits.from_json(json.loads(json.dumps(LIMITS.to_json())), None)
+    again = HealthLimits.from_json(json.loads(json.dumps(LIMITS.to_json())))
     for pixels in (PART, lamp(0.5), motion(12), moved(32)):
         first, second = LIMITS.fault(pixels), again.fault(pixels)
         assert (first and first[0]) == (second and second[0])

@@ -202,6 +202,8 @@ def test_both_errors_against_the_limit_are_counted(evaluation: Evaluation) -> No
     assert rows["no bad part gets through"] == (0.3, 1, {})
     assert rows["no good part is stopped"] == (pytest.approx(0.6), 0, {"scratch": 1})
     assert [row.limit for row in errors_table(evaluation)] == sorted(limit for limit, _, _ in rows.values())
+    bad = replace(evaluation, images=[image for image in evaluation.images if not image.is_good])
+    assert "no good part is stopped" not in {row.name for row in errors_table(bad)}
     words = Page(render_report(evaluation)).words
     assert "review limit 0.5 1 of 10 1 of 6 (1 scratch)" in words
     assert "fail limit 0.8 0 of 10 2 of 6 (1 bent & broken, 1 scratch)" in words

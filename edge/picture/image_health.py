@@ -11,7 +11,8 @@ bad parts look good. Such a picture is "no decision" with its own reason, and no
 A part that is damaged, or of which something is missing, changes some places; a fault of lamp, lens or mount
 all of them. So a median, a direction and a whole picture are looked at, and bad parts stay bad parts.
 Only a part of the pixels is looked at: 0.3 ms a picture. Limits come from the spread of the good pictures, so
-what varies among them (parts that lie anywhere, tiles of any grey) is not limited, or hardly.
+what varies among them (parts that lie anywhere, tiles of any grey) is not limited, or hardly. All is measured
+in the region of interest, of an aligned part once it is aligned, and only where the view's mask says "look".
 """
 
 import math
@@ -27,7 +28,6 @@ from numpy.lib.stride_tricks import as_strided
 from edge.errors import RecipeError
 from edge.frame import Pixels
 from edge.picture.images import pack_grey, unpack_grey
-from edge.picture.preprocess import Roi, crop
 from edge.recipe import Recipe
 from edge.verdict import Reason
 
@@ -47,6 +47,8 @@ LEAST_BURNT, LEAST_SHIFT = 0.25, 0.03  # more of what is not white, more of the 
 LEAST_UNLIKE = 0.05  # correlation below the least like good picture
 
 Thumb = npt.NDArray[np.uint8]  # (THUMB, THUMB)
+Looked = npt.NDArray[np.bool_] | None  # (THUMB, THUMB): places of which anything is looked at; None: all
+Mask = npt.NDArray[np.uint8] | None  # (H, W) of the picture: 255 look, 0 ignore; None: look everywhere
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,7 @@ class Look:
 
     thumb: Thumb
     sharpness: float  # 0.12 (a ramp) .. 1 (noise)
+    looked: Looked = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +70,27 @@ class Comparison:
     likeness: float  # correlation there, -1..1
 
 
-def look_at(pixels: Pixels) -> Look:
-    """Measure uint8 (H, W, 3)."""
-    step_y, step_x = (max(1, side // SAMPLES) for side in pixels.shape[:2])
-    sample = np.ascontiguousarray(pixels[step_y // 2 :: step_y, step_x // 2 :: step_x])
-    grey = cv2.cvtColor(sample, cv2.COLOR_BGR2GRAY)
-    thumb = np.asarray(cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA), np.uint8)
-    return Look(thumb, _sharpness(pixels))
+def look_at(pixels: Pixels, mask: Mask = None) -> Look:
+    """Measure uint8 (H, W, 3), a picture as `View.shown` gives it, and (H, W), its view's mask."""
+    grey, looked = cv2.cvtColor(_sampled(pixels), cv2.COLOR_BGR2GRAY), None
+    thumb = _small(grey)
+    if mask is not None and (white := np.float32(_sampled(mask) > 0)).any():
+        share = _small(white)  # a place is the mean of what is white of it
+        looked = share > 0
+        thumb = np.where(looked, _small(grey * white) / np.maximum(share, 1e-6), thumb)
+    return Look(thumb.astype(np.uint8), _sharpness(pixels, mask), looked)
 
 
-def compare(thumb: Thumb, reference: Thumb) -> Comparison:
-    """Both (THUMB, THUMB)."""
+def compare(thumb: Thumb, reference: Thumb, looked: Looked = None) -> Comparison:
+    """All (THUMB, THUMB)."""
     dark, light = MIDTONES
-    places = (reference > dark) & (reference < light)
-    if places.mean() < FEWEST:
-        places = np.ones_like(places)
+    seen = np.ones_like(reference, np.bool_) if looked is None else looked
+    places = seen & (reference > dark) & (reference < light)
+    if places.sum() < FEWEST * seen.sum():
+        places = seen
     now, good = thumb[places], reference[places]
     brightness = float(np.median((now + np.float32(1)) / (good + np.float32(1))))
-    middle = np.ascontiguousarray(reference[REACH:-REACH, REACH:-REACH])
-    _, likeness, _, (x, y) = cv2.minMaxLoc(cv2.matchTemplate(thumb, middle, cv2.TM_CCOEFF_NORMED))
-    shift = max(abs(x - REACH), abs(y - REACH)) / THUMB
+    shift, likeness = _shift(thumb, reference, looked)
     return Comparison(brightness, float((now >= BURNT).mean()), shift, likeness)
 
 
@@ -100,12 +104,13 @@ class HealthLimits:
     shift: float | None
     likeness: float  # less like the good ones: not the same scene moved, but another scene
     reference: Thumb  # mean of the good pictures
-    roi: Roi | None = None  # all is measured there
+    mask: Mask = None  # the view's: nothing is measured where it says "ignore"
 
-    def fault(self, pixels: Pixels) -> tuple[Reason, str] | None:
-        """The first thing that is wrong with a picture, in words too; None for a healthy one."""
-        look = look_at(pixels if self.roi is None else crop(pixels, self.roi))
-        found, (low, high) = compare(look.thumb, self.reference), self.brightness
+    def fault(self, shown: Pixels) -> tuple[Reason, str] | None:
+        """The first thing that is wrong with a picture (H, W, 3) as `View.shown` gives it, in words too; None
+        for a healthy one."""
+        look = look_at(shown, self.mask)
+        found, (low, high) = compare(look.thumb, self.reference, look.looked), self.brightness
         if not low <= found.brightness <= high:
             what = f"brightness {found.brightness:.0%} of the good pictures' (limits {low:.0%} to {high:.0%})"
             todo = "look at lamp, exposure and lens cap; or is it another part?"
@@ -132,7 +137,7 @@ class HealthLimits:
         }
 
     @classmethod
-    def from_json(cls, entries: Mapping[str, Any], roi: Roi | None) -> Self:
+    def from_json(cls, entries: Mapping[str, Any], mask: Mask = None) -> Self:
         """The reverse. Raises ValueError, TypeError or KeyError for what it did not write."""
         low, high = (float(value) for value in entries["brightness"])
         burnt, sharpness, likeness = (float(entries[name]) for name in ("burnt", "sharpness", "likeness"))
@@ -141,13 +146,13 @@ class HealthLimits:
         numbers = (low, high, burnt, sharpness, likeness, shift or 0.0)
         if reference.shape != (THUMB, THUMB) or not all(math.isfinite(number) for number in numbers):
             raise ValueError("a limit is no number, or the reference has another size")
-        return cls((low, high), burnt, sharpness, shift, likeness, reference, roi)
+        return cls((low, high), burnt, sharpness, shift, likeness, reference, mask)
 
 
-def limits_of(looks: Sequence[Look], roi: Roi | None = None) -> HealthLimits:
-    """From good pictures, two at least; the more, the closer the limits fit."""
+def limits_of(looks: Sequence[Look], mask: Mask = None) -> HealthLimits:
+    """From good pictures, two at least, all with that mask; the more, the closer the limits fit."""
     thumbs = [look.thumb for look in looks]
-    each = _each_beside_the_others(thumbs)
+    each = _each_beside_the_others(thumbs, looks[0].looked)
     bright, sharp = np.log([c.brightness for c in each]), np.log([look.sharpness + 1e-3 for look in looks])
     burnt, likeness = np.array([c.burnt for c in each]), np.array([c.likeness for c in each])
     shifts, least = np.array([c.shift for c in each]), math.log(1 + LEAST_MARGIN)
@@ -160,16 +165,17 @@ def limits_of(looks: Sequence[Look], roi: Roi | None = None) -> HealthLimits:
         shift if shift < REACH / THUMB else None,
         float(likeness.min()) - LEAST_UNLIKE,
         np.mean(thumbs, axis=0).astype(np.uint8),
-        roi,
+        mask,
     )
 
 
-def health_of(recipe: Recipe) -> HealthLimits | None:
-    """A recipe's limits; None for one without. Raises RecipeError where they cannot be read."""
+def health_of(recipe: Recipe, mask: Mask) -> HealthLimits | None:
+    """A recipe's limits, for pictures with its view's mask; None for one without. Raises RecipeError where
+    they cannot be read."""
     if not recipe.health:
         return None
     try:
-        return HealthLimits.from_json(recipe.health, recipe.roi)
+        return HealthLimits.from_json(recipe.health, mask)
     except (ValueError, TypeError, KeyError) as error:
         hint = "Measure it anew: edge-inspect recipe ENGINE --health GOOD_PICTURES"
         raise RecipeError(
@@ -177,35 +183,68 @@ def health_of(recipe: Recipe) -> HealthLimits | None:
         ) from error
 
 
-def _each_beside_the_others(thumbs: Sequence[Thumb]) -> list[Comparison]:
+def _sampled(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    step_y, step_x = (max(1, side // SAMPLES) for side in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[step_y // 2 :: step_y, step_x // 2 :: step_x])
+
+
+def _small(values: Any) -> npt.NDArray[Any]:
+    return np.asarray(cv2.resize(values, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
+
+
+def _shift(thumb: Thumb, reference: Thumb, looked: Looked) -> tuple[float, float]:
+    """How far the picture lies off, as a share of the side, and how like the reference it is there."""
+    inner = slice(REACH, -REACH)
+    middle = np.ascontiguousarray(reference[inner, inner])
+    if looked is None:
+        like = cv2.matchTemplate(thumb, middle, cv2.TM_CCOEFF_NORMED)
+    elif looked[inner, inner].any():
+        white = np.ascontiguousarray(looked[inner, inner], np.uint8)
+        like = cv2.matchTemplate(thumb, middle, cv2.TM_CCOEFF_NORMED, mask=white)
+        like = np.clip(np.nan_to_num(like, nan=0.0, posinf=0.0, neginf=0.0), -1, 1)  # without any change
+    else:  # only the margin is looked at: nothing can be told
+        return REACH / THUMB, -1.0
+    _, likeness, _, (x, y) = cv2.minMaxLoc(like)
+    return max(abs(x - REACH), abs(y - REACH)) / THUMB, likeness
+
+
+def _each_beside_the_others(thumbs: Sequence[Thumb], looked: Looked) -> list[Comparison]:
     """Beside the mean of the others: in a mean of few it would find itself."""
     total = np.sum(thumbs, axis=0, dtype=np.int64)
     others = [((total - thumb) // (len(thumbs) - 1)).astype(np.uint8) for thumb in thumbs]
-    return [compare(thumb, mean) for thumb, mean in zip(thumbs, others, strict=True)]
+    return [compare(thumb, mean, looked) for thumb, mean in zip(thumbs, others, strict=True)]
 
 
 def _margin(values: npt.NDArray[np.float64], least: float) -> float:
     return (1 + FEW / len(values)) * max(SPREADS * float(values.std()), least)
 
 
-def _sharpness(pixels: Pixels) -> float:
+def _sharpness(pixels: Pixels, mask: Mask) -> float:
     """Of the green channel, in the direction in which it is less: a part in motion is blurred in one.
 
-    Squares, so that edges count and noise hardly does.
+    Squares, so that edges count and noise hardly does. Squares of pixels that the mask cuts are left out, as
+    its edge is always sharp; where it cuts all of them, all count.
     """
-    sides = [min(TILE, side) for side in pixels.shape[:2]]
-    counts = [min(TILES, side // tile) for side, tile in zip(pixels.shape[:2], sides, strict=True)]
+    tiles = _tiles(pixels[:, :, 1])
+    if mask is not None and (whole := _tiles(mask).all((2, 3))).any():
+        tiles = tiles[whole]
+    tall, wide = tiles.shape[-2:]
+    across, along = tiles.reshape(-1, wide), tiles.reshape(-1, tall * wide)
+    return min(_ratio(across, 1, wide), _ratio(along, wide, tall))
+
+
+def _tiles(channel: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W) -> evenly taken squares of it: (rows, columns, tall, wide), at most TILES a side."""
+    sides = [min(TILE, side) for side in channel.shape]
+    counts = [min(TILES, side // tile) for side, tile in zip(channel.shape, sides, strict=True)]
     steps = [
         (side - tile) // max(1, count - 1)
-        for side, tile, count in zip(pixels.shape[:2], sides, counts, strict=True)
+        for side, tile, count in zip(channel.shape, sides, counts, strict=True)
     ]
-    green = pixels[:, :, 1]
-    down, right = green.strides
-    tiles = np.ascontiguousarray(
-        as_strided(green, (*counts, *sides), (steps[0] * down, steps[1] * right, down, right))
+    down, right = channel.strides
+    return np.ascontiguousarray(
+        as_strided(channel, (*counts, *sides), (steps[0] * down, steps[1] * right, down, right))
     )
-    across, along = tiles.reshape(-1, sides[1]), tiles.reshape(-1, sides[0] * sides[1])
-    return min(_ratio(across, 1, sides[1]), _ratio(along, sides[1], sides[0]))
 
 
 def _ratio(rows: npt.NDArray[np.uint8], step: int, pixels: int) -> float:

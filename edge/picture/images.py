@@ -39,6 +39,16 @@ def read_image(path: Path) -> Pixels:
     return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
+def read_labels(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a mask or a picture of labels as uint8 (H, W): values as they stand, 255 for any above.
+
+    Of several channels the largest counts. Raises DataError naming the file.
+    """
+    values = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    flat = values if values.ndim == 2 else values.max(axis=2)
+    return np.asarray(np.minimum(flat, 255), np.uint8)
+
+
 def list_images(folder: Path) -> list[Path]:
     """The picture files of a folder, sorted by name; other files and hidden ones are passed over."""
     return sorted(

@@ -14,7 +14,7 @@ from edge.frame import Pixels
 from edge.outputs import caution_of, handshake_of, output_opener
 from edge.picture.view import view_of
 from edge.plc.link import PlcLink
-from edge.recipe import Recipe, load_pair, size_note, stale_note
+from edge.recipe import Recipe, check_size, load_pair, stale_note
 from edge.station.camera_settings import with_settings
 from edge.station.compose import nobody, start_engine, trigger_of
 from edge.station.http_trigger import HttpTrigger
@@ -55,10 +55,10 @@ def dry_run(options: RunOptions) -> list[Check]:
         finally:
             source.close()
         if recipe:
+            check_size(recipe[0], pixels.shape)
             view_of(recipe[0]).see(pixels)
-        text = f"gives {pixels.shape[1]}x{pixels.shape[0]}"
-        notes = [number_note(options.camera), size_note(recipe[0], pixels.shape) if recipe else ""]
-        return ". Note: ".join([text, *filter(None, notes)])
+        text, note = f"gives {pixels.shape[1]}x{pixels.shape[0]}", number_note(options.camera)
+        return f"{text}. Note: {note}" if note else text
 
     checks = [_check("engine", engine), *_line_checks(options, recipe)]
     checks += [_check(f"camera {safe_uri(options.camera)}", camera)]

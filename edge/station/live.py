@@ -19,7 +19,6 @@ from rich.text import Text
 from edge.engines.engine import pace
 from edge.errors import FrameIncomplete
 from edge.frame import Frame, Inspection
-from edge.recipe import size_note
 from edge.station.compose import station_of
 from edge.station.running import Running, RunOptions
 from edge.station.signals import stop_on_signals
@@ -74,17 +73,12 @@ class PlainLines:
         self.running: Running | None = None
         self._console, self._verdicts = console, verdicts
         self._told: dict[str, str] = {}  # faults, and what does not work by them
-        self._seen = False  # a picture
         self._items: queue.Queue[tuple[dict[str, str], str] | None] = queue.Queue(WAITING_LINES)
         self._thread = threading.Thread(target=self._run, name="log lines", daemon=True)
         self._thread.start()
 
     def __call__(self, frame: Frame, answer: Inspection | Reason, verdict: Verdict) -> None:
         """Take one verdict; print what is wrong with it, once, and the verdict unless it is a pass."""
-        if not self._seen and frame.pixels.size and self.running is not None:
-            self._seen = True
-            if note := size_note(self.running.recipe, frame.pixels.shape):
-                self.say(f"[bold yellow]note[/] {escape(note)}")
         line = _line(verdict) if self._verdicts and verdict.outcome is not Outcome.PASS else ""
         if line or verdict.reason.is_fault:
             self._put((self._faults(), line))

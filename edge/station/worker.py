@@ -15,10 +15,11 @@ import time
 from edge.backends import Backend
 from edge.engines.isolation import IsolatedBackend
 from edge.errors import BackendFault, DataError, InspectError, PartNotFound
-from edge.frame import Frame, Inspection
+from edge.frame import Frame, Inspection, Pixels
 from edge.picture.image_health import health_of
+from edge.picture.preprocess import resize
 from edge.picture.view import view_of
-from edge.recipe import Recipe
+from edge.recipe import Recipe, check_size
 from edge.verdict import Reason
 
 JOIN_S = 5.0  # a slow engine finishes its picture; a program that ends under its threads would be aborted
@@ -35,8 +36,8 @@ class InferenceWorker:
         self.late = 0  # answers that came after their deadline and were not published
         self.last_error = ""
         self._backend, self._sha256 = backend, model_sha256
-        view, self._health = view_of(recipe), health_of(recipe)
-        self._look = view.shown if backend.resizes else view.see
+        self._recipe, self._view = recipe, view_of(recipe)
+        self._health = health_of(recipe, self._view.mask)
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
         self._owed = False  # the worker has a frame whose deadline is over
@@ -101,10 +102,14 @@ class InferenceWorker:
         """One frame through the model; every fault becomes a reason."""
         try:
             begun = time.monotonic_ns()
-            if self._health is not None and (fault := self._health.fault(frame.pixels)):
+            check_size(self._recipe, frame.pixels.shape)
+            shown, lost = self._shown(frame.pixels)
+            if self._health is not None and (fault := self._health.fault(shown)):
                 reason, self.last_error = fault
                 return reason
-            pixels = self._look(frame.pixels)
+            if lost is not None:
+                raise lost
+            pixels = shown if self._backend.resizes else resize(shown, self._view.size)
             ready = time.monotonic_ns()
             anomaly_map, score = self._backend.infer(pixels)
             done = time.monotonic_ns()
@@ -117,6 +122,13 @@ class InferenceWorker:
         except Exception as error:  # whatever it is, this part was not judged
             return self._fault(error, Reason.STATION_FAULT)
         return Inspection(frame.id, score, anomaly_map, self._sha256, ready - begun, done - ready)
+
+    def _shown(self, pixels: Pixels) -> tuple[Pixels, PartNotFound | None]:
+        """What is looked at; where the part is not found, it may be for a lamp that failed: as it lies."""
+        try:
+            return self._view.shown(pixels), None
+        except PartNotFound as error:
+            return self._view.masked(self._view.window(pixels, None)), error
 
     def _busy(self) -> Reason:
         if time.monotonic_ns() < self._hangs_from_ns:
