@@ -302,7 +302,8 @@ def test_the_time_a_picture_takes_is_told_beside_the_deadline() -> None:
 def test_a_run_with_a_slow_engine_ends_by_itself(tmp_path: Path, pictures: Path) -> None:
     """The story: the last picture was still in the engine when the run ended, and the program was aborted."""
     engine = Path(shutil.copy(ENGINE, tmp_path))
-    recipe = replace(load_recipe(recipe_path(ENGINE)), view={"canvas": [1024, 1536]}, deadline_ms=1.0)
+    canvas, anything = {"canvas": [1024, 1536]}, dict[str, object]()  # tiles; pictures of any size
+    recipe = replace(load_recipe(recipe_path(ENGINE)), view=canvas, training_set=anything, deadline_ms=1.0)
     save_recipe(recipe, recipe_path(engine))
     ended = inspect("run", "--camera", pictures, "--engine", engine, "--count", 1)
     assert ended.returncode == 0 and "DEADLINE_MISSED" in ended.stderr
