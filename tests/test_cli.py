@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,12 +19,11 @@ import numpy as np
 import pytest
 from peers import free_port, tcp_plc, until
 from rich.console import Console
-from toy import toy_pair
+from toy import demo_pair, toy_pair
 
-from edge.demo.show import ENGINE
 from edge.engines.engine import pace
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
+from edge.recipe import Recipe, load_recipe, recipe_path
 from edge.station.live import watched
 from edge.station.running import RunOptions
 from edge.station.signals import SAME_WISH_S
@@ -301,10 +298,7 @@ def test_the_time_a_picture_takes_is_told_beside_the_deadline() -> None:
 
 def test_a_run_with_a_slow_engine_ends_by_itself(tmp_path: Path, pictures: Path) -> None:
     """The story: the last picture was still in the engine when the run ended, and the program was aborted."""
-    engine = Path(shutil.copy(ENGINE, tmp_path))
-    canvas, anything = {"canvas": [1024, 1536]}, dict[str, object]()  # tiles; pictures of any size
-    recipe = replace(load_recipe(recipe_path(ENGINE)), view=canvas, training_set=anything, deadline_ms=1.0)
-    save_recipe(recipe, recipe_path(engine))
+    engine = demo_pair(tmp_path, view={"canvas": [1024, 1536]}, deadline_ms=1.0)
     ended = inspect("run", "--camera", pictures, "--engine", engine, "--count", 1)
     assert ended.returncode == 0 and "DEADLINE_MISSED" in ended.stderr
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from peers import until
 from plans import carried_folder, needs_rtx
-from toy import SIDE, toy_pair
+from toy import SIDE, demo_pair, toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
@@ -83,7 +83,8 @@ class Made:
 
 
 def test_a_new_engine_takes_over_between_two_parts_with_its_own_limits(tmp_path: Path) -> None:
-    first, maker, said = open_engine(toy_pair(tmp_path)), Made(ENGINE), []
+    first, second = open_engine(toy_pair(tmp_path)), demo_pair(tmp_path)
+    maker, said = Made(second), list[str]()
     with line(first, [60, 60, 60]) as shown:
         replacement = Replacement(maker, shown.station, first, said.append)
         shown.station.run(count=2)
@@ -91,7 +92,7 @@ def test_a_new_engine_takes_over_between_two_parts_with_its_own_limits(tmp_path:
         assert until(lambda: bool(said))
         shown.station.run()
         replacement.close()
-    demo = load_pair(ENGINE)
+    demo = load_pair(second)
     assert [verdict.recipe for verdict, _ in shown.parts] == [first.recipe.identity] * 2 + [demo[1].identity]
     assert [verdict.threshold for verdict, _ in shown.parts] == [1.5, 1.5, demo[1].review]
     assert [sha256 for _, sha256 in shown.parts] == [first.artefact.sha256] * 2 + [demo[2].sha256]

@@ -4,13 +4,15 @@
 "touchy" fails on a picture with a white pixel (grey 250 and above).
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
 
-from edge.recipe import Artefact, Recipe, recipe_path, save_recipe, sha256_of
+from edge.demo.show import ENGINE
+from edge.recipe import Artefact, Recipe, load_recipe, recipe_path, save_recipe, sha256_of
 
 SIDE = 64
 SLOW = 400  # matrix products of SIDE x SIDE
@@ -23,6 +25,14 @@ def toy_pair(folder: Path, name: str = "toy", kind: str = "plain", **changes: ob
     recipe = Recipe(name, (SIDE, SIDE), review=1.5, fail=2.0)
     recipe = replace(recipe, **changes)  # type: ignore[arg-type]
     save_recipe(recipe.with_artefact(Artefact(engine.name, sha256_of(engine), "fp32")), recipe_path(engine))
+    return engine
+
+
+def demo_pair(folder: Path, **changes: object) -> Path:
+    """A copy of the shipped engine in `folder`, for pictures of any size."""
+    engine = Path(shutil.copy(ENGINE, folder))
+    recipe = replace(load_recipe(recipe_path(ENGINE)), training_set={})
+    save_recipe(replace(recipe, **changes), recipe_path(engine))  # type: ignore[arg-type]
     return engine
 
 
