@@ -165,12 +165,19 @@ def keeping(gate: str, asked: bool) -> Iterator[tuple[GateKeeper, Gauge, list[st
     keeper.close()
 
 
-def asked_for(part: int | None, encoder: int, what: Happened = Happened.TRIGGERED) -> Event:
-    return Event(what, 0, Request(None if part is None else part, part, 0, encoder))
+def asked_for(
+    part: int | None, encoder: int, what: Happened = Happened.TRIGGERED, number: int | None = None
+) -> Event:
+    """`number` of the trigger: the part's unless given; a missed one has none."""
+    number = None if what is Happened.MISSED else number or part
+    return Event(what, 0, Request(number, part, 0, encoder))
 
 
-def verdict_of(part: int, outcome: Outcome = Outcome.PASS, captured_ns: int = 0) -> Verdict:
-    return replace(a_verdict(part, outcome), part_id=part, captured_ns=captured_ns)
+def verdict_of(
+    part: int, outcome: Outcome = Outcome.PASS, captured_ns: int = 0, number: int | None = None
+) -> Verdict:
+    verdict = a_verdict(part, outcome)
+    return replace(verdict, part_id=part, captured_ns=captured_ns, request=number or part)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +186,7 @@ def verdict_of(part: int, outcome: Outcome = Outcome.PASS, captured_ns: int = 0)
 def test_a_part_the_plc_was_never_told_is_good_is_rejected(what: Happened) -> None:
     """No verdict, a missed trigger, one that timed out or was taken back: a later pass is too late."""
     with keeping(GATE, asked=True) as (keeper, gauge, said):
-        keeper.hear(asked_for(7, 0, Happened.MISSED if what is Happened.MISSED else Happened.TRIGGERED))
+        keeper.hear(asked_for(7, 0, what if what is Happened.MISSED else Happened.TRIGGERED))
         if what in (Happened.TIMED_OUT, Happened.WITHDRAWN):
             keeper.hear(asked_for(7, 0, what))
             keeper.put(verdict_of(7))
@@ -188,6 +195,35 @@ def test_a_part_the_plc_was_never_told_is_good_is_rejected(what: Happened) -> No
         unheard = what in (Happened.TRIGGERED, Happened.MISSED)
         assert until(lambda: gauge.warned == [Reason.GATE_NO_VERDICT] * unheard)
         assert said == ["gate: no verdict at the gate: rejected (part 7)"] * unheard
+
+
+def test_a_part_whose_trigger_was_missed_never_gets_the_pass_of_the_next_one() -> None:
+    """The story: the PLC counted its id up only where the station took the trigger. The part that came while
+    READY was off and the next one were both part 8: the missed one was let through on the other's pass."""
+    with keeping(GATE, asked=True) as (keeper, gauge, _):
+        keeper.hear(asked_for(8, 0, Happened.MISSED))
+        keeper.hear(asked_for(8, 500, number=1))
+        keeper.put(verdict_of(8, number=1))
+        gauge.position = 1000
+        assert until(lambda: gauge.bits[-1:] == [GateBits.REJECT])
+        gauge.position = 1500
+        assert until(lambda: gauge.bits[-1:] == [GateBits.LET_THROUGH])
+        assert gauge.warned == [Reason.GATE_NO_VERDICT]
+
+
+def test_a_verdict_that_comes_late_is_not_the_next_part_s_of_the_same_id() -> None:
+    """The story: the PLC was told "no decision" for part 1 and was then loaded anew; its next part was part 1
+    again, and had the first one's pass before it was judged itself."""
+    with keeping(GATE, asked=True) as (keeper, gauge, _):
+        keeper.hear(asked_for(1, 0, number=1))
+        keeper.hear(asked_for(1, 0, Happened.TIMED_OUT, number=1))
+        for gauge.position, bits in ((1000, GateBits.REJECT), (1100, GateBits(0))):
+            assert until(lambda b=bits: gauge.bits[-1:] == [b])  # type: ignore[misc]
+        keeper.hear(Event(Happened.CLEARED, 0))
+        keeper.hear(asked_for(1, 1200, number=2))
+        keeper.put(verdict_of(1, number=1))
+        gauge.position = 2200
+        assert until(lambda: gauge.bits[-1:] == [GateBits.REJECT])
 
 
 def test_a_part_without_a_number_is_rejected(tmp_path: Path) -> None:

@@ -130,9 +130,9 @@ class GateKeeper:
                 case Happened.TRIGGERED | Happened.MISSED if self._asked and event.request is not None:
                     request = event.request
                     at = request.encoder if self._settings.by_encoder else request.at_ns
-                    self._tracker.triggered(request.part_id, at)
+                    self._tracker.triggered(request.part_id, at, request.number)
                 case Happened.TIMED_OUT | Happened.WITHDRAWN if event.request is not None:
-                    self._tracker.refused(event.request.part_id)  # the PLC was not told that it is good
+                    self._tracker.refused(event.request.number)  # the PLC was not told that it is good
                 case Happened.REJECT_CONFIRMED:
                     self._tracker.confirmed()
                 case Happened.CLEARED:
@@ -141,9 +141,12 @@ class GateKeeper:
     def put(self, verdict: Verdict) -> None:
         """A part's verdict; what has no part id is no part."""
         with self._lock:
-            if not self._asked and verdict.part_id is not None:
-                self._tracker.triggered(verdict.part_id, verdict.captured_ns)
-            self._judged(verdict.part_id, verdict.outcome is Outcome.PASS)
+            number = verdict.request if self._asked else verdict.frame_id
+            if verdict.part_id is None or number is None:
+                return
+            if not self._asked:
+                self._tracker.triggered(verdict.part_id, verdict.captured_ns, number)
+            self._tracker.judged(number, verdict.outcome is Outcome.PASS)
 
     @property
     def stopped(self) -> bool:
@@ -155,10 +158,6 @@ class GateKeeper:
         self._closing.set()
         self._thread.join()
         self._show(GateBits(0))
-
-    def _judged(self, part_id: int | None, passed: bool) -> None:
-        if part_id is not None:
-            self._tracker.judged(part_id, passed)
 
     def _run(self) -> None:
         while not self._closing.wait(TICK_S):

@@ -27,7 +27,7 @@ class Alarm(Enum):
     PASSED_UNSEEN = "a part to reject went by while nobody looked"
     POSITION_LOST = "the encoder has jumped: nobody knows where the parts are"
     LOST_PARTS = "part ids are missing"
-    EXTRA_PART = "a part id came twice, or too late"
+    EXTRA_PART = "a part id came twice"
     REJECTS_IN_A_ROW = "too many rejects in a row"
 
 
@@ -59,6 +59,7 @@ class GateEvent:
 class _Part:
     part_id: int | None
     middle: int  # position at which it is in the middle of the gate
+    number: int | None  # of its trigger; None: missed
     passed: bool | None = None
     rejected: bool = False  # the gate was told
     confirmed: bool = False
@@ -77,39 +78,33 @@ class PartTracker:
         self._in_a_row = 0
         self._events: list[GateEvent] = []
 
-    def triggered(self, part_id: int | None, position: int) -> None:
-        """A part is at the camera. Ids rise by one (u32); a gap or a repeat is an alarm.
+    def triggered(self, part_id: int | None, position: int, number: int | None) -> None:
+        """A part is at the camera. `number` is never used again, as a part id may be: its verdict names it.
 
-        None: nobody has numbered it, so no verdict can be its own.
+        None: the trigger was missed, so no verdict can be its own. Whether the PLC counts such a part, nobody
+        knows: any id may follow.
         """
         middle = (position + self._gate.distance) % self._gate.modulus
-        if part_id is None:
-            self._parts.append(_Part(None, middle, False))
-            return
-        step = 1 if self._last_id is None else _ahead(part_id, self._last_id, 2**32)
-        if step <= 0:
-            self._tell(Alarm.EXTRA_PART, part_id)
-        else:
-            self._last_id = part_id
-        if step > 1:
-            self._tell(Alarm.LOST_PARTS, part_id, step - 1)
-        passed = None if step > 0 else False  # one too many is no good part
-        self._parts.append(_Part(part_id, middle, passed))
+        part = _Part(part_id, middle, number)
+        if number is None or part_id is None:
+            self._last_id = None
+        elif self._came_twice(part_id):
+            part.passed = False  # one too many is no good part
+        self._parts.append(part)
 
-    def judged(self, part_id: int, passed: bool) -> bool:
-        """The verdict for the oldest part of this id that has none; False when it comes too late to count."""
+    def judged(self, number: int, passed: bool) -> bool:
+        """The verdict for the part of this trigger; False when it comes too late to count."""
         for part in self._parts:
-            if part.part_id == part_id and part.passed is None:
+            if part.number == number and part.passed is None:
                 part.passed = passed
                 return True
         return False
 
-    def refused(self, part_id: int | None) -> None:
-        """The newest part of this id is no good one any more, whatever its verdict said."""
-        for part in reversed(self._parts):
-            if part.part_id == part_id and not part.rejected:
+    def refused(self, number: int | None) -> None:
+        """The part of this trigger is no good one any more, whatever its verdict said."""
+        for part in self._parts:
+            if part.number == number and not part.rejected:
                 part.passed = False
-                return
 
     def confirmed(self) -> None:
         """The reject sensor has seen a part."""
@@ -134,8 +129,20 @@ class PartTracker:
         return events
 
     def restart(self) -> None:
-        """A person has looked: the line may run again."""
-        self.stopped, self._in_a_row = False, 0
+        """A person has looked: the line may run again, with any part id."""
+        self.stopped, self._in_a_row, self._last_id = False, 0, None
+
+    def _came_twice(self, part_id: int) -> bool:
+        """Ids rise by one (u32) until the PLC begins again; a gap or a repeat is an alarm."""
+        travels = any(part.part_id == part_id and part.number is not None for part in self._parts)
+        if travels or part_id == self._last_id:
+            self._tell(Alarm.EXTRA_PART, part_id)
+            return True
+        step = 1 if self._last_id is None else _ahead(part_id, self._last_id, 2**32)
+        self._last_id = part_id
+        if step > 1:
+            self._tell(Alarm.LOST_PARTS, part_id, step - 1)
+        return False
 
     def _move(self, position: int) -> None:
         """A belt that swings back a little moves nothing; a count that falls further is another count."""
