@@ -321,6 +321,21 @@ def test_the_end_of_a_long_command_stands_until_the_next_one(bits: Bench) -> Non
     assert command_bits(bits) == "b" and letters(bits) == "", "no part is judged during a challenge"
 
 
+def test_a_challenge_that_is_passed_takes_back_its_own_failure_alone(bits: Bench) -> None:
+    """The story: the gate had stopped the line. A challenge failed, a second one was passed, and READY was
+    back though nobody had looked at the gate; a warning was gone, too."""
+    bits.hand.stop(Reason.GATE_NOT_CONFIRMED)
+    bits.hand.warn(Reason.GATE_NO_VERDICT)
+    for say in (bits.hand.stop, bits.hand.warn):
+        say(Reason.CHALLENGE_FAILED)
+    assert (value(bits, "ERROR_CODE"), value(bits, "WARNING_CODE")) == (42, 42)
+    bits.hand.proven()
+    assert (value(bits, "ERROR_CODE"), value(bits, "WARNING_CODE")) == (71, 70)
+    assert not bits.hand.ready
+    bits.write(on=Control.CLEAR_ERROR)
+    assert (value(bits, "ERROR_CODE"), value(bits, "WARNING_CODE"), bits.hand.ready) == (0, 0, True)
+
+
 def test_an_unknown_command_fails_at_once(bits: Bench) -> None:
     bits.write(on=EXEC, command=77)
     assert command_bits(bits) == "f" and not bits.told(Happened.ORDERED)

@@ -48,9 +48,9 @@ class Handshake:
         self.missed = self.overrun = 0
         self.plc_lost = False
         self.budget_ns = budget_ns  # from trigger to verdict
-        self.stopped: Reason | None = None  # the line must not go on before a person has looked
-        self.warned: Reason | None = None
         self.held = False  # the loop has no time for a part: another link's challenge
+        self._stops: list[Reason] = []  # each stands until a person has looked, whatever comes on top
+        self._warnings: list[Reason] = []
         self._missed_stands = False
         self._number = 0
         self._taken_id: int | None = None  # the part whose result the PLC took last
@@ -81,7 +81,7 @@ class Handshake:
         """What the station does now. What OPC UA clients can bring about beside it: edge/plc/vision.py."""
         if not self.image.online:
             return VisionState.ERROR if self.image.fault else VisionState.PREOPERATIONAL
-        if self.stopped is not None:
+        if self._stops:
             return VisionState.ERROR
         if self.mode is Mode.FREE_RUN:
             return VisionState.CONTINUOUS_EXECUTION
@@ -92,9 +92,9 @@ class Handshake:
     @property
     def line(self) -> LineState:
         """The handshake's part of the block."""
-        warned = Reason.OUTPUT_LOST if self.plc_lost else self.warned
-        standing = Status.ERROR * (self.stopped is not None) | Status.WARNING * (warned is not None)
-        warning, fault = int(warned or 0), int(self.stopped or 0)
+        warning = int(Reason.OUTPUT_LOST) if self.plc_lost else _newest(self._warnings)
+        fault = _newest(self._stops)
+        standing = Status.ERROR * bool(fault) | Status.WARNING * bool(warning)
         if self.mode is Mode.FREE_RUN:
             return LineState(int(standing), warning=warning, fault=fault, state=self.state)
         bits = {
@@ -171,21 +171,21 @@ class Handshake:
 
     def clear_error(self, now_ns: int) -> None:
         """The PLC has seen MISSED_TRIGGER, a person what stopped or warned; the counts stay."""
-        self._missed_stands, self.stopped, self.warned = False, None, None
+        self._missed_stands, self._stops, self._warnings = False, [], []
         self._tell(Happened.CLEARED, now_ns)
 
     def warn(self, reason: Reason) -> None:
         """WARNING and its code, until the PLC sets CLEAR_ERROR."""
-        self.warned = reason
+        self._warnings = [*_without(reason, self._warnings), reason]
 
     def stop(self, reason: Reason) -> None:
         """ERROR and its code, and no trigger is taken, until the PLC sets CLEAR_ERROR."""
-        self.stopped = reason
+        self._stops = [*_without(reason, self._stops), reason]
 
     def proven(self) -> None:
-        """The challenge that failed before has been passed."""
-        self.stopped = None if self.stopped is Reason.CHALLENGE_FAILED else self.stopped
-        self.warned = None if self.warned is Reason.CHALLENGE_FAILED else self.warned
+        """The challenge that failed before has been passed; what else stops or warns stands on."""
+        self._stops = _without(Reason.CHALLENGE_FAILED, self._stops)
+        self._warnings = _without(Reason.CHALLENGE_FAILED, self._warnings)
 
     def reject_confirmed(self, now_ns: int) -> None:
         """The sensor at the gate has seen a part leave the line."""
@@ -271,7 +271,7 @@ class Handshake:
 
     def _can_take(self) -> bool:
         free = self._waits is None and self.queue_free > 0 and not (self.commands.locks or self.held)
-        allowed = self.enabled and self.image.online and self.stopped is None
+        allowed = self.enabled and self.image.online and not self._stops
         return self.mode is not Mode.FREE_RUN and allowed and free
 
     def _knows(self, part_id: int | None) -> bool:
@@ -309,6 +309,15 @@ class Handshake:
         order: Order | None = None,
     ) -> None:
         self._events.append(Event(what, at_ns, request, verdict, order))
+
+
+def _newest(reasons: list[Reason]) -> int:
+    """Its code; 0 where there is none."""
+    return int(reasons[-1]) if reasons else 0
+
+
+def _without(reason: Reason, reasons: list[Reason]) -> list[Reason]:
+    return [each for each in reasons if each is not reason]
 
 
 def no_decision(request: Request, now_ns: int, recipe_number: int = 0) -> Verdict:
