@@ -13,6 +13,8 @@ from test_orders import BAD, GOOD, write
 from toy import toy_pair
 
 from edge.errors import InspectError
+from edge.outputs import handshake_of
+from edge.plc.handshake import Mode
 from edge.plc.line_events import Event, Happened
 from edge.plc.registers import PLC_COUNT, Control, GateBits, Status, decode, place
 from edge.station.compose import station_of
@@ -323,13 +325,36 @@ def test_a_refused_gate_says_what_is_wrong_with_it(text: str, words: str) -> Non
         parse_gate(text)
 
 
+IN_MS = "distance=90ms,tolerance=20ms"
+SERVER = "modbus-tcp-server://127.0.0.1:0"
+SILENT = [  # outputs that trigger and carry no register
+    "gpio:///dev/gpiochip0?ok=1&fault=2&trigger=3",
+    "modbus-tcp-io://io?ok=1&fault=2&trigger=3",
+    "serial:///dev/ttyS9?handshake=ids",
+    "tcp://plc:1?handshake=ids",
+    "mqtt://b/t?handshake=ids",
+]
+
+
 @pytest.mark.parametrize(("options", "outputs", "what"), [
-    (LineOptions(gate=GATE), ["modbus-tcp-server://127.0.0.1:0"], "without part ids"),
-    (LineOptions("camera", gate="distance=90ms,tolerance=20ms"), ["modbus-tcp://plc"], "nobody reads"),
-    (LineOptions("camera", gate=GATE), ["modbus-tcp-server://127.0.0.1:0"], "the encoder's count"),
+    (LineOptions(gate=GATE), [SERVER], "without part ids"),
+    (LineOptions("camera", gate=IN_MS), ["modbus-tcp://plc"], "nobody reads"),
+    (LineOptions("camera", gate=GATE), [SERVER], "the encoder's count"),
+    *((LineOptions(gate=IN_MS), [uri], "nobody reads") for uri in SILENT),
+    *((LineOptions(gate=GATE), [uri, SERVER], "the encoder's count") for uri in SILENT),
+    (LineOptions(gate=GATE), ["opc-ua://127.0.0.1?handshake=ids"], "the encoder's count"),
 ])  # fmt: skip
 def test_a_gate_that_nobody_could_drive_is_refused(
     options: LineOptions, outputs: list[str], what: str
 ) -> None:
     with pytest.raises(InspectError, match=what):
-        options.check(False, outputs)
+        options.check(any(handshake_of(uri) is not Mode.FREE_RUN for uri in outputs), outputs)
+
+
+@pytest.mark.parametrize(("gate", "outputs"), [
+    *((GATE, [f"{uri}?handshake=bits"]) for uri in ("modbus-tcp://plc", "modbus-rtu:///dev/ttyS9", "s7://plc")),
+    *((IN_MS, [uri, SERVER]) for uri in SILENT),
+    (IN_MS, ["opc-ua://127.0.0.1?handshake=ids"]),
+])  # fmt: skip
+def test_a_gate_that_somebody_can_drive_is_taken(gate: str, outputs: list[str]) -> None:
+    LineOptions(gate=gate).check(True, outputs)

@@ -32,6 +32,9 @@ SCHEMES = (
     "opc-ua://0.0.0.0",
 )
 NO_BITS = ("serial:", "tcp:", "tcp-server:", "mqtt:", "mqtts:", "opc-ua:")  # they say a part's number alone
+WITH_REGISTERS = (
+    "modbus-tcp:", "modbus-tcp-server:", "modbus-rtu:", "modbus-rtu-server:", "s7:", "ethernet-ip:",
+)  # fmt: skip
 WIRED = ("gpio:", "modbus-tcp-io:", "modbus-rtu-io:")  # a trigger among them is their handshake
 
 
@@ -197,7 +200,19 @@ def takes_recipes(uri: str) -> bool:
             return "dialect" not in dict(parse_qsl(urlsplit(uri).query))
         case "jsonl" | "mqtt" | "mqtts":
             return False
-    return not uri.startswith(WIRED) and handshake_of(uri) is not Mode.FREE_RUN
+    return has_registers(uri) and handshake_of(uri) is not Mode.FREE_RUN
+
+
+def has_registers(uri: str) -> bool:
+    """True where registers 0..27 come from the PLC, with ENCODER and REJECT_CONFIRMED."""
+    return uri.startswith(WITH_REGISTERS)
+
+
+def shows_gate(uri: str) -> bool:
+    """True where register GATE is there as soon as it changes: what is written into a PLC that does not
+    trigger comes with its verdicts and beats alone."""
+    asking = (has_registers(uri) or uri.startswith("opc-ua:")) and handshake_of(uri) is not Mode.FREE_RUN
+    return asking or uri.startswith("modbus-tcp-server:")
 
 
 def is_information(uri: str) -> bool:

@@ -13,8 +13,9 @@ from urllib.parse import parse_qsl
 from edge.engines.choice import Choice
 from edge.engines.engine import Opened
 from edge.errors import InspectError
-from edge.outputs import takes_recipes
+from edge.outputs import handshake_of, has_registers, shows_gate, takes_recipes
 from edge.picture.images import read_image
+from edge.plc.handshake import Mode
 from edge.plc.link import PlcLink
 from edge.recipe import find_engine, load_pair
 from edge.station.finder import CountedPictures, EveryPicture, Finder, PresenceFinder, empty_belt
@@ -77,11 +78,12 @@ class LineOptions:
         if not (asking or self.trigger):
             hint = "Add ?handshake= to --plc, or --trigger."
             raise InspectError("without part ids no part can be followed to the gate", OPTION, hint)
-        if not (asking or any(uri.startswith("modbus-tcp-server:") for uri in outputs)):
-            hint = "Add --plc modbus-tcp-server://0.0.0.0:502, or a --plc with ?handshake=bits."
+        if not any(map(shows_gate, outputs)):
+            hint = "Add --plc modbus-tcp-server://0.0.0.0:502, or ?handshake=bits to a PLC with registers."
             raise InspectError("nobody reads register GATE in time", OPTION, hint)
-        if by_encoder and not asking:
-            hint = "Give the distances in ms, or let the PLC trigger: ?handshake=bits."
+        counted = any(has_registers(uri) and handshake_of(uri) is not Mode.FREE_RUN for uri in outputs)
+        if by_encoder and not counted:
+            hint = "Give the distances in ms, or let a PLC with registers trigger: ?handshake=bits."
             raise InspectError("the encoder's count comes with the PLC's trigger", OPTION, hint)
 
 
