@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from peers import a_verdict, until
+from test_orders import write
 from toy import toy_pair
 
 from edge.errors import OutputLost
@@ -59,6 +60,25 @@ def test_a_picture_whose_name_is_no_text_is_archived_too(tmp_path: Path) -> None
     archive.put(a_verdict(2))
     assert archived(path) == [1, 2] and json.loads(path.read_text().splitlines()[0])["label"] == name
     archive.close()
+
+
+def test_a_share_that_is_away_ends_nothing_and_gets_its_lines_when_it_is_back(tmp_path: Path) -> None:
+    """The story: the NAS was switched off. To ask whether the file was there raised what nobody caught: the
+    station ended, before any PLC had the verdict, and was not started again, as after wrong use."""
+    share, there = tmp_path / "share", tmp_path / "there"
+    there.mkdir()
+    share.symlink_to("x" * 300)  # any question about a file in it is an error, as where a server is gone
+    outputs = [f"jsonl:{share / 'v.jsonl'}"]
+    pictures = write(tmp_path / "line", 60, 61, 62)
+    run = RunOptions(str(pictures), toy_pair(tmp_path), outputs=outputs, backend="onnxruntime")
+    with station_of(run) as running:
+        running.station.run()
+        archive = running.station.outboxes[0]
+        assert isinstance(archive, Archive) and archive.alarm and "cannot write" in archive.last_error
+        share.unlink()
+        share.symlink_to(there)
+        assert until(lambda: not archive.alarm, 10.0)
+    assert archived(there / "v.jsonl") == [1, 2, 3]
 
 
 class SlowDisk:

@@ -24,8 +24,8 @@ class JsonLines:
         self.uri = uri
         path = uri.partition(":")[2]
         self._own = path not in ("", "-")
-        self._made = Path(path) if self._own and not Path(path).exists() else None
         try:
+            self._made = Path(path) if self._own and not Path(path).exists() else None
             self._file: BinaryIO = Path(path).open("ab", buffering=0) if self._own else sys.stdout.buffer  # noqa: SIM115
             self._end_torn_line(path)
         except OSError as error:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from edge.backoff import backoff_s
-from edge.errors import InspectError
 from edge.outputs import Output
 from edge.station.outbox import OutboxCounters
 from edge.verdict import Verdict
@@ -76,7 +75,7 @@ class Archive:
                 self._output.send(self._waiting[0])
                 self._waiting.popleft()
                 self._sent += 1
-        except InspectError as error:
+        except Exception as error:  # whatever it is: no line stops for a disk
             self.alarm, self.last_error = True, str(error)
             self._losses += self._output is not None
             self._let_go()
@@ -96,5 +95,5 @@ class Archive:
     def _let_go(self) -> None:
         output, self._output = self._output, None
         if output is not None:
-            with suppress(InspectError):  # it was told before
+            with suppress(Exception):  # it was told before
                 output.close()

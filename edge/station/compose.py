@@ -1,5 +1,6 @@
 """Putting a station together from what the user typed, and taking it apart again."""
 
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -121,8 +122,12 @@ def trigger_of(links: dict[str, PlcLink]) -> PlcLink | None:
 def _is_archive(uri: str) -> bool:
     """A file on a disk; not the standard output or a pipe, whose reader may be slow."""
     scheme, _, name = uri.partition(":")
-    path = Path(name)
-    return scheme == "jsonl" and name not in ("", "-") and (path.is_file() or not path.exists())
+    if scheme != "jsonl" or name in ("", "-"):
+        return False
+    try:
+        return stat.S_ISREG(Path(name).stat().st_mode)
+    except OSError:  # not made yet, or on a share that is away
+        return True
 
 
 def _outbox(uri: str, opener: Callable[[], Output], station: Station) -> Outbox | Archive:
