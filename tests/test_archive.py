@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,10 @@ from test_orders import write
 from toy import toy_pair
 
 from edge.errors import OutputLost
-from edge.outputs import output_opener
+from edge.outputs import Output, open_output, output_opener
 from edge.plc.handshake import Mode, no_decision
 from edge.plc.link import PlcLink
-from edge.station.archive import PORTION, Archive
+from edge.station.archive import WAIT_S, Archive
 from edge.station.compose import station_of
 from edge.station.outbox import Outbox
 from edge.station.running import RunOptions
@@ -37,8 +38,8 @@ def test_what_the_disk_refuses_is_written_later_in_order(tmp_path: Path) -> None
     path.parent.mkdir()
     assert until(lambda: not archive.alarm), "no part comes any more, and the disk has room"
     archive.put(a_verdict(3))
-    assert archived(path) == [1, 2, 3]
     archive.close()
+    assert archived(path) == [1, 2, 3]
     assert archive.counters.sent == 3 and archive.counters.dropped == 0
 
 
@@ -58,8 +59,8 @@ def test_a_picture_whose_name_is_no_text_is_archived_too(tmp_path: Path) -> None
     archive = Archive(output_opener(f"jsonl:{path}"))
     archive.put(replace(a_verdict(1), label=name))
     archive.put(a_verdict(2))
-    assert archived(path) == [1, 2] and json.loads(path.read_text().splitlines()[0])["label"] == name
     archive.close()
+    assert archived(path) == [1, 2] and json.loads(path.read_text().splitlines()[0])["label"] == name
 
 
 def test_a_share_that_is_away_ends_nothing_and_gets_its_lines_when_it_is_back(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_what_was_held_back_does_not_hold_the_line_when_the_disk_has_room_again(
     """The story: a disk had been full for a day. When somebody made room, the loop waited four seconds for
     all of it to be written: the heartbeat stopped, and the part under the camera got no verdict."""
     disk = SlowDisk()
-    archive, many = Archive(lambda: disk), 6 * PORTION
+    archive, many = Archive(lambda: disk), 1200
     for frame in range(many):
         archive.put(a_verdict(frame))
     disk.has_room = True
@@ -115,21 +116,81 @@ def test_what_was_held_back_does_not_hold_the_line_when_the_disk_has_room_again(
     assert archive.counters.sent == many + 1 and archive.counters.dropped == 0
 
 
+def test_a_disk_that_hangs_holds_no_part(tmp_path: Path) -> None:
+    """The story: the loop itself wrote the file. An SD card tidied up for seconds: no part was judged, the
+    PLC's link stayed locked, HEARTBEAT stood still, and the watchdog killed a station that was well."""
+    path, parts = tmp_path / "v.jsonl", 100  # less than a pipe holds
+    run = RunOptions(
+        str(write(tmp_path / "line", *range(60, 60 + parts))),
+        toy_pair(tmp_path, deadline_ms=10_000.0),
+        outputs=[f"jsonl:{path}"],
+        backend="onnxruntime",
+    )
+    with station_of(run) as running:
+        os.mkfifo(path)  # whoever opens it for writing waits until somebody reads
+        loop, began_s = threading.Thread(target=running.station.run), time.monotonic()
+        loop.start()
+        try:
+            assert until(lambda: not loop.is_alive(), 60.0)
+            assert time.monotonic() - began_s < parts * WAIT_S, "each part waited"
+            archive = running.station.outboxes[0]
+            assert isinstance(archive, Archive) and "does not answer" in archive.last_error
+        finally:
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            loop.join()
+        assert until(lambda: not archive.alarm, 10.0)
+    with os.fdopen(reader) as rows:
+        assert [json.loads(row)["frame_id"] for row in rows] == list(range(1, parts + 1))
+
+
+def test_a_disk_that_hangs_to_the_end_holds_no_closing_and_what_it_took_late_is_counted() -> None:
+    disk, may_go = SlowDisk(), threading.Event()
+
+    def hangs() -> SlowDisk:
+        may_go.wait(60.0)
+        disk.has_room = True
+        return disk
+
+    archive = Archive(hangs)
+    for frame in (1, 2, 3):
+        archive.put(a_verdict(frame))
+    archive.close()
+    assert archive.counters.dropped == 3
+    may_go.set()
+    assert until(lambda: archive.counters.sent == 1 and archive.counters.dropped == 2)
+
+
+def test_a_disk_that_fails_as_nobody_foresaw_is_a_disk_that_refuses(tmp_path: Path) -> None:
+    path, errors = tmp_path / "v.jsonl", [RuntimeError("stale handle")]
+
+    def opens() -> Output:
+        if errors:
+            raise errors.pop()
+        return open_output(f"jsonl:{path}")
+
+    archive = Archive(opens)
+    archive.put(a_verdict(1))
+    assert until(lambda: not archive.alarm)
+    archive.close()
+    assert archived(path) == [1]
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from peers import a_verdict
+from peers import a_verdict, until
 from edge.station.archive import Archive
-from edge.outputs import output_opener
+from edge.outputs import Output, open_output, output_opener
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path(sys.argv[1])
 archive = Archive(output_opener(f"jsonl:{path}"))
 archive.put(a_verdict(1))
+assert until(lambda: archive.counters.sent == 1)
 full = path.stat().st_size + 100  # the next line finds room for its first 100 bytes
 resource.setrlimit(resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
 archive.put(a_verdict(2))
-assert archive.alarm, "the kernel took a line that does not fit"
+assert until(lambda: archive.counters.losses == 1), "the kernel took a line that does not fit"
 assert len(path.read_text().splitlines()) == 1, "half a line stayed"
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 archive.close()

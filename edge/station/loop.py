@@ -1,4 +1,5 @@
-"""The loop: request -> shot -> frame -> inspection -> verdict -> outboxes. It waits for those two only."""
+"""The loop: request -> shot -> frame -> inspection -> verdict -> outboxes. It waits for shot and
+inspection, and a moment for the archive's disk."""
 
 import queue
 import time
