@@ -278,9 +278,11 @@ def test_a_part_whose_picture_came_incomplete_does_not_get_the_next_parts_pictur
         camera.join()
         assert capture.next(5, seven) is Reason.FRAME_INCOMPLETE
         eight = Request(2, 8, time.monotonic_ns())
-        camera.put(shot("part 8"))
-        frame = capture.next(5, eight)
-    assert isinstance(frame, Frame) and frame.part_id == 8, "told once"
+        assert capture.next(5, eight) is Reason.FRAME_STALE, "told once; and 8 was there before its trigger"
+        nine = Request(3, 9, time.monotonic_ns())
+        camera.put(shot("part 9"))
+        frame = capture.next(5, nine)
+    assert isinstance(frame, Frame) and frame.part_id == 9
 
 
 def test_a_camera_that_runs_by_itself_gives_the_next_picture_for_one_with_holes() -> None:

@@ -1,7 +1,9 @@
 """Several pictures of one part, one verdict: nothing but all good pictures pass."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera
 from edge.errors import EndOfStream
 from edge.frame import Shot
+from edge.plc.handshake import Mode
+from edge.plc.line_protocol import answer
+from edge.plc.link import PlcLink
 from edge.recipe import load_pair
 from edge.station.capture import Capture
 from edge.station.loop import BLIND_VERDICT_EVERY_S, Station
@@ -128,6 +133,66 @@ def test_a_loop_that_comes_late_does_not_judge_a_part_by_the_next_ones_picture(t
     assert [(v.outcome, v.reason, v.part_id) for v in taken.verdicts] == [
         (Outcome.FAIL, Reason.CAMERA_TIMEOUT, 7)
     ]
+
+
+def triggered(station: Station) -> None:
+    """By a PLC; the loop has not come to it yet."""
+    link = PlcLink(Mode.IDS)
+    station.trigger, link.expect = link, station.expect
+    link.beat(1, True)
+    assert [link.act(partial(answer, line)) for line in ("HB", "TRG,7")] == [b"OK\r", b"OK,7\r"]
+
+
+def named(level: int, name: str) -> Shot:
+    return replace(grey(level), label=name, begun_ns=time.monotonic_ns())
+
+
+def test_a_part_is_judged_by_its_first_pictures_while_a_fast_camera_goes_on(tmp_path: Path) -> None:
+    """The story: the lights change from picture to picture. While the first one was judged three more came;
+    the newest two were kept, so both that were judged had the same light, and the other side was not seen.
+    """
+    engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
+    worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
+    camera, seen = ScriptedCamera(live=True), list[str | None]()
+    with Capture(lambda: camera, "script", keep=2, read_timeout_s=0.05) as capture:
+        station = Station(capture, worker, recipe, [lambda frame, *_: seen.append(frame.label)])
+        station.shots, station.outboxes = 2, [taken := Taken()]
+        camera.put(named(60, "the part before"))
+        camera.join()
+        triggered(station)
+        for level, name in ((61, "light A"), (220, "light B"), (62, "A again"), (63, "B again")):
+            camera.put(named(level, name))
+        camera.join()
+        station.run(count=1)
+        camera.put(EndOfStream("done"))
+        station.close()
+    assert seen == ["light A", "light B"]
+    assert [(v.outcome, v.reason) for v in taken.verdicts] == [(Outcome.FAIL, Reason.ANOMALY)]
+
+
+def test_a_second_camera_keeps_its_picture_while_the_first_ones_is_waited_for(tmp_path: Path) -> None:
+    """The story: the first camera's picture took its time; the second one, which runs free, went on, and the
+    picture that was judged with it showed the part behind."""
+    engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
+    cameras = [ScriptedCamera(live=True), ScriptedCamera(live=True)]
+    with ExitStack() as stack:
+        stations = []
+        for camera in cameras:
+            stack.callback(camera.put, EndOfStream("done"))
+            source = Capture(lambda camera=camera: camera, "script", read_timeout_s=0.05)  # type: ignore[misc]
+            backend = OnnxRuntimeBackend(engine, recipe.input_size)
+            worker = InferenceWorker(backend, recipe, artefact.sha256)
+            stations.append(Station(stack.enter_context(source), worker, recipe))
+            stack.callback(stations[-1].close)
+        first, second = stations
+        first.views, first.outboxes = [second], [taken := Taken()]
+        triggered(first)
+        for level in (220, 60, 61):
+            cameras[1].put(named(level, "side"))
+        cameras[1].join()
+        cameras[0].put(named(62, "top"))
+        first.run(count=1)
+    assert [(v.outcome, v.reason) for v in taken.verdicts] == [(Outcome.FAIL, Reason.ANOMALY)]
 
 
 class Taken:

@@ -1,6 +1,7 @@
 """The PLC asks for each picture: a whole station, real links, another library at the PLC's end."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from toy import toy_pair
 from edge.backends.ort import OnnxRuntimeBackend
 from edge.cameras.scripted import ScriptedCamera, unplugged
 from edge.errors import EndOfStream, InspectError
+from edge.frame import Shot
 from edge.outputs import handshake_of, output_opener
 from edge.plc.handshake import Mode
 from edge.plc.line_events import Happened
@@ -35,6 +37,11 @@ from edge.verdict import Reason
 Exchange = Callable[[PlcProgram], list[int]]  # one cycle of the PLC; gives the station's block
 PARTS = range(70_001, 70_007)
 GOOD, BAD = 60, 220  # grey levels
+
+
+def begun_now(shot: Shot) -> Shot:
+    """As a camera gives it that runs free."""
+    return replace(shot, begun_ns=time.monotonic_ns())
 
 
 @contextmanager
@@ -94,17 +101,18 @@ ROLES = {"modbus-tcp-server": as_client, "modbus-tcp": as_server}
 @pytest.mark.parametrize("mode", [Mode.BITS, Mode.IDS])
 @pytest.mark.parametrize("role", ROLES)
 def test_every_part_gets_the_verdict_of_its_own_picture(tmp_path: Path, role: str, mode: Mode) -> None:
-    """Before each trigger the camera has given a picture of the other kind: it must answer no part."""
+    """Before each trigger the camera, which runs free, has given a picture of the other kind: it must answer
+    no part."""
     port, program = free_port(), PlcProgram(mode, patience=10**9)
     uri = f"{role}://127.0.0.1:{port}?handshake={mode.value}"
     with ROLES[role](uri, port) as cycle, running(tmp_path, uri) as (_, camera, link):
         for part in PARTS:
             mine, other = (GOOD, BAD) if part % 2 else (BAD, GOOD)
-            camera.put(grey(other + part % 7))
+            camera.put(begun_now(grey(other + part % 7)))
             camera.join()
             program.part_arrives(part)
             assert until(lambda: bool(cycle(program)[0] & Status.BUSY))
-            camera.put(grey(mine + part % 7))
+            camera.put(begun_now(grey(mine + part % 7)))
             assert until(lambda n=part: cycle(program) and [r[0] for r in program.taken][-1:] == [n])  # type: ignore[misc]
         assert until(lambda: [event.what for event in link.events].count(Happened.TAKEN) == len(PARTS))
     expected: list[Result] = [(part, 1 if part % 2 else 2, n) for n, part in enumerate(PARTS, 1)]
@@ -118,7 +126,7 @@ def test_a_camera_that_is_lost_takes_ready_away_and_costs_the_part_its_pass(tmp_
     uri = f"modbus-tcp-server://127.0.0.1:{port}?handshake=bits"
     with as_client(uri, port) as cycle, running(tmp_path, uri) as (_, camera, _link):
         assert until(lambda: bool(cycle(program)[0] & Status.READY))
-        camera.put(grey(GOOD))
+        camera.put(begun_now(grey(GOOD)))
         camera.join()
         program.part_arrives(1)
         assert until(lambda: bool(cycle(program)[0] & Status.BUSY))

@@ -23,7 +23,7 @@ and for tests, no verdict may depend on it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
@@ -152,7 +152,8 @@ class Conveyor:
         if self._line.refusals:
             self._open = False
             raise self._lost()
-        self._last = self._shot(picture)
+        begun_ns = time.monotonic_ns() if self.live else None  # no part triggers it
+        self._last = replace(self._shot(picture), begun_ns=begun_ns)
         return self._last
 
     def close(self) -> None:

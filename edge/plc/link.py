@@ -39,6 +39,7 @@ class PlcLink:
     ) -> None:
         self.mode = mode
         self.archive: Callable[[Verdict], None] = _nowhere  # for verdicts that the handshake makes itself
+        self.expect: Callable[[Request], None] = _nobody  # hears of a trigger at once; `wait` may be late
         self.recipe = ""  # "name@digest" that the last verdict was judged by, or that is loaded
         self.simulated = False  # no camera looks at a real part: outputs that can say so do
         self.encoder: int | None = None  # counts of the belt, as the PLC wrote last; None: it has not yet
@@ -173,6 +174,7 @@ class PlcLink:
             listener(event)
         match event.what:
             case Happened.TRIGGERED if event.request is not None:
+                self.expect(event.request)
                 self._asked.put(event.request)
             case Happened.SHOWN if event.verdict is not None:
                 if event.verdict.frame_id < 0:
@@ -189,4 +191,8 @@ class PlcLink:
 
 
 def _nowhere(verdict: Verdict) -> None:
+    pass
+
+
+def _nobody(request: Request) -> None:
     pass

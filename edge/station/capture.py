@@ -1,11 +1,7 @@
 """The capture thread: it always reads, so that no picture grows old in a driver's queue.
 
-latest   one picture waits (`keep` of them, where a part has several); a newer one takes the oldest one's
-         place, which is counted as dropped
-every    up to `depth` pictures wait. A live camera cannot be stopped: the picture that finds the queue
-         full is dropped and counted, and its turn is answered with STATION_OVERLOADED, so that its
-         part gets a fail-safe verdict. A camera that waits for us (folder, file) is made to wait,
-         whatever the policy, and the wait is counted.
+Which pictures wait for the loop, and which of them answer a part, says `waiting.py`. A camera that waits for
+us (folder, file) is made to wait, whatever the policy, and the wait is counted.
 
 Another recipe may want other settings: `open_anew` has the camera opened with them, `show` says that the
 loop judges by them now. Only pictures of the camera that `show` named are handed out.
@@ -14,7 +10,6 @@ loop judges by them now. Only pictures of the camera that `show` named are hande
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -25,19 +20,14 @@ from edge.backoff import backoff_s
 from edge.cameras import Camera
 from edge.errors import CameraLost, CameraTimeout, DataError, EndOfStream, FrameIncomplete
 from edge.frame import Frame, Pixels, Shot, make_frame
+from edge.station.waiting import Missing, Taken, Waiting
+from edge.station.waiting import Policy as Policy
 from edge.trigger import UNASKED, Request
 from edge.verdict import Reason
 
 HANGS_AFTER_NS = 3_000_000_000  # more than its time-out: a read that has not come back is stuck in the driver
 OPEN_ANEW_S = 25.0  # that other settings may take, a second try included: the line is blind meanwhile
 JOIN_S = 2.0  # close() waits so long for the thread; one that hangs in a driver is left behind (daemon)
-
-
-class Policy(Enum):
-    """What happens to pictures that come faster than they are judged."""
-
-    LATEST = "latest"
-    EVERY = "every"
 
 
 @dataclass(slots=True)
@@ -52,23 +42,6 @@ class CaptureCounters:
     losses: int = 0  # times an open camera went away
     failed_opens: int = 0
     reconnects: int = 0  # times it came back
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A picture that waits."""
-
-    shot: Shot
-    captured_ns: int | None = None  # None: from a file, which does not age; it is stamped when handed out
-    before: Pixels | None = None  # of a live camera: the picture read before this one
-
-
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """A picture that nobody will judge, and when it was there."""
-
-    reason: Reason
-    at_ns: int
 
 
 @dataclass(slots=True, eq=False)
@@ -103,18 +76,16 @@ class Capture:
         keep: int = 1,
     ) -> None:
         self.source, self.policy = source, policy
-        self._depth, self._read_timeout_s = depth, read_timeout_s
-        self._keep = keep
+        self._read_timeout_s = read_timeout_s
         self._changed = threading.Condition()  # guards everything below
         self._wanted = self._shown = open_source  # what to open the camera with; whose pictures are judged
         self._opened: Callable[[], Camera] | None = None  # what it is open with
         self._change: _Change | None = None
         self._changed_over = False  # once: what a camera does not like any more is no wrong start
         self._shown_ns = 0
-        self._queue: deque[_Taken | _Missing] = deque()
+        self._waiting = Waiting(policy, depth, keep)
         self._before: Pixels | None = None  # the last picture that was read
         self._runs_free = False  # it said when the last picture was begun: no part triggers this camera
-        self._hole_ns = -1  # when the last incomplete picture of a triggered camera came; policy latest
         self._missed_ns = 0
         self._counters, self._last_id = CaptureCounters(), 0
         self._link, self._news = _Link.OPENING, False  # news: a loss that next() has not told yet
@@ -130,7 +101,7 @@ class Capture:
     def counters(self) -> CaptureCounters:
         """A snapshot."""
         with self._changed:
-            return replace(self._counters)
+            return replace(self._counters, dropped=self._waiting.dropped)
 
     @property
     def live(self) -> bool:
@@ -154,7 +125,7 @@ class Capture:
 
     @property
     def missed_ns(self) -> int:
-        """When the picture was there that `next` last gave STATION_OVERLOADED or FRAME_INCOMPLETE for."""
+        """When the picture was there that `next` last gave another reason for than that none came."""
         return self._missed_ns
 
     def hangs(self, now_ns: int) -> bool:
@@ -176,16 +147,26 @@ class Capture:
         cannot be used. Returns in time even when the driver hangs.
         """
         with self._changed:
+            self._waiting.expect(request)
             self._changed.wait_for(lambda: self._has(request) or self._end or self._news, timeout_s)
-            if self._has_hole(request):
-                return self._miss(_Missing(Reason.FRAME_INCOMPLETE, self._hole_ns))
-            if self._queue:
+            if (item := self._waiting.take(request)) is not None:
                 self._changed.notify_all()
-                return self._hand_out(self._queue.popleft(), request)
+                return self._hand_out(item, request)
             if self._end:
                 raise self._end
             self._news = False
             return Reason.CAMERA_TIMEOUT if self.connected else Reason.CAMERA_LOST
+
+    def expect(self, request: Request) -> None:
+        """A part was triggered: from now on its pictures have their place. From any thread, at once."""
+        with self._changed:
+            self._waiting.expect(request)
+            self._changed.notify_all()  # whoever still waits for a part before it need not any more
+
+    def forget(self, request: Request) -> None:
+        """The part is judged, and gets no further picture."""
+        with self._changed:
+            self._waiting.forget(request)
 
     def open_anew(
         self, open_source: Callable[[], Camera], between_parts: Callable[[Callable[[], None]], None]
@@ -214,11 +195,8 @@ class Capture:
         with self._changed:
             if open_source is self._shown:
                 return
-            self._shown, self._shown_ns = open_source, time.monotonic_ns()
-            old, self._hole_ns, self._news = [*self._queue], -1, False
-            self._queue.clear()
-            for item in old:
-                self._leave_out(item)
+            self._shown, self._shown_ns, self._news = open_source, time.monotonic_ns(), False
+            self._waiting.leave_all(self._shown_ns)
 
     def _is_open(self, source: Callable[[], Camera]) -> bool:
         return self._wanted is self._opened is source
@@ -239,19 +217,11 @@ class Capture:
                 change.before, self._wanted, self._changed_over = self._wanted, change.source, True
                 self._changed.notify_all()
 
-    def _leave_out(self, item: _Taken | _Missing) -> None:
-        """A picture with another recipe's settings; where each is a part, that part must be answered."""
-        self._counters.dropped += isinstance(item, _Taken)
-        if self.policy is Policy.EVERY:
-            at_ns = item.at_ns if isinstance(item, _Missing) else item.captured_ns or time.monotonic_ns()
-            reason = item.reason if isinstance(item, _Missing) else Reason.STATION_OVERLOADED
-            self._queue.append(_Missing(reason, at_ns))
-
     def close(self) -> None:
         """Stop reading. Waits JOIN_S at most; may be called twice."""
         self._stop.set()
         with self._changed:
-            self._queue.clear()
+            self._waiting.clear()
         self._finish(EndOfStream("closed"))
         if self._thread is not threading.current_thread():
             self._thread.join(JOIN_S)
@@ -265,30 +235,18 @@ class Capture:
         self.close()
 
     def _has(self, request: Request) -> bool:
-        """Whether a picture waits; those that came before the request, and their losses, answer nobody."""
-        while request.number is not None and self._queue and _is_before(self._queue[0], request.at_ns):
-            self._counters.dropped += isinstance(self._queue.popleft(), _Taken)
+        """Whether there is an answer; a loss that was over before the request is none."""
         if request.number is not None and self.connected:
             self._news = False
-        return bool(self._queue) or self._has_hole(request)
+        return self._waiting.has(request)
 
-    def _has_hole(self, request: Request) -> bool:
-        """The part's own picture came incomplete, and what comes now is the next part's."""
-        if request.number is None or self._hole_ns < request.at_ns:
-            return False
-        return not self._queue or not _is_before(self._queue[0], self._hole_ns)
-
-    def _hand_out(self, item: _Taken | _Missing, request: Request) -> Frame | Reason:
+    def _hand_out(self, item: Taken | Missing, request: Request) -> Frame | Reason:
         """Numbers are given here, so that they rise in the order of the verdicts."""
-        if isinstance(item, _Missing):
-            return self._miss(item)
+        if isinstance(item, Missing):
+            self._missed_ns = item.at_ns
+            return item.reason
         at_ns = item.captured_ns or time.monotonic_ns()
         return make_frame(item.shot, self.new_id(), self.source, at_ns, request, item.before)
-
-    def _miss(self, missing: _Missing) -> Reason:
-        """Tell it once."""
-        self._missed_ns, self._hole_ns = missing.at_ns, -1
-        return missing.reason
 
     def _run(self) -> None:
         """The thread: open, read until it breaks, wait, again."""
@@ -374,10 +332,8 @@ class Capture:
         with self._changed:
             self._counters.incomplete += 1
             self._error, self._read_ns = error, time.monotonic_ns()
-            if self.policy is Policy.EVERY:
-                self._queue.append(_Missing(Reason.FRAME_INCOMPLETE, self._read_ns))
-            elif not self._runs_free and source is self._shown:
-                self._hole_ns = self._read_ns
+            if self.policy is Policy.EVERY or (not self._runs_free and source is self._shown):
+                self._waiting.hole(self._read_ns)
             self._changed.notify_all()
 
     def _offer(self, shot: Shot, read_ns: int, live: bool, source: Callable[[], Camera]) -> None:
@@ -385,33 +341,20 @@ class Capture:
             self._counters.frames += 1
             self._error, self._read_ns = None, read_ns
             captured_ns = min(read_ns, shot.taken_ns or read_ns)
-            taken = _Taken(shot, captured_ns, self._before) if live else _Taken(shot)
+            taken = Taken(shot, captured_ns, self._before) if live else Taken(shot)
             self._before, self._runs_free = shot.pixels, shot.begun_ns is not None
             if not live:
                 self._wait_for_room()
-            if source is not self._shown:
-                self._leave_out(taken)
-            elif not live:
-                self._queue.append(taken)
-            elif self.policy is Policy.LATEST:
-                while len(self._queue) >= self._keep:
-                    self._queue.popleft()
-                    self._counters.dropped += 1
-                self._queue.append(taken)
-            elif self._is_full():
-                self._counters.dropped += 1
-                self._queue.append(_Missing(Reason.STATION_OVERLOADED, captured_ns))
+            if source is self._shown:
+                self._waiting.offer(taken)
             else:
-                self._queue.append(taken)
+                self._waiting.leave_out(taken, read_ns)
             self._changed.notify_all()
 
-    def _is_full(self) -> bool:
-        return sum(isinstance(item, _Taken) for item in self._queue) >= self._depth
-
     def _wait_for_room(self) -> None:
-        if self._is_full():
+        if self._waiting.is_full:
             self._counters.waits += 1
-            self._changed.wait_for(lambda: not self._is_full() or self._stop.is_set())
+            self._changed.wait_for(lambda: not self._waiting.is_full or self._stop.is_set())
 
     def _lose(self, error: Exception) -> None:
         with self._changed:
@@ -426,14 +369,3 @@ class Capture:
         with self._changed:
             self._end = self._end or end
             self._changed.notify_all()
-
-
-def _is_before(item: _Taken | _Missing, at_ns: int) -> bool:
-    """A file has no time: it waits for us. A picture that was dropped was dropped before.
-
-    A picture that was under way when the part was triggered may still show the part before it.
-    """
-    if isinstance(item, _Missing):
-        return item.at_ns < at_ns
-    begun_ns = item.captured_ns if item.shot.begun_ns is None else item.shot.begun_ns
-    return item.captured_ns is not None and begun_ns is not None and begun_ns < at_ns

@@ -77,7 +77,7 @@ def station_of(
         station = Station(capture, worker, opened.recipe, [*observers, *([evidence] if evidence else [])])
         stack.callback(station.close)
         if trigger is not None:
-            station.trigger = trigger
+            station.trigger, trigger.expect = trigger, station.expect
         outboxes = {uri: _outbox(uri, opener, station) for uri, opener in openers.items()}
         station.outboxes = sorted(outboxes.values(), key=lambda box: not isinstance(box, Archive))
         for link in links.values():

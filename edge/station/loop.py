@@ -26,7 +26,8 @@ BLIND_VERDICT_EVERY_S = 1.0  # so often a blind station says that it is blind
 STALLED_AFTER_NS = 3_000_000_000  # a loop that has not turned for so long is stalled: no more heartbeat
 TRIGGER_LOOK_S = 0.1  # what is to be done between two parts waits no longer, even if no part comes
 NO_PICTURE = (Reason.CAMERA_LOST, Reason.CAMERA_TIMEOUT)
-NOT_READ = (Reason.STATION_OVERLOADED, Reason.FRAME_INCOMPLETE)  # it was there, and the gate must know when
+# It was there, and the gate must know when.
+NOT_READ = (Reason.STATION_OVERLOADED, Reason.FRAME_INCOMPLETE, Reason.FRAME_STALE)
 FIRST_RECIPE = 1  # the number of the recipe that a station begins with
 
 Observer = Callable[[Frame, Inspection | Reason, Verdict], None]
@@ -91,6 +92,7 @@ class Station:
             self._turned_ns = time.monotonic_ns()
             if request is None:
                 continue
+            self.expect(request)
             try:
                 item = self._picture(request, self._since(request))
             except EndOfStream:
@@ -99,6 +101,14 @@ class Station:
                 self._turned_ns = time.monotonic_ns()  # a slow folder: no part, no fault
             elif not self._stopping:
                 self._look(item, request)
+
+    def expect(self, request: Request) -> None:
+        """A part was triggered: every camera keeps its pictures from now on, whosever turn it is.
+
+        The trigger tells it in its own thread, at once: the loop may be busy for some pictures more.
+        """
+        for each in (self, *self.views):
+            each.capture.expect(request)
 
     def stop(self) -> None:
         """End after the verdict that is being made; safe to call from a signal handler."""
@@ -170,8 +180,10 @@ class Station:
         for _ in range(self.shots - 1):
             if any(verdict.reason in NO_PICTURE for *_, verdict in judged):
                 break
-            since_ns = time.monotonic_ns()
+            since_ns = self._last(judged)
             judged += self._judge_views(self._next_shot(request, since_ns), request, since_ns)
+        for each in (self, *self.views):
+            each.capture.forget(request)
         combined = combine([verdict for *_, verdict in judged])
         verdict = replace(combined, recipe_number=self.recipe_number, lot=self.lot)
         for outbox in self.outboxes:
@@ -195,6 +207,10 @@ class Station:
         """From when on the part's picture is waited for; a file waits for us."""
         asked = request.number is not None and self.capture.live
         return request.at_ns if asked else time.monotonic_ns()
+
+    def _last(self, judged: "list[Judged]") -> int:
+        """From when on the part's next picture is waited for, however long the last one was judged."""
+        return max(frame.captured_ns for _, frame, *_ in judged) if self.capture.live else time.monotonic_ns()
 
     def _picture(self, request: Request, since_ns: int) -> Frame | Reason:
         """The next one, or why there is none. One that came too late, as we may have, shows another part."""

@@ -103,7 +103,7 @@ def _http(
 
     trigger = HttpTrigger(options.line.trigger, can_judge, int(SENDING_S * 1e9))
     stack.callback(trigger.close)
-    station.trigger = trigger
+    station.trigger, trigger.expect = trigger, station.expect
     running.station.outboxes.append(trigger)
     return trigger
 
