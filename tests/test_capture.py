@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from peers import until
 
 from edge.cameras import camera_opener, open_camera
 from edge.cameras.parts import render_part
@@ -178,6 +179,28 @@ def test_an_unexpected_error_in_the_driver_is_a_loss_and_never_a_silent_death() 
     with Capture(lambda: camera, camera.uri, read_timeout_s=0.05) as capture:
         assert labels(capture, 2) == [Reason.CAMERA_LOST, "a"]
         assert capture.counters.losses == 1
+
+
+def test_a_camera_that_comes_back_in_another_mode_is_opened_again_until_it_recovers() -> None:
+    """The story: a camera rebooted into another pixel format. It opened, its first picture could not be read,
+    and the station ended as if the user had typed a wrong setting: nobody started it again."""
+    unknown = DataError("the pixel format Mono12p is not known", "scripted:", "Set another one.")
+    camera = ScriptedCamera([shot("a"), unplugged(), unknown, unknown, shot("b")])
+    with Capture(lambda: camera, camera.uri, Policy.EVERY, read_timeout_s=0.05) as capture:
+        assert labels(capture, 2) == ["a", Reason.CAMERA_LOST]
+        assert until(lambda: capture.counters.frames == 2, 30.0)
+        assert labels(capture, 1) == ["b"]
+        assert capture.counters.losses == 3
+
+
+def test_a_camera_whose_very_first_picture_cannot_be_read_is_a_wrong_setting() -> None:
+    unknown = DataError("the pixel format Mono12p is not known", "scripted:", "Set another one.")
+    camera = ScriptedCamera([unknown])
+    with (
+        Capture(lambda: camera, camera.uri, read_timeout_s=0.05) as capture,
+        pytest.raises(DataError, match="Mono12p"),
+    ):
+        capture.next(5)
 
 
 def test_an_error_in_the_opener_is_survived_too() -> None:

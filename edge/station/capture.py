@@ -272,12 +272,12 @@ class Capture:
         try:
             camera = source()
         except DataError as error:
-            if not (self._changed_over or (self._live and self._counters.frames)):
-                raise  # it never worked: a wrong setting
+            if not self._may_recover():
+                raise
             with self._changed:
                 if self._change is not None and self._change.source is source:
                     self._change.refused = error
-            self._lose(error)  # it did work: a camera that comes back in another mode may yet recover
+            self._lose(error)
             return None
         except Exception as error:  # whatever a driver throws: the station must know that it is blind
             self._lose(error)
@@ -289,6 +289,10 @@ class Capture:
             self._changed.notify_all()
         return camera
 
+    def _may_recover(self) -> bool:
+        """One that did work may have come back in another mode; one that never did has a wrong setting."""
+        return self._changed_over or (self._live and self._counters.frames > 0)
+
     def _drain(self, camera: Camera, source: Callable[[], Camera]) -> bool:
         """Read until the camera is lost or wanted otherwise; True when it gave at least one picture."""
         got_pictures = False
@@ -299,7 +303,7 @@ class Capture:
         except EndOfStream:
             raise
         except Exception as error:
-            if isinstance(error, DataError) and not self._changed_over:
+            if isinstance(error, DataError) and not self._may_recover():
                 raise
             self._lose(error)
         finally:
