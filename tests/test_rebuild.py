@@ -312,6 +312,17 @@ def test_no_engine_is_no_answer() -> None:
         NoEngine((8, 8)).infer_batch(np.zeros((1, 8, 8, 3), np.uint8))
 
 
+def test_a_plc_that_triggers_is_not_told_ready_while_the_engine_is_still_being_built(tmp_path: Path) -> None:
+    """The story: READY stood for the minutes of the build, and each part that was triggered was rejected."""
+    engine = open_engine(toy_pair(tmp_path))
+    slow = replace(engine, picture_ms=2 * engine.recipe.deadline_ms)
+    for stand_in, ready in ((engine, True), (slow, False)):
+        first = rebuilding(Made(ENGINE), stand_in, "there is no such plan").opened
+        worker = InferenceWorker(first.backend, first.recipe, first.artefact.sha256)
+        assert worker.ready == ready
+        worker.close()
+
+
 def plan_beside(model: Path) -> Path:
     """What passes for a plan until somebody runs it, made from `model`."""
     recipe = load_recipe(recipe_path(model))

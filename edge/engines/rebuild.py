@@ -121,7 +121,7 @@ def rebuilding(maker: Maker, stand_in: Opened, fault: str) -> Start:
 class NoEngine:
     """Stands where the engine is still being made: no part is judged, so none passes."""
 
-    name, resizes = "no engine yet", False
+    name, resizes, ready = "no engine yet", False, False
 
     def __init__(self, input_size: tuple[int, int]) -> None:
         self.input_size, self.why = input_size, "the engine is still being built"

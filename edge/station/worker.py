@@ -71,8 +71,8 @@ class InferenceWorker:
 
     @property
     def ready(self) -> bool:
-        """False while the engine's process is being started again: no part could be judged."""
-        return not isinstance(self._backend, IsolatedBackend) or self._backend.ready
+        """False while the engine is being built, or its process started again: no part could be judged."""
+        return bool(getattr(self._backend, "ready", True))  # a backend that cannot lose its engine has none
 
     @property
     def restarts(self) -> int:
