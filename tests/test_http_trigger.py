@@ -80,7 +80,7 @@ def test_run_answers_each_question_with_its_own_part_s_verdict(
         assert isinstance(trigger, HttpTrigger)
         loop = threading.Thread(target=running.station.run, args=(3,))
         loop.start()
-        assert until(lambda: running.station.capture.connected)
+        assert until(lambda: running.station.is_healthy(time.monotonic_ns()), PATIENCE)
         answers = [send(trigger.port, {"part_id": part}) for part in (70_001, 70_002)]
         answers.append(send(trigger.port))
         loop.join()

@@ -180,6 +180,22 @@ def test_run_takes_its_trigger_from_the_output_with_a_handshake(tmp_path: Path) 
         pass
 
 
+def test_ready_waits_for_the_loop(tmp_path: Path) -> None:
+    """The story: a second camera's engine took seconds to start. The PLC was told READY before and triggered;
+    the gate did not hear of that part, and the pulse that would have rejected it never came."""
+    uri = f"modbus-tcp-server://127.0.0.1:{free_port()}?handshake=ids"
+    with station_of(RunOptions("conveyor:?fps=50", toy_pair(tmp_path), [uri])) as running_station:
+        station = running_station.station
+        assert until(lambda: station.capture.connected, 20.0) and station.worker.ready
+        assert not station.is_healthy(time.monotonic_ns())
+        loop = threading.Thread(target=station.run)
+        loop.start()
+        healthy = until(lambda: station.is_healthy(time.monotonic_ns()), 20.0)
+        station.stop()
+        loop.join()
+    assert healthy
+
+
 def test_a_policy_that_a_trigger_overrules_is_told(tmp_path: Path) -> None:
     engine, said = toy_pair(tmp_path), list[str]()
     for handshake, told in (("", 0), ("?handshake=ids", 1)):

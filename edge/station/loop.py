@@ -79,13 +79,14 @@ class Station:
         self._successors: queue.SimpleQueue[Successor] = queue.SimpleQueue()
         self._errands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._turned_ns = time.monotonic_ns()
-        self._stopping = False
+        self._started = self._stopping = False
 
     def run(self, count: int = 0) -> None:
         """Judge until the source ends, `stop` is called or `count` verdicts are made (0: no limit).
 
         Raises DataError when the source cannot be used at all.
         """
+        self._started = True
         while not self._stopping and not (count and self.counters.total >= count):
             self._between_parts()
             request = self.trigger.wait(TRIGGER_LOOK_S)
@@ -151,11 +152,12 @@ class Station:
     def is_healthy(self, now_ns: int) -> bool:
         """False when loop, camera or engine stand still: the outputs then take their heartbeat back.
 
-        A PLC that asks for pictures must not be told READY while there is no camera or no engine; in free run
-        a lost camera is told by a verdict every second, a lost engine by each part's.
+        A PLC that asks for pictures must not be told READY while there is no camera or no engine, nor before
+        whatever has to hear of its parts is there; in free run a lost camera is told by a verdict every
+        second, a lost engine by each part's.
         """
         eyes = (self, *self.views)
-        able = all(each.capture.connected and each.worker.ready for each in eyes)
+        able = self._started and all(each.capture.connected and each.worker.ready for each in eyes)
         return (isinstance(self.trigger, FreeRun) or able) and self.turns(now_ns)
 
     def _look(self, item: Frame | Reason, request: Request) -> None:

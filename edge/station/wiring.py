@@ -66,11 +66,11 @@ def wire(
     station, line = running.station, options.line
     station.shots = line.shots
     station.finder = finder_of(line.trigger)
-    station.views = [_view(options, number, start, stack) for number in range(len(line.views))]
     orders = Orders(station, recipes_of(options, start), say, camera)
     stack.callback(orders.close)
-    for link in links.values():
+    for link in links.values():  # at once: a PLC that is there already may order, and would be told FAILED
         orders.obey(link)
+    station.views = [_view(options, number, start, stack) for number in range(len(line.views))]
     keeper = keep_gate(line, [*links.values()], asking, say, stack) if line.gate else None
     if keeper is not None:
         station.outboxes.append(keeper)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -180,14 +181,19 @@ def test_a_plc_that_triggers_is_not_told_ready_while_there_is_no_engine(tmp_path
         Capture(lambda: camera, "script", Policy.EVERY) as capture,
     ):
         station = Station(capture, worker, recipe)
-        now = time.monotonic_ns()
-        assert until(lambda: capture.connected)
         station.trigger = PlcLink(Mode.IDS)
-        assert station.is_healthy(now)
-        hurt(backend, signal.SIGKILL)
-        assert until(lambda: not station.is_healthy(now))
-        assert station.turns(now)  # the loop is well: a new station would be no better
-        assert until(lambda: station.is_healthy(now), STARTS_S)
+        loop = threading.Thread(target=station.run)
+        loop.start()
+        try:
+            now = time.monotonic_ns()
+            assert until(lambda: station.is_healthy(now), STARTS_S)
+            hurt(backend, signal.SIGKILL)
+            assert until(lambda: not station.is_healthy(now))
+            assert station.turns(now)  # the loop is well: a new station would be no better
+            assert until(lambda: station.is_healthy(now), STARTS_S)
+        finally:
+            station.stop()
+            loop.join()
 
 
 def test_maps_and_scores_are_those_of_the_library_to_the_last_digit(tmp_path: Path) -> None:
