@@ -12,6 +12,7 @@ class Request:
     part_id: int | None = None  # u32, as the PLC calls the part
     at_ns: int = 0  # when it was asked for (monotonic): no older picture may answer it
     encoder: int = 0  # u32, counts of the line's encoder at the trigger
+    recipe: int = 0  # number of the one that was active then; 0: whoever asked was not told of any
 
 
 UNASKED = Request()

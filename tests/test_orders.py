@@ -22,6 +22,7 @@ from edge.engines.engine import Opened, open_engine
 from edge.errors import DataError, EndOfStream
 from edge.plc.commands import Command
 from edge.plc.handshake import Mode
+from edge.plc.line_protocol import answer
 from edge.plc.link import PlcLink
 from edge.plc.program import PlcProgram
 from edge.plc.registers import Control, Status, decode
@@ -30,11 +31,11 @@ from edge.station.capture import Capture
 from edge.station.challenge import challenge_pictures, surprises
 from edge.station.compose import station_of
 from edge.station.line import LineOptions, Recipes
-from edge.station.loop import Station
+from edge.station.loop import Station, Successor
 from edge.station.orders import Orders
 from edge.station.running import RunOptions
 from edge.station.worker import InferenceWorker
-from edge.verdict import Outcome, Reason
+from edge.verdict import Outcome, Reason, Verdict
 
 ENDED = Status.COMMAND_DONE | Status.COMMAND_FAILED
 GOOD, BAD = 60, 220  # grey levels
@@ -241,6 +242,30 @@ def test_the_old_engine_inspects_while_the_new_one_is_prepared(tmp_path: Path) -
         camera.put(grey(61))
         assert until(lambda: answers[1:] == [(Outcome.FAIL, 7)])
         orders.close()
+
+
+def test_a_part_that_was_triggered_before_the_change_is_not_judged_by_the_new_recipe(tmp_path: Path) -> None:
+    """The story: the trigger was taken in the moment between two parts in which the loop changed over."""
+    can, lid = (open_engine(toy_pair(tmp_path, name), "onnxruntime") for name in ("can", "lid"))
+    workers = [InferenceWorker(each.backend, each.recipe, each.artefact.sha256) for each in (can, lid)]
+    camera, answers = ScriptedCamera([grey(GOOD), grey(GOOD + 1)], live=False), list[Verdict]()
+    with Capture(lambda: camera, "script") as capture:
+        station = Station(capture, workers[0], can.recipe, [lambda *seen: answers.append(seen[2])])
+        station.trigger = link = PlcLink(Mode.IDS)
+        station.listeners.append(lambda number, recipe: link.judges_by(number, 10**10))
+        link.beat(1, True)
+        assert [link.act(partial(answer, text)) for text in ("HB", "TRG,7")] == [b"OK\r", b"OK,7\r"]
+        station.change_recipe(Successor(workers[1], lid.recipe, 2, lambda: None))
+        station.run(count=1)
+        link.publish(answers[0])
+        assert link.act(partial(answer, "ACK,7")) == b"OK\r"
+        assert link.act(partial(answer, "TRG,8")) == b"OK,8\r"
+        station.run(count=2)
+        camera.put(EndOfStream("done"))
+        station.close()
+    assert [(v.part_id, v.outcome, v.reason) for v in answers] == [
+        (7, Outcome.FAIL, Reason.RECIPE_MISMATCH), (8, Outcome.PASS, Reason.WITHIN_LIMITS),
+    ]  # fmt: skip
 
 
 def test_a_challenge_that_another_link_ordered_holds_the_line_and_may_stop_it(

@@ -140,7 +140,8 @@ class Handshake:
             self._tell(Happened.MISSED, now_ns, Request(None, part_id, now_ns, encoder))
             return False
         self._number += 1
-        self._waits = Request(self._number, self._number if part_id is None else part_id, now_ns, encoder)
+        part_id = self._number if part_id is None else part_id
+        self._waits = Request(self._number, part_id, now_ns, encoder, self.image.recipe_number)
         self._tell(Happened.TRIGGERED, now_ns, self._waits)
         return True
 

@@ -228,6 +228,8 @@ class Station:
         if isinstance(item, Reason):
             at_ns = self.capture.missed_ns if item in NOT_READ else self._turned_ns
             frame, answer = no_frame(self.capture.new_id(), self.capture.source, at_ns, request), item
+        elif request.recipe not in (0, self.recipe_number):  # triggered just before the change
+            frame, answer = item, Reason.RECIPE_MISMATCH
         else:
             frame, answer = item, self._inspect_safely(item)
         return self, frame, answer, self._decide(frame, answer)
