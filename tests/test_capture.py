@@ -301,6 +301,8 @@ def test_a_part_whose_picture_came_incomplete_does_not_get_the_next_parts_pictur
         camera.join()
         assert capture.next(5, seven) is Reason.FRAME_INCOMPLETE
         eight = Request(2, 8, time.monotonic_ns())
+        camera.put(replace(shot("part 8 from the other side"), taken_ns=eight.at_ns - 1))
+        camera.join()
         assert capture.next(5, eight) is Reason.FRAME_STALE, "told once; and 8 was there before its trigger"
         nine = Request(3, 9, time.monotonic_ns())
         camera.put(shot("part 9"))

@@ -135,12 +135,15 @@ def test_a_loop_that_comes_late_does_not_judge_a_part_by_the_next_ones_picture(t
     ]
 
 
-def triggered(station: Station) -> None:
+def triggered(station: Station) -> Request:
     """By a PLC; the loop has not come to it yet."""
     link = PlcLink(Mode.IDS)
     station.trigger, link.expect = link, station.expect
     link.beat(1, True)
     assert [link.act(partial(answer, line)) for line in ("HB", "TRG,7")] == [b"OK\r", b"OK,7\r"]
+    request = link.act(lambda hand, now_ns: hand.last_trigger)
+    assert request is not None
+    return request
 
 
 def named(level: int, name: str) -> Shot:
@@ -168,6 +171,27 @@ def test_a_part_is_judged_by_its_first_pictures_while_a_fast_camera_goes_on(tmp_
         station.close()
     assert seen == ["light A", "light B"]
     assert [(v.outcome, v.reason) for v in taken.verdicts] == [(Outcome.FAIL, Reason.ANOMALY)]
+
+
+def test_a_camera_that_was_faster_than_the_trigger_costs_its_part_the_pass(tmp_path: Path) -> None:
+    """The story: a light barrier fired camera and PLC together. The picture was there before the trigger, and
+    the next part's was judged for it. The gate needs to know when the part itself was there."""
+    engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
+    worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
+    camera = ScriptedCamera(live=True)
+    with Capture(lambda: camera, "script", read_timeout_s=0.05) as capture:
+        station = Station(capture, worker, recipe)
+        station.outboxes = [taken := Taken()]
+        came_ns = triggered(station).at_ns - 8_000_000
+        camera.put(replace(grey(220), taken_ns=came_ns))  # as the camera's clock tells
+        camera.put(grey(60))
+        camera.join()
+        station.run(count=1)
+        camera.put(EndOfStream("done"))
+        station.close()
+    assert [(v.outcome, v.reason, v.captured_ns) for v in taken.verdicts] == [
+        (Outcome.FAIL, Reason.FRAME_STALE, came_ns)
+    ]
 
 
 def test_a_second_camera_keeps_its_picture_while_the_first_ones_is_waited_for(tmp_path: Path) -> None:
