@@ -1,5 +1,6 @@
 """The PLC asks for each picture: a whole station, real links, another library at the PLC's end."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -194,6 +195,25 @@ def test_ready_waits_for_the_loop(tmp_path: Path) -> None:
         station.stop()
         loop.join()
     assert healthy
+
+
+def test_a_signal_on_a_busy_machine_does_not_keep_the_loop_waiting() -> None:
+    """The story: SIGTERM came while the loop waited for a trigger, and its handler waited for other threads
+    until the time was over: the queue then waited for ever, and the station did not end."""
+    link, before = PlcLink(Mode.IDS), signal.getsignal(signal.SIGUSR1)
+    link.beat(1, True)
+    main = threading.get_ident()
+    knock = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGUSR1))
+    rescue = threading.Timer(20.0, lambda: [link.act(partial(answer, text)) for text in ("HB", "TRG,7")])
+    signal.signal(signal.SIGUSR1, lambda number, frame: time.sleep(0.5))
+    try:
+        knock.start()
+        rescue.start()
+        assert link.wait(0.3) is None
+    finally:
+        rescue.cancel()
+        knock.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_policy_that_a_trigger_overrules_is_told(tmp_path: Path) -> None:

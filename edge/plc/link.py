@@ -48,7 +48,7 @@ class PlcLink:
         self._watch = PlcWatch(self._hand)
         self._carry_out = carry_out
         self._listeners: list[Callable[[Event], None]] = []
-        self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._asked: queue.Queue[Request] = queue.Queue()  # a SimpleQueue may forget its time-out in a signal
         self._shown: deque[Verdict] = deque(maxlen=KEPT_EVENTS)
         self._lock = threading.RLock()
 

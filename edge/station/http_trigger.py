@@ -47,7 +47,7 @@ class HttpTrigger:
         self._lock = threading.Lock()
         self._number = self._part_id = 0  # of the last request; rises by one, and what it called its part
         self._waits: tuple[Request, queue.SimpleQueue[Verdict | None]] | None = None
-        self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._asked: queue.Queue[Request] = queue.Queue()  # a SimpleQueue may forget its time-out in a signal
         host, port = _address(uri)
         try:
             self._server = _Server((host, port), _handler(self))
