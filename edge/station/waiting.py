@@ -52,9 +52,7 @@ class Waiting:
         self._policy, self._depth, self._keep = policy, depth, keep
         self._items: deque[Taken | Missing] = deque()
         self._request, self._due = UNASKED, 0  # the newest part, and how many pictures it still gets
-        self._passed_ns = (
-            -1
-        )  # when a camera that a part triggers last gave a picture that no part had asked for
+        self._passed_ns = -1  # when a camera that a part triggers last gave a picture nobody had asked for
         self._early_ns = -1  # when the part's own picture came, where that was before its trigger
         self._hole_ns = -1  # when the last incomplete picture of a triggered camera came; policy latest
 

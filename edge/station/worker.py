@@ -39,7 +39,8 @@ class InferenceWorker:
         self._recipe, self._view = recipe, view_of(recipe)
         self._health = health_of(recipe, self._view.mask)
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Inspection | Reason] = queue.SimpleQueue()
+        # No SimpleQueue, which may forget its time-out in a signal, and with it the deadline.
+        self._answers: queue.Queue[Inspection | Reason] = queue.Queue()
         self._owed = False  # the worker has a frame whose deadline is over
         self._hangs_from_ns, self._hang_ns = 0, int(hang_s * 1e9)
         self._slow = _slow(backend, recipe)
