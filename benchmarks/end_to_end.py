@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ Turn = Callable[[Backend, Pixels, Station], float]
 def measure(engine_path: Path, size: tuple[int, int], frames: int, backend_name: str) -> dict[str, Any]:
     """Times of `frames` frames of this size, milliseconds."""
     engine, recipe, artefact = load_pair(engine_path)
+    recipe = replace(recipe, training_set={})  # which may name one picture size
     pictures = [cv2.resize(render_part(3, i), size, interpolation=cv2.INTER_CUBIC) for i in range(16)]
     backend = open_backend(engine, recipe, backend_name)
     ready = [preprocess(picture, recipe.input_size, recipe.roi) for picture in pictures]

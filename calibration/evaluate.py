@@ -78,12 +78,14 @@ def _judge(
 ) -> Judged:  # fmt: skip
     pixels = read_image(image.path)
     size = (pixels.shape[0], pixels.shape[1])
-    try:
-        with naming(image.path):
-            shown = view.shown(pixels)
-    except PartNotFound:
-        return Judged(image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size)
+    with naming(image.path):
+        shown, lost = view.shown_anyway(pixels)
     fault = health.fault(shown) if health else None
+    unfit = fault[0] if fault else None
+    if lost is not None:
+        return Judged(
+            image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size, unfit
+        )
     window = resize(shown, view.size)
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
@@ -95,7 +97,7 @@ def _judge(
     outcome = decide(frame, Inspection(0, score, anomaly_map, "", 0, 0), recipe, now_ns=0).outcome
     peak = float(anomaly_map.max()) if usable else math.inf
     score = score if math.isfinite(score) else math.inf
-    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size, fault[0] if fault else None)
+    return Judged(image.path, image.kind, score, peak, outcome, took / 1e6, size, unfit)
 
 
 def _summarise(

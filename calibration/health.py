@@ -7,7 +7,7 @@ from typing import Any
 from calibration.dataset import open_image
 from calibration.views import is_mask
 from edge.errors import DataError
-from edge.picture.image_health import limits_of, look_at
+from edge.picture.image_health import Masked, limits_of, look_at
 from edge.picture.images import list_images
 from edge.picture.view import View
 
@@ -22,7 +22,8 @@ def health_entries(paths: Sequence[Path], view: View) -> dict[str, Any]:
         where = str(paths[0].parent) if paths else "--health"
         raise DataError(f"{len(paths)} good pictures, {LEAST} are needed", where, "Take 30 or more.")
     some = paths[:: -(-len(paths) // MOST)]
-    return limits_of([look_at(open_image(path, view), view.mask) for path in some]).to_json()
+    masked = None if view.mask is None else Masked(view.mask)
+    return limits_of([look_at(open_image(path, view), masked) for path in some]).to_json()
 
 
 def health_option(text: str, view: View) -> dict[str, Any]:

@@ -21,7 +21,10 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 def test_the_station_benchmark_writes_what_it_measured_and_where(tmp_path: Path) -> None:
     scripts = tmp_path / "benchmarks"  # a copy, so that a few frames do not overwrite the real results
     shutil.copytree(BENCHMARKS, scripts, ignore=shutil.ignore_patterns("results", "__pycache__"))
-    command = [sys.executable, str(scripts / "end_to_end.py"), str(toy_pair(tmp_path)), "--frames", "4"]
+    engine = toy_pair(
+        tmp_path, training_set={"picture": [320, 320]}
+    )  # as the shipped one: yet any size is fed
+    command = [sys.executable, str(scripts / "end_to_end.py"), str(engine), "--frames", "4"]
     done = subprocess.run([*command, "--sizes", "64x64,320x240"], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     result = json.loads((scripts / "results" / "end_to_end.json").read_text())

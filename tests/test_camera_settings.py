@@ -36,6 +36,15 @@ def test_what_a_camera_does_not_take_as_it_is_meant_is_told(
         open_camera(f"pylon:?{settings}")
 
 
+def test_a_camera_that_waits_for_a_trigger_has_to_be_told(gige_camera: object) -> None:
+    """Else its pictures are taken for those of a free-running one: each part is judged by the next one's."""
+    open_camera("aravis:EI-1?trigger=Line0").close()
+    with pytest.raises(DataError, match=r"waits for a trigger.*\?trigger=Line1"):
+        open_camera("aravis:EI-1?gain=0")
+    open_camera("aravis:EI-1?TriggerMode=Off").close()
+    open_camera("aravis:EI-1").close()
+
+
 def test_settings_reach_the_camera(pylon_emulation: None) -> None:
     settings = "width=320&height=200&pixel_format=Mono12&exposure_us=100.4&gain=2&fps=40&trigger=off"
     camera = open_camera(f"pylon:?{settings}&TestImageSelector=Testimage2")

@@ -294,6 +294,9 @@ def test_the_time_a_picture_takes_is_told_beside_the_deadline() -> None:
     recipe = Recipe("loco", (8, 8), 1.0, 2.0, deadline_ms=500.0)
     assert pace(20.0, recipe) == "one picture takes about 20.0 ms here, the deadline is 500 ms"
     assert "--deadline-ms 1100" in pace(352.5, recipe)
+    assert pace(100.0, recipe, 4) == pace(100.0, recipe)  # the last one waits for three others
+    assert "for 5 before it. Give it time" in pace(100.0, recipe, 6)
+    assert pace(100.0, recipe, 6).endswith("--deadline-ms 700 --max-frame-age-ms 700")
 
 
 def test_a_run_with_a_slow_engine_ends_by_itself(tmp_path: Path, pictures: Path) -> None:

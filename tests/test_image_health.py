@@ -19,7 +19,7 @@ from edge.cli import app
 from edge.errors import DataError, RecipeError
 from edge.frame import Frame, Inspection, Pixels
 from edge.picture.align import take_reference
-from edge.picture.image_health import HealthLimits, health_of, limits_of, look_at
+from edge.picture.image_health import HealthLimits, Masked, health_of, limits_of, look_at
 from edge.picture.view import View
 from edge.recipe import Recipe, load_recipe, recipe_path, save_recipe
 from edge.station.worker import InferenceWorker
@@ -182,6 +182,34 @@ def test_a_mask_that_leaves_next_to_nothing_has_limits_too(tmp_path: Path) -> No
     mask[2:4, :] = 255  # thinner than a place, and in the margin where no shift can be told
     view = View((64, 64), mask=mask)
     assert answers(view, GOOD, [PART, lamp(0.4)], tmp_path) == ["judged", "FRAME_EXPOSURE"]
+
+
+@pytest.mark.parametrize("at", [(0, 30, 2048, 100), (700, 61, 60, 60), (1200, 900, 23, 400)])
+def test_a_narrow_mask_on_a_large_picture_calls_no_good_part_blurred(at: tuple[int, int, int, int]) -> None:
+    """The story: no square of those looked at lay in the white; their grey filling had no sharpness."""
+    x, y, width, height = at
+    mask = np.zeros((1536, 2048), np.uint8)
+    mask[y : y + height, x : x + width] = 255
+    masked, grain = Masked(mask), np.random.default_rng(0)
+    parts = [cv2.GaussianBlur(grain.integers(60, 190, (1536, 2048, 3), np.uint8), (0, 0), 1.5)
+             for _ in range(12)]  # fmt: skip
+    shown = [View((64, 64), mask=mask).shown(np.asarray(part, np.uint8)) for part in parts]
+    limits = limits_of([look_at(pixels, masked) for pixels in shown[:8]], masked)
+    assert [limits.fault(pixels) for pixels in shown[8:]] == [None] * 4
+    blurred = np.asarray(cv2.GaussianBlur(parts[9], (0, 0), 6), np.uint8)
+    fault = limits.fault(View((64, 64), mask=mask).shown(blurred))
+    assert fault is not None and fault[0] is Reason.FRAME_BLURRED
+
+
+def test_where_no_square_is_whole_nothing_is_said_of_sharpness() -> None:
+    mask = np.zeros((600, 800), np.uint8)
+    mask[::16] = mask[1::16] = 255  # stripes: all edges are the mask's
+    masked, grain = Masked(mask), np.random.default_rng(0)
+    looks = []
+    for blur in (*[1.5] * 9, 6.0):
+        part = cv2.GaussianBlur(grain.integers(60, 190, (600, 800, 3), np.uint8), (0, 0), blur)
+        looks.append(look_at(View((64, 64), mask=mask).shown(np.asarray(part, np.uint8)), masked))
+    assert limits_of(looks[:8], masked).sharpness < 1 == looks[8].sharpness == looks[9].sharpness
 
 
 def test_an_aligned_part_may_lie_where_it_is_found(tmp_path: Path) -> None:

@@ -144,6 +144,17 @@ def test_a_picture_that_had_no_place_is_early_for_the_part_after_it() -> None:
     assert taken(queue, second) == [Reason.FRAME_STALE]
 
 
+def test_what_an_aborted_part_left_behind_does_not_hide_an_early_picture() -> None:
+    """The story: A was aborted, its picture waited on; B's came before B's trigger, and C's answered B."""
+    queue = waiting()
+    queue.expect(part(1, 100))
+    queue.offer(picture(120, runs_free=False))  # A's, and nobody fetches it
+    queue.offer(picture(980, runs_free=False))  # B's
+    queue.expect(part(2, 1000))
+    queue.offer(picture(1400, runs_free=False))  # C's
+    assert taken(queue, part(2, 1000)) == [Reason.FRAME_STALE]
+
+
 def test_a_camera_that_runs_free_is_never_early() -> None:
     queue, seven = waiting(), part(1, 120)
     for at_ms in (112, 122):

@@ -108,15 +108,22 @@ def _camera_size(view: View, recipe: Recipe) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def pace(took_ms: float, recipe: Recipe) -> str:
-    """What a picture takes and what it may take; what to do where the deadline is too short for it."""
+def pace(took_ms: float, recipe: Recipe, pictures: int = 1) -> str:
+    """What a picture takes and what it may take; what to do where the time is too short for it.
+
+    `pictures` of a part wait for each other; all of them at one pace.
+    """
     text = f"one picture takes about {took_ms:.1f} ms here, the deadline is {recipe.deadline_ms:g} ms"
-    if 2 * took_ms <= recipe.deadline_ms:
+    waits, enough = max(2, pictures) * took_ms, enough_ms(took_ms, pictures)
+    short = {"--deadline-ms": waits > recipe.deadline_ms,
+             "--max-frame-age-ms": pictures > 1 and waits > recipe.max_frame_age_ms}  # fmt: skip
+    if not any(short.values()):
         return text
-    why = "short, for a picture may have to wait for the one before it"
-    return f"{text}: {why}. Give it time: edge-inspect recipe ENGINE --deadline-ms {enough_ms(took_ms)}"
+    why = f"a picture may have to wait for {pictures - 1 if pictures > 2 else 'the one'} before it"
+    more = " ".join(f"{option} {enough}" for option, is_short in short.items() if is_short)
+    return f"{text}: short, for {why}. Give it time: edge-inspect recipe ENGINE {more}"
 
 
-def enough_ms(took_ms: float) -> int:
-    """A deadline with room to wait for the picture before; whole hundreds."""
-    return math.ceil(3 * took_ms / 100) * 100
+def enough_ms(took_ms: float, pictures: int = 1) -> int:
+    """A deadline with room to wait for the picture before, or for the others of the part; whole hundreds."""
+    return math.ceil((max(2, pictures) + 1) * took_ms / 100) * 100

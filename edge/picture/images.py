@@ -40,13 +40,14 @@ def read_image(path: Path) -> Pixels:
 
 
 def read_labels(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a mask or a picture of labels as uint8 (H, W): values as they stand, 255 for any above.
+    """Read a mask or a picture of labels as uint8 (H, W): values as they stand, fractions rounded up, 255 for
+    any above.
 
     Of several channels the largest counts. Raises DataError naming the file.
     """
     values = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     flat = values if values.ndim == 2 else values.max(axis=2)
-    return np.asarray(np.minimum(flat, 255), np.uint8)
+    return np.asarray(np.ceil(np.minimum(flat, 255)), np.uint8)
 
 
 def list_images(folder: Path) -> list[Path]:

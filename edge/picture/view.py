@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import DataError, RecipeError
+from edge.errors import DataError, PartNotFound, RecipeError
 from edge.frame import Pixels
 from edge.picture.align import Pose, Reference, check_in_sight, find_pose, straighten
 from edge.picture.images import pack_grey, unpack_grey
@@ -75,6 +75,13 @@ class View:
     def shown(self, pixels: Pixels) -> Pixels:
         """The same in camera pixels: (H, W, 3) of the region of interest; may be the picture itself."""
         return self.masked(self.window(pixels, self.pose(pixels)))
+
+    def shown_anyway(self, pixels: Pixels) -> tuple[Pixels, PartNotFound | None]:
+        """`shown`; where the part is not found, it may be for a lamp that failed: the picture as it lies."""
+        try:
+            return self.shown(pixels), None
+        except PartNotFound as error:
+            return self.masked(self.window(pixels, None)), error
 
     def shown_size(self, picture: tuple[int, int] | None) -> tuple[int, int] | None:
         """(height, width) of what `shown` gives of a picture of that size; None where that is not known."""

@@ -69,6 +69,18 @@ def apply(features: Features, settings: dict[str, str], where: str) -> None:
         if (got := features.get(feature)) is not None and not is_same(got, wanted):
             hint = f"Write {name}={got}, or what the camera can do."
             raise DataError(f"the camera took {feature}={got}, not {wanted}", where, hint)
+    _check_trigger(features, settings, where)
+
+
+def _check_trigger(features: Features, settings: dict[str, str], where: str) -> None:
+    """Raises DataError for a camera that waits and was not told to.
+
+    Its pictures would be taken for those of a free-running one, and each part judged by the next one's.
+    """
+    said = {"trigger", "TriggerMode"} & settings.keys()
+    if not said and features.has("TriggerMode") and is_same(features.get("TriggerMode") or "", "On"):
+        hint = "Add ?trigger=Line1, or whichever line fires it, to the camera's address; or TriggerMode=Off."
+        raise DataError("the camera waits for a trigger (TriggerMode On)", where, hint)
 
 
 def is_same(got: str, wanted: str) -> bool:

@@ -113,7 +113,8 @@ class Archive:
             self._attempt += 1
 
     def _hangs(self) -> OutputLost:
-        where = self._output.uri if self._output is not None else "archive"
+        output = self._output  # its thread may let go of it at any time
+        where = output.uri if output is not None else "archive"
         hint = "PLCs get verdicts before they are written. Check the disk; of a share its server and network."
         return OutputLost("the disk does not answer", where, hint)
 

@@ -43,7 +43,7 @@ def dry_run(options: RunOptions) -> list[Check]:
         opened = start.opened
         opened.backend.close()
         recipe.append(opened.recipe)
-        told = pace(opened.picture_ms, opened.recipe)
+        told = pace(opened.picture_ms, opened.recipe, options.line.pictures)
         text = f"{opened.recipe.identity}, {opened.artefact.precision}, {opened.backend.name}; {told}"
         note = start.note or stale_note(opened.path)
         return f"{text}. Note: {note}" if note else text

@@ -48,6 +48,11 @@ class LineOptions:
         """The trigger's first word."""
         return self.trigger.partition(":")[0]
 
+    @property
+    def pictures(self) -> int:
+        """Of one part, from all cameras."""
+        return self.shots * (1 + len(self.views))
+
     def check(self, asking: bool, outputs: Sequence[str]) -> None:
         """What can be seen before the camera is open; `asking`: a PLC triggers. Raises InspectError."""
         if self.kind not in ("", HTTP, CAMERA, PRESENCE):

@@ -134,7 +134,7 @@ def watched(options: RunOptions, console: Console, quiet: bool, transient: bool 
             for view in shown:
                 view.running = running
             if not quiet:
-                lines.say(escape(pace(running.picture_ms, running.recipe)))
+                lines.say(escape(pace(running.picture_ms, running.recipe, options.line.pictures)))
             screen = Live(table, console=console, refresh_per_second=5, transient=transient)
             with screen if table is not None else nullcontext():
                 yield running

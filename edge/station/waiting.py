@@ -153,7 +153,7 @@ class Waiting:
         if isinstance(item, Taken):
             self.dropped += 1
             if item.captured_ns is not None and item.shot.begun_ns is None:
-                self._passed_ns = item.captured_ns
+                self._passed_ns = max(self._passed_ns, item.captured_ns)  # they may come in any order
 
     def _look_back(self) -> None:
         """A light barrier fires camera and PLC together, and the camera may be faster than the trigger."""

@@ -129,7 +129,7 @@ def _follow_the_recipe(
 ) -> None:
     """Now, and whenever another one takes over: its number, how long a verdict may take, its heat maps."""
     station = running.station
-    pictures = options.line.shots * (1 + len(station.views))
+    pictures = options.line.pictures
 
     def judges_by(number: int, recipe: Recipe) -> None:
         deadline_ms = max(each.deadline_ms for each in (recipe, *(view.recipe for view in station.views)))

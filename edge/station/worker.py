@@ -15,7 +15,7 @@ import time
 from edge.backends import Backend
 from edge.engines.isolation import IsolatedBackend
 from edge.errors import BackendFault, DataError, InspectError, PartNotFound
-from edge.frame import Frame, Inspection, Pixels
+from edge.frame import Frame, Inspection
 from edge.picture.image_health import health_of
 from edge.picture.preprocess import resize
 from edge.picture.view import view_of
@@ -104,7 +104,7 @@ class InferenceWorker:
         try:
             begun = time.monotonic_ns()
             check_size(self._recipe, frame.pixels.shape)
-            shown, lost = self._shown(frame.pixels)
+            shown, lost = self._view.shown_anyway(frame.pixels)
             if self._health is not None and (fault := self._health.fault(shown)):
                 reason, self.last_error = fault
                 return reason
@@ -123,13 +123,6 @@ class InferenceWorker:
         except Exception as error:  # whatever it is, this part was not judged
             return self._fault(error, Reason.STATION_FAULT)
         return Inspection(frame.id, score, anomaly_map, self._sha256, ready - begun, done - ready)
-
-    def _shown(self, pixels: Pixels) -> tuple[Pixels, PartNotFound | None]:
-        """What is looked at; where the part is not found, it may be for a lamp that failed: as it lies."""
-        try:
-            return self._view.shown(pixels), None
-        except PartNotFound as error:
-            return self._view.masked(self._view.window(pixels, None)), error
 
     def _busy(self) -> Reason:
         if time.monotonic_ns() < self._hangs_from_ns:
