@@ -11,19 +11,21 @@ and without, all else the same:
            that only aligned parts can have
 
 Cost is picture to score, both ways in turn on every frame in the same run; besides, what the view alone takes
-on larger pictures. Writes views.json to DIR, with `--save` to benchmarks/results. Fewer steps than a user
-trains: the two are to be compared with each other only.
+on larger pictures. Writes views.json to DIR, with `--save` to benchmarks/results; an option that was measured
+is not measured again. Fewer steps than a user trains: the two are to be compared with each other only.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from jobs import SCORE_CODE, TRAINING_CODE, Jobs, code_digest
 from record import add_save, quantiles_ms, save_result, target_of
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +47,7 @@ from edge.picture.images import read_image
 from edge.picture.view import View, view_of
 from edge.recipe import load_pair, recipe_path
 
+CODE = (*TRAINING_CODE, *SCORE_CODE, "benchmarks/views.py", "edge/picture/*.py", "edge/backends/ort.py")
 SEED = 7
 WARM_UP = 5  # frames
 MARGIN = 40  # pixels round a part that moves
@@ -134,10 +137,8 @@ def write_set(root: Path, picture: Picture, learnt: int, judged: int) -> None:
 
 def train_and_judge(data: Path, folder: Path, options: ViewOptions, steps: int) -> dict[str, Any]:
     """Train, build, evaluate; figures."""
-    begun = time.monotonic()
     with ProgressBars(console) as bars:
         learn(data, folder, bars, DetectorConfig(), TrainConfig(steps=steps, seed=SEED), options=options)
-    minutes = (time.monotonic() - begun) / 60
     list(build_engines(folder, FALSE_REJECT_RATE, int8=False, listener=Listener()))
     engine, recipe, _ = load_pair(folder)
     result = evaluate(open_backend(engine, recipe), recipe, open_dataset(data))
@@ -145,7 +146,7 @@ def train_and_judge(data: Path, folder: Path, options: ViewOptions, steps: int) 
         "image_auroc": round(result.image_auroc, 4),
         "interval": [round(end, 4) for end in result.image_auroc_interval],
         "false_rejects": result.false_reject_rate, "detected": result.detection_rate("bad"),
-        "training_minutes": round(minutes, 2), "recipe_bytes": recipe_path(engine).stat().st_size,
+        "recipe_bytes": recipe_path(engine).stat().st_size,
     }  # fmt: skip
 
 
@@ -216,7 +217,8 @@ def run_task(task: str, work: Path, steps: int, frames: int) -> dict[str, Any]:
         assert tiling is not None
         return result | {"canvas": [*tiling.canvas], "tiles": len(tiling.corners)}
     first = read_image(data / "train" / "good" / "000.png")
-    return result | {"view_alone": dict(view_alone(first, wanted[task], frames, work))}
+    options = list(wanted.values())[-1]
+    return result | {"view_alone": dict(view_alone(first, options, frames, work))}
 
 
 def rows_of(result: dict[str, Any]) -> Iterator[list[str]]:
@@ -238,9 +240,11 @@ def main() -> None:
     add_save(parser, table=False)
     arguments = parser.parse_args()
     table = Table("option", "AUROC without", "with", "ms without, median / p99", "with", "ratio")
-    results = {}
+    jobs, results = Jobs(arguments.work), {}
     for task in arguments.only.split(","):
-        results[task] = run_task(task, arguments.work, arguments.steps, arguments.frames)
+        rests_on = {"steps": arguments.steps, "frames": arguments.frames, "code": code_digest(*CODE)}
+        work = partial(run_task, task, arguments.work, arguments.steps, arguments.frames)
+        results[task] = jobs.once(f"results/{task}", rests_on, work) or {}
         for row in rows_of(results[task]):
             table.add_row(*row)
     if (target := target_of(arguments)) is not None:

@@ -175,4 +175,5 @@ def _no_good_pictures(root: Path) -> DataError:
     if sets := sets_inside(root):
         what = f"this folder holds {len(sets)} data sets, not one"
         return DataError(what, str(root), f"Choose one of: {', '.join(sets[:15])}.")
-    return DataError("there are no pictures of good parts", str(good_folder(root)), f"Expected: {LAYOUTS}.")
+    hint = f"Point at the folder of good parts, or name it good or OK. Known: {LAYOUTS}."
+    return DataError("there are no pictures of good parts", str(good_folder(root)), hint)

@@ -207,7 +207,9 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
     kinds = {image.kind for image in images}
     like_loco = bool(kinds & {LOGICAL, STRUCTURAL}) or (dataset.root / DEFECTS_FILE).is_file()
     remarks = {
-        "There are no good test pictures: AUROC and false rejects cannot be told.": not n_good,
+        "There are no good test pictures (test/good, test/OK): AUROC and false rejects cannot be told.": (
+            not n_good
+        ),
         "There are no anomalous test pictures: only false rejects can be told.": n_good == len(images),
         f"{missed} of {len(bad)} anomalous pictures pass. Lower limits find more and stop more good parts: "
         "the report shows both. More good pictures or build-engines --false-rejects lower them.": 2 * missed

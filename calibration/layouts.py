@@ -8,9 +8,9 @@
     BTAD          as MVTec AD: train/ok  test/ok  test/ko  ground_truth/ko/NAME.png or NAME.bmp
     plain folder  the pictures directly (as `edge-inspect collect` writes them) or in good/
 
-The folder of good parts may be named good or ok, in large letters too. Files that are not pictures are passed
-over. Sources: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO); Zou et al., ECCV 2022 (VisA); Mishra et
-al., ISIE 2021 (BTAD).
+The folder of good parts may have any of GOOD_NAMES, in large letters too. Files that are not pictures are
+passed over. Sources: Bergmann et al., IJCV 2021 (AD) and IJCV 2022 (LOCO); Zou et al., ECCV 2022 (VisA);
+Mishra et al., ISIE 2021 (BTAD).
 """
 
 import csv
@@ -29,7 +29,7 @@ LAYOUTS = (
     "or a folder of pictures of good parts"
 )
 GOOD = "good"
-GOOD_NAMES = (GOOD, "ok")  # of a folder of good parts
+GOOD_NAMES = (GOOD, "ok", "pass", "gut", "io", "i.o.")  # of a folder of good parts
 
 VISA_TEST_SHARE = 0.1  # of the good pictures, where VisA's own split is not there: as in its own split
 VISA_SEED = 0  # the same pictures every time: what was learnt from must never be judged

@@ -16,6 +16,7 @@ from distillation.students import SCALES
 WORDS = 64  # of the finest map; on top of the pyramid a vector of 64 * 14
 PYRAMID = (1, 2, 3)  # the whole picture, quarters, ninths
 SOFTNESS = 8.0  # in typical squared distances of a place to its word: every word takes part, smoothly
+LEAST_DISTANCE = 0.03  # of these; the square of a typical place is its number of channels, 24 and more
 WORD_PLACES = 20_000  # places that the words are learnt from
 WORD_ROUNDS = 12  # of k-means; the words need not be exact
 
@@ -92,11 +93,16 @@ class WordHistogram(nn.Module):
         return self.cells(near)
 
     def fit(self, places: Tensor) -> None:
-        """Words and softness from places (N, C) of good pictures."""
+        """Words and softness from places (N, C) of good pictures.
+
+        Of places that are the same to the last bit (under a mask, on a burnt-out ground) one is taken: where
+        most are, a typical distance would be 0, and the softmax a choice that rounding makes.
+        """
+        places = _different(places)
         words = k_means(places, WORDS, WORD_ROUNDS)
         distances = torch.cdist(places, words).square().amin(dim=1)
         self.words.copy_(words)
-        self.softness.copy_(SOFTNESS * distances.median().clamp_min(1e-6))
+        self.softness.copy_(SOFTNESS * distances.median().clamp_min(LEAST_DISTANCE))
 
 
 def k_means(x: Tensor, count: int, rounds: int) -> Tensor:
@@ -110,6 +116,14 @@ def k_means(x: Tensor, count: int, rounds: int) -> Tensor:
         sizes = torch.bincount(nearest, minlength=count).unsqueeze(1)
         centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
     return centres
+
+
+def _different(x: Tensor) -> Tensor:
+    """Rows of x (N, C) without repeats, in their order."""
+    _, which = torch.unique(x, dim=0, return_inverse=True)
+    first = torch.full((int(which.max()) + 1,), len(x), device=x.device)
+    rows = torch.arange(len(x), device=x.device)
+    return x[first.scatter_reduce(0, which, rows, "amin").sort().values]
 
 
 def _strip(side: int, n: int, i: int) -> npt.NDArray[np.float32]:

@@ -404,7 +404,7 @@ def test_btad_calls_good_parts_ok(tmp_path: Path, picture: str, mask: str) -> No
     assert [(t.path, t.kind, t.masks) for t in dataset.test] == [(bad, "ko", (truth,)), (good, "good", ())]
 
 
-@pytest.mark.parametrize("good", ["good", "ok", "OK", "Good"])
+@pytest.mark.parametrize("good", ["good", "ok", "OK", "Good", "Gut", "iO", "i.O.", "pass"])
 def test_good_parts_by_any_usual_name(tmp_path: Path, good: str) -> None:
     """The story: one folder test/ok beside train/good made all other types vanish, without a word."""
     train = fill(tmp_path / "train" / "good")

@@ -47,6 +47,19 @@ def test_cells_are_means_over_their_places() -> None:
     torch.testing.assert_close(corner, near[:, :, :15, :15].mean(dim=(2, 3)), rtol=1e-4, atol=1e-6)
 
 
+def test_ground_that_is_the_same_everywhere_leaves_the_words_soft() -> None:
+    """The story: under a mask most places are one and the same. The words became a choice that rounding made,
+    and the exported graph chose otherwise."""
+    maps = scenes(8, 4, 0)
+    maps[:, :, :26] = 0.3  # nine tenths of the picture
+    histogram = fitted_histogram(maps)
+    assert histogram.softness > 0.2
+    rounded = maps * (1 + 1e-6)
+    assert (histogram(rounded) - histogram(maps)).abs().max() < 1e-4
+    apart = histogram.words.unique(dim=0)
+    assert len(apart) == WORDS  # none is spent twice on the ground
+
+
 def test_one_thing_too_many_lies_further_from_good_pictures() -> None:
     good = scenes(60, 4, 0)
     histogram, distance = fitted_histogram(good), Distance(WORDS * 14)
