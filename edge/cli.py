@@ -315,13 +315,17 @@ def plc_sim(
         list[str] | None,
         typer.Option(help="Give it once after the start: load=2, challenge, reset, lot=17, clear."),
     ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="A sensor at the gate sees every rejected part.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """A PLC for trying a station without one: triggers parts, draws the signals, says what is wrong."""
     from edge.plcsim.run import SimOptions, run_plc
 
     with plain_errors():
-        code = run_plc(SimOptions(uri, handshake, parts, rate, wait, command or []), as_json, console)
+        options = SimOptions(uri, handshake, parts, rate, wait, command or [], confirm)
+        code = run_plc(options, as_json, console)
     raise typer.Exit(code)
 
 

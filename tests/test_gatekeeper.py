@@ -244,7 +244,7 @@ def test_an_encoder_that_was_reset_stops_the_line(tmp_path: Path) -> None:
         gauge.position = 3
         assert until(lambda: gauge.bits[-1] == GateBits.LINE_STOP)
         assert until(lambda: gauge.stopped == [Reason.GATE_POSITION_LOST])
-        assert "the line has to stop" in said[-1]
+        assert "the line has to stop: ERROR_CODE 74, until CLEAR_ERROR" in said[-1]
         keeper.hear(Event(Happened.CLEARED, 0))
         assert until(lambda: gauge.bits[-1] == GateBits(0))
 

@@ -15,17 +15,19 @@ from edge.plc.dialects import DIALECTS
 from edge.plc.handshake import Mode
 from edge.plc.line_protocol import OwnLanguage, checksum
 from edge.plc.program import PlcProgram
-from edge.plc.registers import PLC_COUNT, STATION_START, Control, Status, VerdictCode, place
+from edge.plc.registers import PLC_COUNT, STATION_START, Control, GateBits, Status, VerdictCode, place
 from edge.plc.timing_chart import record, sample
 from edge.plcsim import Complaint, Mistake, Scan, Taken
 from edge.plcsim.blocks import BlockPlc
 from edge.plcsim.judge import BlockJudge
 from edge.plcsim.phrases import phrases_of
 from edge.plcsim.screen import Screen
+from edge.plcsim.stops import WHY
 from edge.plcsim.tally import Tally
-from edge.verdict import Outcome
+from edge.verdict import Outcome, Reason
 
 DOCS = (Path(__file__).parents[1] / "docs" / "plc-sim.md").read_text("utf-8")
+ERRORS = (Path(__file__).parents[1] / "docs" / "errors.md").read_text("utf-8")
 IDLE = [0] * PLC_COUNT
 MS = 1_000_000
 
@@ -113,6 +115,36 @@ def test_what_must_not_last_is_told_when_it_lasts() -> None:
     assert judged(*[START] * 9, every_ms=1500) == [], "that was we ourselves who stood still"
     beats = [shown(STATUS=READY, HEARTBEAT=n // 400) for n in range(900)]
     assert judged(*beats) == [Mistake.NO_HEARTBEAT] * 2
+
+
+def test_a_station_that_has_stopped_the_line_is_not_at_fault_for_taking_no_part() -> None:
+    """The story: the gate had stopped the line, and plc-sim asked whether the handshakes were the same."""
+
+    def idle(**values: int) -> list[Mistake]:
+        error = Status.ONLINE | Status.ERROR
+        blocks = [shown(STATUS=error, HEARTBEAT=n // 100, **values) for n in range(600)]
+        return judged(*blocks, plc=with_bits(Control.ENABLE))
+
+    assert idle(ERROR_CODE=77, GATE=GateBits.LINE_STOP | GateBits.REJECT) == []
+    assert idle(ERROR_CODE=42) == [], "a challenge has failed"
+    assert idle(ERROR_CODE=11) == [Mistake.NOT_READY], "a part's own fault stops no line: it runs free"
+
+
+def test_a_line_that_is_stopped_is_told_once_and_so_is_its_going_on() -> None:
+    tally, said = Tally(Mode.BITS), list[str]()
+    for scan in (Scan(True, {}, stopped=71), Scan(True, {}, stopped=71), Scan(True, {}), Scan(False, {})):
+        said += tally.add(scan, 0)
+    assert said[1].startswith(
+        "the station has stopped the line: ERROR_CODE 71 GATE_NOT_CONFIRMED, a rejected"
+    )
+    assert said[2:] == ["the line may run again", "the station is gone"]
+    assert tally.summary()["stops"] == [71] and not tally.mistakes
+
+
+def test_why_a_line_stops_is_said_as_in_the_docs() -> None:
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| yes \| (ERROR_CODE, .+?) \|", ERRORS, re.M)
+    assert [int(code) for code, *_ in rows] == [int(reason) for reason in WHY]
+    assert all(WHY[Reason(int(code))] in meaning for code, _, meaning in rows), rows
 
 
 @pytest.mark.parametrize("mode", [Mode.BITS, Mode.IDS])

@@ -3,8 +3,9 @@
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,19 @@ from peers import free_port, until
 from rich.console import Console
 from test_http_trigger import send
 from test_orders import BAD, GOOD, write
+from test_plcsim import Watch
 from toy import toy_pair
 
 from edge.engines.choice import Choice
 from edge.errors import InspectError
+from edge.plcsim.blocks import BlockPlc
 from edge.plcsim.run import SimOptions, run_plc
+from edge.plcsim.screen import Screen
 from edge.station.compose import station_of
 from edge.station.http_trigger import HttpTrigger
 from edge.station.line import LineOptions
 from edge.station.running import Running, RunOptions
+from edge.verdict import Reason
 
 
 @contextmanager
@@ -99,3 +104,37 @@ def test_errors_are_cleared_without_a_handshake_too(
 def test_what_cannot_be_ordered_is_refused(command: str, uri: str) -> None:
     with pytest.raises(InspectError, match="command"):
         run_plc(SimOptions(uri, commands=[command]), True, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("sensor", [False, True])
+def test_a_gate_is_tried_with_its_sensor_and_without(tmp_path: Path, sensor: bool) -> None:
+    """The story: with `confirm=` the line stopped after the first bad part, whatever one did, and plc-sim
+    took it for the wrong handshake."""
+    uri = f"modbus-tcp-server://127.0.0.1:{free_port()}?handshake=ids"
+    line = LineOptions(gate="distance=600ms,tolerance=500ms,confirm=200ms")
+    with station(tmp_path, uri, (BAD,), line), closing(Watch(uri)) as plc:
+        assert isinstance(plc.peer, BlockPlc)
+        if sensor:
+            plc.peer.confirm()
+        plc.until(lambda tally: tally.connected)
+        plc.peer.part_arrives(70_001)
+        for at_the_gate in (True, False):
+            plc.until(lambda tally, here=at_the_gate: tally.chart[-1]["REJECT"] is here)  # type: ignore[misc]
+        passed_s = time.monotonic()
+        plc.until(lambda tally: tally.stops or time.monotonic() - passed_s > 0.5)
+        assert plc.tally.stops == ([] if sensor else [Reason.GATE_NOT_CONFIRMED]), plc.said
+        assert plc.tally.done == 1 and not plc.tally.mistakes, plc.said
+        drawn = screen_of(plc)
+    assert ("LINE_STOP" in drawn) == ("ERROR_CODE 71" in drawn) == (not sensor) and "REJECT" in drawn, drawn
+
+
+def screen_of(plc: Watch) -> str:
+    with io.StringIO() as text:
+        Console(width=160, file=text).print(Screen(plc.peer, plc.tally))
+        return text.getvalue()
+
+
+def test_a_sensor_needs_the_register_block() -> None:
+    options = SimOptions("tcp://127.0.0.1:0?handshake=ids", confirm=True)
+    with pytest.raises(InspectError, match="confirms rejects in the register block alone"):
+        run_plc(options, True, Console(file=io.StringIO()))

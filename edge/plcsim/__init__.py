@@ -99,6 +99,7 @@ class Scan:
     rejected: tuple[int, ...] = ()  # parts without a result
     complaints: tuple[Complaint, ...] = ()
     ended: tuple[Ended, ...] = ()
+    stopped: int = 0  # ERROR_CODE while the station has stopped the line
 
 
 class Peer(Protocol):

@@ -6,11 +6,21 @@ from typing import Protocol
 
 from edge.plc.handshake import Mode
 from edge.plc.program import PlcProgram
-from edge.plc.registers import PLC_COUNT, STATION_COUNT, Status, VerdictCode, WordOrder, decode
+from edge.plc.registers import (
+    PLC_COUNT,
+    STATION_COUNT,
+    Control,
+    GateBits,
+    Status,
+    VerdictCode,
+    WordOrder,
+    decode,
+)
 from edge.plc.timing_chart import Sample, sample
 from edge.plcsim import Complaint, Ended, Scan, Taken
 from edge.plcsim.judge import BlockJudge
 from edge.plcsim.orders import OrderBook, SimOrder
+from edge.plcsim.stops import stop_code
 from edge.verdict import Reason
 
 CYCLE_S = 0.01  # of a PLC: 2 to 10 ms
@@ -42,6 +52,7 @@ class BlockPlc:
         self._book = OrderBook(self._program)
         self._plc = [0] * PLC_COUNT
         self._sequence = 0  # of the last result in free run
+        self._confirms = False
 
     @property
     def station(self) -> str:
@@ -56,6 +67,10 @@ class BlockPlc:
         """Give these commands, once, as soon as a station is there; before the first scan."""
         self._book = OrderBook(self._program, orders)
 
+    def confirm(self) -> None:
+        """From now on the sensor at the gate sees every part that is rejected there."""
+        self._confirms = True
+
     def scan(self, now_ns: int) -> Scan:
         """Read, judge, let the program do its cycle, write."""
         open_before = set(self._program.open_parts)
@@ -68,7 +83,7 @@ class BlockPlc:
                 complaints += self._judge.look(block, self._plc, self._program.open_parts, now_ns)
             taken = self._take(blocks)
             ended = self._book.look(Status(blocks[-1][0]), now_ns)
-            self._plc[0] |= self._book.control
+            self._plc[0] |= self._book.control | self._sensor(blocks[-1])
             self._wire.show(self._plc)
         except OSError:
             self._judge.forget()
@@ -78,7 +93,8 @@ class BlockPlc:
             return Scan(False, {}, taken=taken, rejected=rejected, complaints=tuple(complaints), ended=ended)
         triggered = tuple(part for part in self._program.open_parts if part not in open_before)
         rejected = tuple(self._program.rejected[gone:])
-        return Scan(True, self._sample(blocks[-1]), triggered, taken, rejected, tuple(complaints), ended)
+        seen, stopped = self._sample(blocks[-1]), stop_code(blocks[-1], self._order)
+        return Scan(True, seen, triggered, taken, rejected, tuple(complaints), ended, stopped)
 
     def close(self) -> None:
         """A PLC that stops: its block is cleared."""
@@ -93,6 +109,10 @@ class BlockPlc:
         count = len(self._program.taken)
         self._plc = self._program.scan(blocks[-1])
         return tuple(self._result(blocks[-1]) for _ in self._program.taken[count:])
+
+    def _sensor(self, block: Sequence[int]) -> Control:
+        rejects = int(decode("GATE", block, self._order)) & GateBits.REJECT
+        return Control.REJECT_CONFIRMED if self._confirms and rejects else Control(0)
 
     def _is_new(self, block: Sequence[int]) -> bool:
         """In free run every step of SEQUENCE is a result."""
@@ -112,4 +132,6 @@ class BlockPlc:
 
     def _sample(self, block: Sequence[int]) -> Sample:
         assert len(block) == STATION_COUNT
-        return sample(self._mode, self._plc, block, self._order)
+        gate, error = (int(decode(name, block, self._order)) for name in ("GATE", "ERROR_CODE"))
+        bits = {str(bit.name): bool(gate & bit) for bit in GateBits}
+        return sample(self._mode, self._plc, block, self._order) | bits | {"ERROR_CODE": str(error)}

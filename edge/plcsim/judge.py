@@ -20,6 +20,7 @@ from edge.plc.registers import (
 from edge.plc.station_image import next_sequence
 from edge.plcsim import RUNS_FREE, Complaint, Mistake
 from edge.plcsim.lasting import Lasting
+from edge.plcsim.stops import stop_code
 
 STILL_NS = 3_000_000_000  # a heartbeat that stands still for so long (docs/outputs.md)
 SOON_NS = 1_000_000_000  # for what a station does at once: clear, acknowledge a trigger
@@ -65,7 +66,8 @@ class BlockJudge:
             return []
         read: Read = lambda name: int(decode(name, block, self._order))  # noqa: E731
         found = [*self._layout(block), *self._heartbeat(read("HEARTBEAT"), now_ns)]
-        found += self._standing(Status(block[0]), Control(plc[0]), plc, read, now_ns)
+        stopped = bool(stop_code(block, self._order))
+        found += self._standing(Status(block[0]), Control(plc[0]), plc, read, stopped, now_ns)
         if before is None or list(before) != list(block):
             found += self._changes(before, Status(block[0]), read)
         return found
@@ -93,9 +95,9 @@ class BlockJudge:
         return self._lasting.look(Mistake.NO_HEARTBEAT, still, detail, 0, now_ns)
 
     def _standing(
-        self, status: Status, control: Control, plc: Sequence[int], read: Read, now_ns: int
+        self, status: Status, control: Control, plc: Sequence[int], read: Read, stopped: bool, now_ns: int
     ) -> list[Complaint]:
-        """What is wrong only when it lasts."""
+        """What is wrong only when it lasts. `stopped`: READY is off with good reason."""
         part, asked = read("RESULT_ID"), int(decode("TRIGGER_ID", plc, self._order))
         if self._mode is Mode.BITS:
             acknowledged = bool(control & Control.RESULT_ACK)
@@ -105,7 +107,8 @@ class BlockJudge:
             unanswered = asked in self._open and status & AT_WORK == Status.READY
         stays = acknowledged and bool(status & Status.RESULT_VALID)
         offline = bool(status & Status.READY) and not status & Status.ONLINE
-        deaf = bool(control & Control.ENABLE) and status & (AT_WORK | Status.ONLINE) == Status.ONLINE
+        idle = not stopped and status & (AT_WORK | Status.ONLINE) == Status.ONLINE
+        deaf = idle and bool(control & Control.ENABLE)
         last = self._lasting.look
         return [
             *last(Mistake.NOT_CLEARED, stays, f"part {part}, 1 s later{SAME}", SOON_NS, now_ns),

@@ -36,13 +36,19 @@ class SimOrder:
 def parse_orders(texts: Sequence[str], uri: str, mode: Mode) -> list[SimOrder]:
     """`load=2`, `challenge`, `reset`, `lot=17`, `clear`. Raises InspectError."""
     orders = [_parse(text) for text in texts]
-    if orders and uri.partition(":")[0] not in CARRIED_BY:
-        hint = f"Take one of {', '.join(CARRIED_BY)}."
-        raise InspectError("plc-sim sends commands in the register block alone", uri, hint)
+    if orders:
+        need_block(uri, "sends commands")
     if mode is Mode.FREE_RUN and any(order.command is not None for order in orders):
         hint = f"Add handshake=bits on both sides; {CLEAR} alone needs none."
         raise InspectError("without a handshake a station takes no command", uri, hint)
     return orders
+
+
+def need_block(uri: str, what: str) -> None:
+    """Raises InspectError where no register block goes over the wire."""
+    if uri.partition(":")[0] not in CARRIED_BY:
+        hint = f"Take one of {', '.join(CARRIED_BY)}."
+        raise InspectError(f"plc-sim {what} in the register block alone", uri, hint)
 
 
 def _parse(text: str) -> SimOrder:

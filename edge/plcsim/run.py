@@ -17,7 +17,7 @@ from edge.outputs import handshake_of
 from edge.plc.handshake import Mode
 from edge.plcsim import Ended, Peer, peer_opener
 from edge.plcsim.blocks import BlockPlc
-from edge.plcsim.orders import SimOrder, parse_orders
+from edge.plcsim.orders import SimOrder, need_block, parse_orders
 from edge.plcsim.screen import Screen
 from edge.plcsim.tally import Tally
 
@@ -36,6 +36,7 @@ class SimOptions:
     rate: float = 2.0
     wait_s: float = 60.0
     commands: Sequence[str] = field(default_factory=list)  # given once after the start
+    confirm: bool = False  # a sensor sees the rejected parts leave
 
 
 def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
@@ -44,12 +45,16 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
     uri = _with_handshake(options.uri, options.handshake)
     mode = handshake_of(uri)
     tally, orders = Tally(mode), parse_orders(options.commands, uri, mode)
+    if options.confirm:
+        need_block(uri, "confirms rejects")
     with closing(peer_opener(uri, mode)()) as peer:
         console.print(
             f"start the station with --plc '{escape(peer.station)}'", highlight=False, soft_wrap=True
         )
         if isinstance(peer, BlockPlc):
             peer.order(orders)
+            if options.confirm:
+                peer.confirm()
         live = console.is_terminal and not as_json
         screen = Live(Screen(peer, tally), console=console, refresh_per_second=10) if live else nullcontext()
         with suppress(KeyboardInterrupt), screen:

@@ -1,18 +1,22 @@
 """What the integrator sees: signals over time as in a logic analyser, last results, mistakes in red."""
 
+from collections.abc import Sequence
+
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from edge.plc.registers import VerdictCode
-from edge.plc.timing_chart import chart
+from edge.plc.timing_chart import Sample, chart
 from edge.plcsim import Peer
+from edge.plcsim.stops import stop_words
 from edge.plcsim.tally import Tally
 
 LABELS = 16  # characters left of the chart, and of the frame
 STEP = 7  # characters a sample: a part's number has room
 RESULTS, COMPLAINTS = 8, 5
+SELDOM = ("REJECT", "LET_THROUGH", "LINE_STOP", "ERROR_CODE")  # most stations have no gate, and no error
 COLOURS = {VerdictCode.PASS: "green", VerdictCode.FAIL: "bold red"}
 
 
@@ -24,10 +28,12 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         steps = max(2, (options.max_width - LABELS - 4) // STEP)
-        samples = list(self._tally.chart)[-steps:]
+        samples = _used(list(self._tally.chart)[-steps:])
         drawn = Text(chart(samples, STEP) if samples else "no signals yet", no_wrap=True, overflow="crop")
         yield Panel(drawn, title=self._title(), title_align="left", border_style="dim")
         yield self._counts()
+        if self._tally.stopped:
+            yield Text(stop_words(self._tally.stopped), style="bold red")
         for ended in self._tally.commands:
             yield Text(f"command {ended}", style="" if ended.ok else "bold red")
         yield self._results()
@@ -64,3 +70,9 @@ class Screen:
             Text(f"{each.what.value}: {each.detail}") for each in list(self._tally.complaints)[-COMPLAINTS:]
         ]
         return Panel(Group(*lines, Text(""), *last), title="the station's mistakes", border_style="red")
+
+
+def _used(samples: Sequence[Sample]) -> list[Sample]:
+    """Without the rows of `SELDOM` in which nothing ever was."""
+    quiet = {name for name in SELDOM if all(each.get(name) in (None, False, "0") for each in samples)}
+    return [{name: value for name, value in each.items() if name not in quiet} for each in samples]

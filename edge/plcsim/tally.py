@@ -8,6 +8,7 @@ from edge.plc.handshake import Mode
 from edge.plc.registers import VerdictCode
 from edge.plc.timing_chart import Sample
 from edge.plcsim import Complaint, Ended, Mistake, Scan, Taken
+from edge.plcsim.stops import stop_words
 
 KEPT = 200  # results, complaints, samples: for the screen
 KEPT_TIMES = 10_000
@@ -20,6 +21,8 @@ class Tally:
     def __init__(self, mode: Mode) -> None:
         self.connected = False
         self.connections = self.triggers = self.missed = 0
+        self.stopped = 0  # ERROR_CODE while the line has to stop
+        self.stops: list[int] = []  # every one there was, in order
         self._watches, self._paired = mode is Mode.FREE_RUN, 0
         self.verdicts: Counter[VerdictCode] = Counter()
         self.mistakes: Counter[Mistake] = Counter()
@@ -47,6 +50,13 @@ class Tally:
             self.connected = scan.connected
             self.connections += scan.connected
             yield "the station is there" if scan.connected else "the station is gone"
+        if scan.stopped != self.stopped:
+            self.stopped = scan.stopped
+            if scan.stopped:
+                self.stops.append(scan.stopped)
+                yield stop_words(scan.stopped)
+            elif scan.connected:
+                yield "the line may run again"
         for part in scan.triggered:
             self.triggers += part not in self._open
             self._open[part] = now_ns
@@ -91,6 +101,7 @@ class Tally:
             "missed": self.missed,
             "mismatched": self.mistakes[Mistake.OTHER_PART],
             "mistakes": {what.value: count for what, count in self.mistakes.items()},
+            "stops": self.stops,
             "connections": self.connections,
             "response_ms": {"median": round(median(times), 1), "max": round(times[-1], 1)} if times else None,
         }

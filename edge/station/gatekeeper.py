@@ -193,7 +193,8 @@ class GateKeeper:
     def _tell(self, reason: Reason, text: str, stops: bool) -> None:
         for output in self._outputs:
             output.stop(reason) if stops else output.warn(reason)
-        self._say(f"gate: {text}" + ("; the line has to stop" if stops else ""))
+        until = f"; the line has to stop: ERROR_CODE {int(reason)}, until CLEAR_ERROR" if stops else ""
+        self._say(f"gate: {text}{until}")
 
 
 def _words(event: GateEvent) -> str:
