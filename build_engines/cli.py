@@ -1,6 +1,7 @@
 """`build-engines`: from a trained model folder, or from an ONNX engine, to engines."""
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
@@ -154,7 +155,7 @@ def _onnx_engines(
         built.append(result.engine)
         yield result
         if again := by_hand.get(result.engine):
-            command = f"edge-inspect recipe {result.engine} {again}"
+            command = f"edge-inspect recipe {shlex.quote(str(result.engine))} {again}"
             show_note(f"settings made by hand are gone; where they shall hold again: {command}")
     return built[0]
 

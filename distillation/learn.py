@@ -3,6 +3,7 @@
 pictures -> teacher features (cached) -> students -> constants on held-out good pictures -> model folder
 """
 
+import shlex
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -88,7 +89,8 @@ def learn(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
         )
     for found in advice(thumbnails([*whole, *held_out], view.looked_at)):
-        watcher.say(f"warning: {found.what}. {found.next_step} See: edge-inspect check-data {data}")
+        see = shlex.join(["edge-inspect", "check-data", str(data)])
+        watcher.say(f"warning: {found.what}. {found.next_step} See: {see}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
     teacher = load_teacher(detector_config.teacher, teacher_weights, watcher.download).to(device)

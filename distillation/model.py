@@ -7,6 +7,7 @@ loco/calibration.npz     the held-out good pictures, uint8 (N, h, w, 3) as the v
 """
 
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,13 +85,18 @@ def load_model(folder: Path) -> tuple[Detector, About, Pixels]:
         begun = (folder / CHECKPOINT_FILE).exists()
         what = "its training still runs or was interrupted" if begun else "there is no trained model here"
         todo = "To go on where it stopped" if begun else "Train first"
-        hint = f"{todo}: edge-inspect train PICTURES --out {folder}"
+        hint = f"{todo}: {_training(folder)}"
         raise InspectError(what, str(folder), hint) from error
     except Exception as error:  # torch raises many types for a file that is not what it should be
         hint = "Train it again with this version."
         raise InspectError(f"the model cannot be read: {error}", str(folder), hint) from error
     if of and of != about.digest:  # files made by hand do not say whose they are
         what = f"{CALIBRATION_FILE} is of another training: {MODEL_FILE} may have learnt its pictures"
-        hint = f"Limits from them would be too tight. Train again: edge-inspect train PICTURES --out {folder}"
+        hint = f"Limits from them would be too tight. Train again: {_training(folder)}"
         raise RecipeError(what, str(folder), hint)
     return detector.eval().requires_grad_(False), about, images
+
+
+def _training(folder: Path) -> str:
+    """The command that makes it."""
+    return shlex.join(["edge-inspect", "train", "PICTURES", "--out", str(folder)])

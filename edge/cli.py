@@ -2,6 +2,7 @@
 station starts without torch and training works without a PLC library."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -72,6 +73,9 @@ def plain_errors() -> Iterator[None]:
     except InspectError as error:
         console.print("[bold red]error[/]", escape(str(error)), highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt:
+        console.print("stopped")
+        raise typer.Exit(130) from None
     except BrokenPipeError:  # the reader of --json went away: `main` ends quietly
         raise
     except OSError as error:
@@ -98,9 +102,10 @@ def collect(
 
     with plain_errors():
         saved = collect_pictures(camera, out, count, every, console)
-    console.print(f"{saved} new pictures, {len(list_images(out))} in {out}", highlight=False, soft_wrap=True)
+    there = f"{saved} new pictures, {len(list_images(out))} in {out}"
+    console.print(escape(there), highlight=False, soft_wrap=True)
     if "test" not in out.parts:
-        console.print(f"Next: edge-inspect check-data {out}", highlight=False, soft_wrap=True)
+        show_next("Next: edge-inspect check-data", out)
 
 
 @app.command()
@@ -157,8 +162,9 @@ def train(
         except KeyboardInterrupt:
             console.print("stopped. The same command goes on where it was.")
             raise typer.Exit(130) from None
-    console.print(f"[green]trained[/] {out} in {(time.monotonic() - begun) / 60:.1f} min")
-    console.print(f"best step {result.best_step}. Next: build-engines {out}")
+    took = f"in {(time.monotonic() - begun) / 60:.1f} min"
+    console.print(f"[green]trained[/] {escape(str(out))} {took}", highlight=False, soft_wrap=True)
+    show_next(f"best step {result.best_step}. Next: build-engines", out)
 
 
 @app.command("check-data")
@@ -370,6 +376,11 @@ def measured_health(engine: Path, text: str) -> dict[str, Any]:
     from edge.recipe import load_pair
 
     return health_option(text, view_of(load_pair(engine)[1]))
+
+
+def show_next(command: str, folder: Path) -> None:
+    """What to type next: it can be pasted, whatever the folder is called."""
+    console.print(f"{command} {escape(shlex.quote(str(folder)))}", highlight=False, soft_wrap=True)
 
 
 def show_note(text: str) -> None:

@@ -2,7 +2,7 @@
 
 Exit codes (documented in docs/errors.md): 0 ended as asked, 1 check-data or doctor found something, bench
 missed the deadline or plc-sim found the station at fault, 2 wrong use or bad input data, 3 recipe or engine
-refused, 4 camera, 5 output.
+refused, 4 camera, 5 output, 130 stopped with Ctrl-C.
 """
 
 

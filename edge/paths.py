@@ -1,6 +1,7 @@
 """Can a result be written where it is wanted? Asked before a long job, not at its end. Where caches lie."""
 
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ def check_file(path: Path, option: str) -> None:
     if path.is_dir():
         raise DataError("this is a folder", f"{option} {path}", f"Give a file, e.g. {path / 'report.html'}.")
     if not path.parent.is_dir():
-        raise DataError("there is no such folder", f"{option} {path}", f"Make it: mkdir -p {path.parent}")
+        hint = f"Make it: mkdir -p {shlex.quote(str(path.parent))}"
+        raise DataError("there is no such folder", f"{option} {path}", hint)
     check_folder(path.parent, option)
 
 

@@ -236,7 +236,7 @@ def stale_note(engine: Path) -> str:
     """What to say when the model beside an engine was trained again after the engine was built; else ""."""
     model = engine.with_name("model.pt")
     if model.exists() and model.stat().st_mtime > engine.stat().st_mtime:
-        return f"{model} is newer than {engine.name}. Run: build-engines {engine.parent}"
+        return f"{model} is newer than {engine.name}. Run: {as_typed([str(engine.parent)])}"
     return ""
 
 

@@ -5,13 +5,14 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import cv2
@@ -22,8 +23,10 @@ from rich.console import Console
 from toy import demo_pair, toy_pair
 
 from edge.engines.engine import pace
+from edge.errors import DataError
 from edge.outputs.plc_sim import SimulatedPlc
-from edge.recipe import Recipe, load_recipe, recipe_path
+from edge.paths import check_file
+from edge.recipe import Recipe, load_recipe, recipe_path, stale_note
 from edge.station.live import watched
 from edge.station.running import RunOptions
 from edge.station.signals import SAME_WISH_S
@@ -126,12 +129,66 @@ def test_a_later_second_signal_ends_what_does_not_end() -> None:
     assert process.returncode == -signal.SIGINT
 
 
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may ignore it
+
+
+def start_hearing(*words: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", f"{HEARS}; from edge.cli import main; main()", *map(str, words)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_ends_a_command_with_a_word_and_a_code_of_its_own(engine: Path) -> None:
+    """It reads a file on a share that does not answer."""
+    share = recipe_path(engine)
+    share.unlink()
+    os.mkfifo(share)
+    process, answers = start_hearing("recipe", engine), list[int]()
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            answers.append(os.open(share, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(answers)
+
+    try:
+        assert until(is_read, 60.0)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        for each in answers:
+            os.close(each)
+    assert (process.returncode, said) == (130, "stopped\n")
+
+
+def test_plc_sim_that_is_stopped_before_any_station_came_says_so() -> None:
+    process = start_hearing("plc-sim", f"modbus-tcp://127.0.0.1:{free_port()}?handshake=bits", "--wait", 600)
+    assert process.stderr is not None
+    assert "start the station" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 5 and "no station came before plc-sim was stopped" in said
+
+
+def test_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
+    """The story: `Next: build-engines Modell Gehäuse groß`."""
+    folder = tmp_path / "Gehäuse [groß]"
+    said = inspect("collect", "--camera", "conveyor:?count=1&fps=0", "--out", folder).stderr.splitlines()[-1]
+    assert shlex.split(said) == ["Next:", "edge-inspect", "check-data", str(folder)]
+    for name in ("loco.onnx", "model.pt"):
+        (folder / name).touch()
+    os.utime(folder / "loco.onnx", (0, 0))
+    note = stale_note(folder / "loco.onnx").partition("Run: ")[2]
+    assert shlex.split(note) == ["build-engines", str(folder)]
+    with pytest.raises(DataError) as error:
+        check_file(folder / "no such" / "report.html", "--out")
+    assert shlex.split(error.value.next_step)[2:] == ["mkdir", "-p", str(folder / "no such")]
+
+
 def test_a_signal_while_the_program_loads_ends_it_without_a_traceback(tmp_path: Path) -> None:
     """The story: Ctrl-C in the first moment gave twenty lines of Python."""
     slow = "import time\nprint('loading', flush=True)\ntime.sleep(60)\n"
     (tmp_path / "typer.py").write_text(slow)  # a library on a slow disk
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell may ignore it
-    command = [sys.executable, "-c", f"{heard}; from edge.start import main; main()", "run", "--help"]
+    command = [sys.executable, "-c", f"{HEARS}; from edge.start import main; main()", "run", "--help"]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -31,12 +31,14 @@ def folder_settings(uri: str) -> tuple[Path, FolderSettings]:
     if Path(uri).exists():
         return Path(uri), FolderSettings()
     path, _, query = uri.partition("?")
+    hint = "Known: recursive=1, loop=1, fps=NUMBER."
     try:
         given = {name: float(value) for name, value in parse_qsl(query, keep_blank_values=True)}
+        if unknown := given.keys() - FolderSettings.__slots__:
+            raise DataError(f"unknown setting {min(unknown)!r}", uri, hint)
         flags = {name: bool(given.pop(name)) for name in ("recursive", "loop") if name in given}
         return Path(path), FolderSettings(**flags, **given)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        hint = "Known: recursive=1, loop=1, fps=NUMBER."
+    except ValueError as error:
         raise DataError(f"the setting cannot be read: {error}", uri, hint) from error
 
 

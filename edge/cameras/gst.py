@@ -26,7 +26,7 @@ def csi_pipeline(uri: str) -> str:
     try:
         given = {name: int(value) for name, value in parse_qsl(query, keep_blank_values=True)}
         if unknown := given.keys() - CSI.keys():
-            raise ValueError(", ".join(sorted(unknown)))
+            raise ValueError(f"unknown setting {min(unknown)!r}")
         number = int(sensor or 0)
     except ValueError as error:
         hint = f"Write for example csi:0?width=1920&fps=30. Known: {', '.join(CSI)}, whole numbers."

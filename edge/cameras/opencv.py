@@ -56,10 +56,12 @@ _CHECK_DEVICE = (
 def device_settings(uri: str) -> tuple[str, dict[str, float]]:
     """Split `0?width=1280` into device and OpenCV values. Raises DataError for an unknown setting."""
     device, _, query = uri.partition("?")
+    hint = f"Known: {', '.join(_SETTINGS)}; fourcc has four letters."
     try:
         return device, {name: _value(name, text) for name, text in parse_qsl(query, keep_blank_values=True)}
-    except (KeyError, TypeError, ValueError) as error:
-        hint = f"Known: {', '.join(_SETTINGS)}; fourcc has four letters."
+    except KeyError as error:
+        raise DataError(f"unknown setting {error}", uri, hint) from error
+    except (TypeError, ValueError) as error:
         raise DataError(f"the camera setting cannot be read: {error}", uri, hint) from error
 
 

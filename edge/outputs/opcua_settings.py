@@ -1,6 +1,7 @@
 """Where the OPC UA server listens and who may come in. Pure but for the password file; knows no library."""
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,7 +88,9 @@ def _private_text(path: Path, uri: str) -> str:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
             if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise InspectError("others may read the password", str(path), f"chmod 600 {path}")
+                raise InspectError(
+                    "others may read the password", str(path), f"chmod 600 {shlex.quote(str(path))}"
+                )
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -47,18 +47,18 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
     tally, orders = Tally(mode), parse_orders(options.commands, uri, mode)
     if options.confirm:
         need_block(uri, "confirms rejects")
+    missing = f"no station came within {options.wait_s:g} s"
     with closing(peer_opener(uri, mode)()) as peer:
-        console.print(
-            f"start the station with --plc '{escape(peer.station)}'", highlight=False, soft_wrap=True
-        )
-        if isinstance(peer, BlockPlc):
-            peer.order(orders)
-            if options.confirm:
-                peer.confirm()
         live = console.is_terminal and not as_json
         screen = Live(Screen(peer, tally), console=console, refresh_per_second=10) if live else nullcontext()
-        with suppress(KeyboardInterrupt), screen:
-            _run(peer, mode, options, tally, None if live or as_json else console)
+        try:
+            _begin(peer, options, orders, console)
+            with screen:
+                _run(peer, mode, options, tally, None if live or as_json else console)
+        except KeyboardInterrupt:
+            missing = "no station came before plc-sim was stopped"
+        if not tally.connections:
+            raise OutputLost(missing, options.uri, f"Start the station with --plc '{peer.station}'.")
     open_orders = orders[len(tally.commands) :]
     ok = tally.ok and tally.done >= options.parts and not open_orders
     summary = {"station": peer.station, "handshake": mode.value, **tally.summary()}
@@ -68,6 +68,14 @@ def run_plc(options: SimOptions, as_json: bool, console: Console) -> int:
     else:
         _tell(summary, console)
     return 0 if ok else 1
+
+
+def _begin(peer: Peer, options: SimOptions, orders: Sequence[SimOrder], console: Console) -> None:
+    console.print(f"start the station with --plc '{escape(peer.station)}'", highlight=False, soft_wrap=True)
+    if isinstance(peer, BlockPlc):
+        peer.order(orders)
+        if options.confirm:
+            peer.confirm()
 
 
 def _ends(tally: Tally, open_orders: Sequence[SimOrder]) -> list[str]:
@@ -116,9 +124,6 @@ def _run(peer: Peer, mode: Mode, options: SimOptions, tally: Tally, lines: Conso
         if now_s - moved_s > options.wait_s and (options.parts or not tally.connections):
             break
         time.sleep(CYCLE_S)
-    if not tally.connections:
-        hint = f"Start the station with --plc '{peer.station}'."
-        raise OutputLost(f"no station came within {options.wait_s:g} s", options.uri, hint)
 
 
 def _tell(summary: dict[str, object], console: Console) -> None:

@@ -177,7 +177,7 @@ def test_opencv_is_quiet_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
         ("aravis:?exposure=5", "'exposure' is not known.*exposure_us.*Known: pixel_format"),
         ("genicam:/no/such.cti", "no such GenTL producer"),
         ("gst:", "there is no pipeline"),
-        ("csi:0?size=3", r"size.*csi:0\?width=1920"),
+        ("csi:0?size=3", r"unknown setting 'size'.*csi:0\?width=1920"),
         ("csi:left", "left"),
     ],
 )
@@ -188,8 +188,10 @@ def test_what_cannot_be_opened_is_answered_before_anything_runs(uri: str, says: 
 
 
 def test_folder_settings_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"speed.*Known: recursive"):
-        open_camera(f"{tmp_path}?speed=1")
+    with pytest.raises(DataError, match=r"^unknown setting 'speed' .*Known: recursive"):
+        open_camera(f"{tmp_path}?speed=1&fps=2")
+    with pytest.raises(DataError, match=r"cannot be read: .*'fast'.*Known: recursive"):
+        open_camera(f"{tmp_path}?fps=fast")
     with pytest.raises(DataError, match="no pictures"):
         open_camera(str(tmp_path))
 

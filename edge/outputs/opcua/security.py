@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import shlex
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +44,9 @@ def _own_key(path: Path) -> RSAPrivateKey:
     if not path.exists():
         _write_private(path, dump_private_key_as_pem(generate_private_key()))
     if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise InspectError("others may read the server's key", str(path), f"chmod 600 {path}")
+        raise InspectError(
+            "others may read the server's key", str(path), f"chmod 600 {shlex.quote(str(path))}"
+        )
     key = load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("the key is no RSA key")
