@@ -1,7 +1,9 @@
 """Several pictures of one part, one verdict: nothing but all good pictures pass."""
 
+import io
+import re
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ from faults.test_station_faults import grey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers import a_verdict
+from rich.console import Console
 from toy import toy_pair
 
 from edge.backends.ort import OnnxRuntimeBackend
@@ -22,6 +25,7 @@ from edge.plc.line_protocol import answer
 from edge.plc.link import PlcLink
 from edge.recipe import load_pair
 from edge.station.capture import Capture
+from edge.station.live import LiveView, PlainLines
 from edge.station.loop import BLIND_VERDICT_EVERY_S, Station
 from edge.station.multishot import combine
 from edge.station.worker import InferenceWorker
@@ -103,6 +107,31 @@ def test_a_station_takes_all_pictures_of_a_part_and_answers_once(
         station.close()
     assert [(v.outcome, v.reason, v.part_id) for v in taken.verdicts] == [(outcome, reason, 70_001)]
     assert station.counters.total == 1 and len(verdicts) == 3
+
+
+def test_a_part_is_counted_and_told_by_the_picture_that_decided(tmp_path: Path) -> None:
+    """The story: the log said picture 14 where the PLC said part 70001, and the summary that a good part had
+    failed: its last picture was good."""
+    engine, recipe, artefact = load_pair(toy_pair(tmp_path, deadline_ms=5000.0, max_frame_age_ms=5000.0))
+    worker = InferenceWorker(OnnxRuntimeBackend(engine, recipe.input_size), recipe, artefact.sha256)
+    camera, log, table = ScriptedCamera(live=True), Console(file=io.StringIO(), width=200), LiveView()
+    shots = [replace(grey(220), label="scratch"), replace(grey(61), label="good")]
+    with (
+        Capture(lambda: camera, "script", keep=2, read_timeout_s=0.05) as capture,
+        closing(PlainLines(log)) as lines,
+    ):
+        station = Station(capture, worker, recipe, [lines, table])
+        station.shots, station.trigger = 2, OneRequest(camera, shots)
+        station.run(count=1)
+        camera.put(EndOfStream("done"))
+        station.close()
+    assert station.counters.by_label == {("scratch", "fail"): 1}
+    log.print(table)
+    told, *drawn = log.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert told.startswith("1 part 70001 FAIL ANOMALY ") and told.endswith(" scratch")
+    assert [re.findall(r"\w+", row)[:3] for row in drawn if "70001" in row] == [
+        ["1", "70001", "FAIL"], ["2", "70001", "PASS"],
+    ]  # fmt: skip
 
 
 class LateLoop:

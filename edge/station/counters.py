@@ -17,22 +17,21 @@ class StationCounters:
     total: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    by_label: Counter[tuple[str, str]] = field(
-        default_factory=Counter
-    )  # judged parts: (what the source said, outcome)
+    # Judged parts: (what the source said of the picture that decided, outcome).
+    by_label: Counter[tuple[str, str]] = field(default_factory=Counter)
     blind: int = 0
     observer_faults: int = 0
     total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
     infer_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Count one verdict."""
+        """Count one part's verdict; `frame` is the last picture of it."""
         self.total += 1
         self.outcomes[verdict.outcome.value] += 1
         self.reasons[verdict.reason.name] += 1
-        key = (frame.label or "", verdict.outcome.value)
+        key = (verdict.label or "", verdict.outcome.value)
         if (
-            frame.label
+            verdict.label
             and not verdict.reason.is_fault
             and (key in self.by_label or len(self.by_label) < KEPT_LABELS)
         ):

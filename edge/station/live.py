@@ -53,9 +53,8 @@ class LiveView:
 
     def _verdicts(self) -> Table:
         table = Table(expand=False, border_style="dim")
-        for name, side in (("part", "right"), ("verdict", "left"), ("score", "right"), ("", "left"),
-                           ("why", "left"), ("ms", "right"), ("source says", "left")):  # fmt: skip
-            table.add_column(name, justify=side)  # type: ignore[arg-type]
+        for name in ("picture", "part", "verdict", "score", "", "why", "ms", "source says"):
+            table.add_column(name, justify="right" if name in ("picture", "part", "score", "ms") else "left")
         for verdict in list(self._last):
             table.add_row(*_row(verdict))
         return table
@@ -162,8 +161,9 @@ def _faults(running: Running) -> dict[str, str]:
 
 def _line(verdict: Verdict) -> str:
     score = "-" if verdict.score is None else f"{verdict.score:.3f}"
-    words = (str(verdict.frame_id), verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
-    return escape(" ".join(words).rstrip())
+    part = [] if verdict.part_id is None else ["part", str(verdict.part_id)]
+    words = (verdict.outcome.name, verdict.reason.name, score, verdict.label or "")
+    return escape(" ".join([str(verdict.frame_id), *part, *words]).rstrip())
 
 
 def _row(verdict: Verdict) -> tuple[RenderableType, ...]:
@@ -171,6 +171,7 @@ def _row(verdict: Verdict) -> tuple[RenderableType, ...]:
     colour = COLOURS[verdict.outcome]
     return (
         str(verdict.frame_id),
+        "" if verdict.part_id is None else str(verdict.part_id),
         Text(verdict.outcome.name, style=colour),
         score,
         Text(_bar(verdict), style=colour),
