@@ -8,7 +8,7 @@ import numpy as np
 from edge.errors import DataError, InspectError
 from edge.frame import Pixels
 from edge.picture.align import take_reference
-from edge.picture.images import read_image
+from edge.picture.images import read_image, read_painted
 from edge.picture.preprocess import Roi, crop
 from edge.picture.tiling import LARGE, Tiling, canvas_for
 from edge.picture.view import Mask, View
@@ -26,7 +26,7 @@ class ViewOptions:
     """As typed; regions are (x, y, width, height) in camera pixels."""
 
     roi: Roi | None = None
-    mask: Path | None = None  # white: look, black: ignore; of the camera picture's size or the ROI's
+    mask: Path | None = None  # white: look, black or transparent: ignore; of the picture's size or the ROI's
     align: Roi | None = None  # the reference patch in the first good picture
     tile: bool = False
 
@@ -61,7 +61,7 @@ def _read_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
     """The mask of the region of interest, 255 look and 0 ignore. Raises DataError where it does not fit."""
     if not path.is_file():
         raise DataError("there is no file of this name", f"--mask {path}", "Check the path.")
-    values = _brightest(read_image(path))
+    values = read_painted(path)
     window = pixels if roi is None else crop(pixels, roi)
     if values.shape == pixels.shape[:2]:
         values = values if roi is None else crop(values, roi)
@@ -74,7 +74,11 @@ def _read_mask(path: Path, pixels: Pixels, roi: Roi | None) -> Mask:
         raise DataError(what, f"--mask {path}", "Paint white where to look, black where not; save it as PNG.")
     mask = _look_or_ignore(values)
     if not mask.any():
-        raise DataError("the mask is black: there is nothing to look at", f"--mask {path}", "White is: look.")
+        hint = "White is: look. What is transparent counts as black."
+        raise DataError("the mask is black: there is nothing to look at", f"--mask {path}", hint)
+    if mask.all():
+        hint = "Paint black, or leave transparent, where not to look; or leave --mask out."
+        raise DataError("the mask is white: it ignores nothing", f"--mask {path}", hint)
     return mask
 
 
@@ -83,17 +87,12 @@ def is_mask(path: Path, view: View) -> bool:
     if view.mask is None:
         return False
     try:
-        values = _brightest(read_image(path))
+        values = read_painted(path)
         if values.shape != view.mask.shape and view.roi is not None:
             values = crop(values, view.roi)
     except DataError:
         return False
     return _grey_share(values) <= MOST_GREY and np.array_equal(_look_or_ignore(values), view.mask)
-
-
-def _brightest(pixels: Pixels) -> Mask:
-    """Of the three channels; ten times as fast as `max` over the last axis."""
-    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
 
 
 def _grey_share(values: Mask) -> float:

@@ -25,6 +25,7 @@ from distillation.wholes import pooled
 from edge.errors import DataError
 from edge.paths import check_file
 from edge.picture.view import View
+from edge.picture.view_show import mask_share
 
 NAMED = 5  # files of one finding named in the terminal; all of them are in the report and in the JSON
 
@@ -43,7 +44,10 @@ def check_data(
     dataset = open_dataset(pictures, 1, options.mask)
     paths = [*dataset.train, *dataset.validation]
     tests = {content_digest(image.path): image.path for image in dataset.test}
-    checked = check(dataset.name, paths, _view(min(paths), options), console, tests)
+    view = _view(min(paths), options)
+    if share := mask_share(view):
+        console.print(f"mask: {share}", highlight=False)
+    checked = check(dataset.name, paths, view, console, tests)
     if out is not None:
         write_check_report(checked, out)
     if as_json:

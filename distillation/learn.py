@@ -30,6 +30,7 @@ from distillation.train import Step, TrainConfig, Trainer
 from distillation.weights import TEACHERS, load_teacher
 from edge.errors import InspectError
 from edge.picture.view import IGNORED
+from edge.picture.view_show import mask_share
 
 CACHE = ".edge-inspect-features"  # a name that nobody else uses: --restart deletes it
 MAX_CONTEXT_GRID = 32  # 1,024 places: nothing of places x places becomes larger than that
@@ -82,6 +83,8 @@ def learn(
     held_out = load_images(held_paths, view, sizes)
     held = view.pieces(held_out, MOST_TILES_HELD_OUT, config.seed)
     watcher.say(_describe(len(train_paths), len(held_paths), sizes))
+    if share := mask_share(view):
+        watcher.say(f"mask: {share}")
     if dataset.note:
         watcher.say(f"note: {dataset.note}")
     if view.tiling is not None:

@@ -40,7 +40,7 @@ EngineOption = Annotated[
     Path, typer.Option("--engine", help="Model folder; or loco.onnx, with loco.recipe.json beside it.")
 ]
 RoiOption = Annotated[str, typer.Option(help="Region of interest: x,y,width,height in camera pixels.")]
-MaskOption = Annotated[Path | None, typer.Option(help="Mask picture: white look, black ignore.")]
+MaskOption = Annotated[Path | None, typer.Option(help="Mask: white look, black or transparent ignore.")]
 AlignOption = Annotated[
     str,
     typer.Option(help="For parts that do not lie still: x,y,width,height of a mark in the first picture."),
@@ -353,6 +353,8 @@ def recipe(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole recipe.")] = False,
 ) -> None:
     """Show a recipe, or change its limits and seal it again."""
+    from edge.picture.view import view_of
+    from edge.picture.view_show import view_lines
     from edge.recipe_show import shown
     from edge.settings import change_recipe, readable, restore_recipe
     from edge.station.camera_settings import camera_option
@@ -366,7 +368,7 @@ def recipe(
             before = now = restore_recipe(engine)
         else:
             before, now = change_recipe(engine, changes, show_note)
-    print(readable(now) if as_json else shown(now, before), end="")
+        print(readable(now) if as_json else shown(now, before, view_lines(view_of(now))), end="")
 
 
 def measured_health(engine: Path, text: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A recipe in a few lines for a person: its limits, and what they were before a change."""
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from edge.recipe import Recipe
@@ -14,9 +15,13 @@ ENDS = {  # what each setting is good for
 }
 
 
-def shown(recipe: Recipe, before: Recipe | None = None) -> str:
-    """All that can be set, with the old value where it is another one; the file has the rest."""
+def shown(recipe: Recipe, before: Recipe | None = None, view: Mapping[str, str] | None = None) -> str:
+    """All that can be set, with the old value where it is another one; the file has the rest.
+
+    `view` says in words how pictures are looked at, one line each.
+    """
     lines = [_line("recipe", recipe.identity, f"{recipe.input_size[1]}x{recipe.input_size[0]} pixels")]
+    lines += [_line(name, text) for name, text in (view or {}).items()]
     for name, use in ENDS.items():
         now, old = _value(recipe, name), _value(before or recipe, name)
         lines.append(_line(name, now if now == old else f"{old} -> {now}", use))

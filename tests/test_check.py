@@ -324,9 +324,12 @@ def test_pictures_to_learn_from_that_are_test_pictures_too(tmp_path: Path) -> No
 
 def test_the_mask_among_the_pictures_is_not_checked(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="check-data needs torch")
-    (mask, *_) = write(tmp_path, [np.full_like(render_part(3, 0), 255), *parts(5)])
+    painted = np.full_like(render_part(3, 0), 255)
+    painted[:80] = 0
+    (mask, *_) = write(tmp_path, [painted, *parts(5)])
     assert json.loads(check(tmp_path, "--json").stdout)["pictures"] == 6
     assert json.loads(check(tmp_path, "--json", "--mask", mask).stdout)["pictures"] == 5
+    assert "mask: 75.0% of the picture is looked at" in check(tmp_path, "--mask", mask).output
 
 
 @pytest.mark.parametrize("words", [("nowhere",), (".", "--roi", "1,2")])

@@ -101,6 +101,29 @@ def test_a_shown_recipe_is_readable_the_file_is_whole(tmp_path: Path) -> None:
     assert load_recipe(recipe_path(engine)).view["mask"] == full_view().to_json()["mask"]
 
 
+def shown_lines(folder: Path, view: View) -> dict[str, str]:
+    engine = toy_pair(folder, roi=view.roi, view=view.to_json())
+    lines = CliRunner().invoke(app, ["recipe", str(engine)]).output.splitlines()
+    return dict(line.split(maxsplit=1) for line in lines)
+
+
+def test_a_shown_recipe_says_what_is_looked_at(tmp_path: Path) -> None:
+    told = shown_lines(tmp_path, full_view())
+    assert told["region"] == "260x240 at 30,40"
+    assert told["mask"] == f"{(ring(240, 260) > 0).mean():.1%} of the region is looked at"
+    assert told["align"] == "to the mark 132x46 at 100,60 of the first picture"
+    assert told["tiles"] == "6, cut from 130x120 pixels"
+    told = shown_lines(tmp_path, View((SIDE, SIDE), mask=ring()))
+    assert told["mask"] == f"{(ring() > 0).mean():.1%} of the picture is looked at"
+    assert not told.keys() & {"region", "align", "tiles"}
+
+
+def test_a_shown_recipe_whose_view_makes_no_sense_ends_in_words(tmp_path: Path) -> None:
+    engine = toy_pair(tmp_path, view={"zoom": 2})
+    result = CliRunner().invoke(app, ["recipe", str(engine)])
+    assert result.exit_code == 3 and "view cannot be read" in result.output
+
+
 def test_what_the_mask_ignores_is_not_seen_at_all() -> None:
     """Not a single bit: the grey is laid before the resize, so nothing from outside is mixed in."""
     view, picture = View((SIDE, SIDE), mask=ring()), render_part(5, 0)
@@ -129,6 +152,29 @@ def test_the_mask_is_known_by_its_look_and_nothing_else_is_taken_for_it(
         assert not is_mask(drawn, view)
     drawn.write_bytes(b"\x89PNG not really")
     assert not is_mask(drawn, view)  # whoever reads it says so
+
+
+@pytest.mark.parametrize("name", ["layer.png", "layer.tif", "layer.bmp"])
+def test_a_layer_painted_white_on_nothing_looks_at_the_white_alone(tmp_path: Path, name: str) -> None:
+    """The story: a transparent PNG, white in colour everywhere, was silently taken for a white mask."""
+    first, drawn = tmp_path / "part.png", tmp_path / name
+    cv2.imwrite(str(first), render_part(5, 0))
+    for hidden in (np.full((320, 320, 3), 255, np.uint8), render_part(5, 0) | ring()[..., None]):
+        cv2.imwrite(str(drawn), np.dstack([hidden, ring()]))
+        view = make_view(first, (SIDE, SIDE), ViewOptions(mask=drawn))
+        assert view.mask is not None and np.array_equal(view.mask, ring())
+        assert is_mask(drawn, view)
+    cv2.imwrite(str(drawn), np.dstack([hidden, 255 - ring()]))
+    assert not is_mask(drawn, view)
+
+
+def test_a_layer_of_16_bits_and_soft_edges(tmp_path: Path) -> None:
+    first, drawn = tmp_path / "part.png", tmp_path / "layer.png"
+    cv2.imwrite(str(first), render_part(5, 0))
+    alpha = cv2.GaussianBlur(ring(), (5, 5), 0).astype(np.uint16) * 257
+    cv2.imwrite(str(drawn), np.dstack([np.full_like(alpha, 65535)] * 3 + [alpha]))
+    mask = make_view(first, (SIDE, SIDE), ViewOptions(mask=drawn)).mask
+    assert mask is not None and np.array_equal(mask > 0, alpha >= 128 * 257)
 
 
 @pytest.mark.parametrize(("good", "mask"), [(".", "."), ("good", "."), ("train/good", "."),
@@ -299,7 +345,9 @@ def first_label(root: Path) -> tuple[int, int, int, int]:
 def test_from_loose_parts_to_a_report_through_one_view(loose: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), ring())
     options = ViewOptions(None, tmp_path / "mask.png", first_label(loose))
-    learn(loose, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=20), options=options)
+    watcher = Quiet()
+    learn(loose, tmp_path / "m", watcher, SMALL, TrainConfig(steps=20), options=options)
+    assert f"mask: {(ring() > 0).mean():.1%} of the picture is looked at" in watcher.said
     (built,) = build_engines(tmp_path / "m", 0.003, int8=False, listener=Listener())
     recipe = load_pair(tmp_path / "m")[1]
     assert recipe.view.keys() == {"mask", "reference"} and built.recipe == recipe
@@ -379,6 +427,7 @@ def test_a_mask_may_be_of_the_picture_or_of_the_region(tmp_path: Path) -> None:
         (("--mask", "nowhere.png"), "no file of this name"),
         (("--mask", "{mask}"), "the mask is 50x40, not 320x320"),
         (("--mask", "{black}"), "nothing to look at"),
+        (("--mask", "{white}"), "it ignores nothing"),
         (("--mask", "{photograph}"), "a photograph, not a mask"),
         (("--context-grid", "0"), "0 x 0 context places"),
         (("--align", "1,2,3"), "is not a region"),
@@ -393,11 +442,10 @@ def test_options_that_do_not_fit_are_refused_in_words(
 ) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), ring(40, 50))
     cv2.imwrite(str(tmp_path / "black.png"), ring() * 0)
+    cv2.imwrite(str(tmp_path / "white.png"), ring() * 0 + 255)
     photograph = min(loose.rglob("*.png"))
-    named = [
-        w.format(mask=tmp_path / "mask.png", black=tmp_path / "black.png", photograph=photograph)
-        for w in words
-    ]
+    masks = {name: tmp_path / f"{name}.png" for name in ("mask", "black", "white")}
+    named = [w.format(**masks, photograph=photograph) for w in words]
     result = CliRunner().invoke(
         app, ["train", str(loose), "--out", str(tmp_path / "m"), "--size", "64", *named]
     )

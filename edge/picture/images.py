@@ -26,17 +26,24 @@ def read_image(path: Path) -> Pixels:
     is kept. Unicode names work on every system. Raises DataError naming the file when it is not a picture,
     is broken, has another number of channels, or has its 10 or 12 bits in the low part of 16.
     """
-    pixels = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-    if pixels.dtype == np.uint16:
-        pixels = _high_byte(pixels, path)
-    if pixels.dtype != np.uint8:
-        hint = "Save it with 8 bits a channel."
-        raise DataError(f"pixel type {pixels.dtype} is not supported", str(path), hint)
+    pixels = _eight_bits(_decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR), path)
     if pixels.ndim == 2:
         return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     if pixels.shape[2] != 3:
-        raise DataError(f"{pixels.shape[2]} channels, not 1 or 3", str(path), "Save it as grey or RGB.")
+        raise DataError(f"{pixels.shape[2]} channels, not 1 or 3", str(path), "Save as grey or RGB.")
     return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def read_painted(path: Path) -> npt.NDArray[np.uint8]:
+    """Read what was painted, such as a mask, as uint8 (H, W): its brightest channel; transparent is black.
+
+    Raises DataError as `read_image` does.
+    """
+    pixels = _decode(path, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 2 or pixels.shape[2] != 4:
+        return _brightest(read_image(path))  # which turns it as its EXIF rotation says
+    pixels = _eight_bits(pixels, path)
+    return np.asarray(cv2.multiply(_brightest(pixels), pixels[..., 3], scale=1 / 255), np.uint8)
 
 
 def read_labels(path: Path) -> npt.NDArray[np.uint8]:
@@ -69,10 +76,24 @@ def _decode(path: Path, flags: int) -> np.ndarray:
     return pixels
 
 
+def _brightest(pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Of the three colours; ten times as fast as `max` over the last axis."""
+    return np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+
+
+def _eight_bits(pixels: np.ndarray, path: Path) -> Pixels:
+    if pixels.dtype == np.uint16:
+        pixels = _high_byte(pixels, path)
+    if pixels.dtype != np.uint8:
+        hint = "Save with 8 bits a channel."
+        raise DataError(f"pixel type {pixels.dtype} is not supported", str(path), hint)
+    return pixels
+
+
 def _high_byte(pixels: np.ndarray, path: Path) -> np.ndarray:
     peak = int(pixels.max())
     if peak < MIN_16_BIT_PEAK:
-        hint = "Save it with 8 bits a channel, or scale it to the full 16 bits."
+        hint = "Save with 8 bits a channel, or scale to the full 16 bits."
         raise DataError(f"16-bit picture that uses only values up to {peak}", str(path), hint)
     return np.asarray(pixels >> 8, dtype=np.uint8)
 
