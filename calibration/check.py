@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from calibration.likeness import advice, first_alike, is_uniform
 from calibration.look import SMALL, Look, Thumbnails
+from calibration.refused import by_advice
 from calibration.unusual import FAR, Steps, robust_steps
 from edge.errors import DataError
 
@@ -38,13 +39,14 @@ class Finding:
 
 
 def unreadable(errors: Mapping[Path, DataError]) -> list[Finding]:
-    """Files that are not pictures, or are broken."""
-    if not errors:
-        return []
-    hint = "Remove or replace them: training stops at the first one."
-    groups = tuple((path,) for path in errors)
-    what = f"{_pictures(len(errors))} unusable: {next(iter(errors.values())).what}"
-    return [Finding("unreadable", what, hint, groups)]
+    """Files that are no pictures, are broken or do not fit the view; one finding for each thing to do."""
+    return [_unusable(paths, first) for paths, first in by_advice(errors)]
+
+
+def _unusable(paths: Sequence[Path], first: DataError) -> Finding:
+    what = f"{_pictures(len(paths))} unusable: {first.what}"
+    hint = f"{first.next_step} Training stops at such a picture."
+    return Finding("unreadable", what, hint, tuple((path,) for path in paths))
 
 
 def judge(looks: Sequence[Look]) -> list[Finding]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.layouts import LAYOUTS, Dataset, find_pictures, good_folder, sets_inside
+from calibration.refused import by_advice, cause
 from calibration.thresholds import FEW
 from calibration.views import is_mask
 from edge.errors import DataError, PartNotFound
@@ -24,8 +25,6 @@ MIN_GOOD_IMAGES = 8
 
 # Two scores are the least that have a spread.
 MIN_HELD_OUT = 2
-
-NAMED = 10  # files in one error
 
 Images = npt.NDArray[np.uint8]  # (N, h, w, 3), BGR
 
@@ -110,12 +109,13 @@ def load_images(paths: Sequence[Path], view: View, sizes: Counter[tuple[int, int
     set. Raises DataError naming the first file that cannot be used, PartNotFound naming all in which the
     part does not lie where it should.
     """
-    images, lost = np.empty((len(paths), *view.size, 3), np.uint8), []
+    images = np.empty((len(paths), *view.size, 3), np.uint8)
+    lost: dict[Path, PartNotFound] = {}
     for i, path in enumerate(paths):
         try:
             images[i] = load_image(path, view, sizes)
         except PartNotFound as error:
-            lost.append((path, error))
+            lost[path] = error
     if lost:
         raise _parts_not_found(lost, len(paths))
     return images
@@ -163,12 +163,11 @@ def content_digest(path: Path) -> str:
         raise DataError(f"the picture cannot be read: {error}", str(path), "Remove or replace it.") from error
 
 
-def _parts_not_found(lost: Sequence[tuple[Path, PartNotFound]], count: int) -> PartNotFound:
-    names = ", ".join(path.name for path, _ in lost[:NAMED]) + (", ..." if len(lost) > NAMED else "")
-    what = f"in {len(lost)} of {count} pictures the part cannot be aligned: {names}"
-    first = lost[0][1]
-    hint = "Remove them, or choose another patch with --align."
-    return PartNotFound(what, f"first: {first.where}: {first.what}", hint)
+def _parts_not_found(lost: Mapping[Path, PartNotFound], count: int) -> PartNotFound:
+    groups = by_advice(lost)
+    what = f"in {len(lost)} of {count} pictures the part cannot be aligned: {'; '.join(map(cause, groups))}"
+    hints = " ".join(first.next_step for _, first in groups)
+    return PartNotFound(what, f"first: {next(iter(lost))}", f"Remove them, or: {hints}")
 
 
 def _no_good_pictures(root: Path) -> DataError:

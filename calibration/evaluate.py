@@ -19,6 +19,7 @@ from calibration.layouts import LOGICAL, STRUCTURAL, Dataset, LabelledImage
 from calibration.learnt import UNTOLD
 from calibration.localisation import DEFECTS_FILE, Localisation, mean_of_kinds, open_localisation
 from calibration.metrics import Scores, auroc_of, bootstrap_mean_auroc
+from calibration.refused import by_advice, cause, few
 from edge.backends import Backend
 from edge.errors import DataError, PartNotFound
 from edge.frame import AnomalyMap, Inspection, Shot, make_frame
@@ -69,6 +70,7 @@ def evaluate(
             progress(done, len(tests))
     told = [dataset.note] if dataset.note else []
     notes = [*told, *_learnt_notes(images, learnt), *_size_notes(recipe, images), *_health_notes(images)]
+    notes += _lost_notes(images)
     return _summarise(backend, recipe, dataset, images, localisation, notes)
 
 
@@ -83,9 +85,8 @@ def _judge(
     fault = health.fault(shown) if health else None
     unfit = fault[0] if fault else None
     if lost is not None:
-        return Judged(
-            image.path, image.kind, math.inf, math.inf, Outcome(recipe.on_fault), math.nan, size, unfit
-        )
+        outcome = Outcome(recipe.on_fault)
+        return Judged(image.path, image.kind, math.inf, math.inf, outcome, math.nan, size, unfit, lost)
     window = resize(shown, view.size)
     start = time.perf_counter_ns()
     anomaly_map, score = backend.infer(window)
@@ -198,9 +199,16 @@ def _health_notes(images: list[Judged]) -> list[str]:
     return [f"The figures are the engine's alone: the station's health check would refuse {what}. {todo}"]
 
 
+def _lost_notes(images: list[Judged]) -> list[str]:
+    """One for each thing to do about it."""
+    lost = {image.path: image.lost for image in images if image.lost}
+    counted = f"of {len(images)} pictures the part was not found, so they count as rejected"
+    return [f"In {len(g[0])} {counted}. {cause(g)}. {g[1].next_step}" for g in by_advice(lost)]
+
+
 def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) -> list[str]:
     n_good = sum(image.is_good for image in images)
-    broken = sum(math.isinf(image.score) or math.isinf(image.peak) for image in images)
+    broken = [i.path for i in images if not i.lost and math.inf in (i.score, i.peak)]
     bad = [image.outcome for image in images if not image.is_good]
     missed = bad.count(Outcome.PASS)
     unmasked = pixels.unmasked if pixels else 0
@@ -216,7 +224,7 @@ def _notes(dataset: Dataset, images: list[Judged], pixels: Localisation | None) 
         > len(bad),
         "There are no masks: how well the place is found cannot be told.": pixels is None and bad,
         f"{unmasked} anomalous pictures have no mask and are left out of the pixel figures.": unmasked,
-        f"{broken} pictures got no finite score or map, or show no part; they count as rejected.": broken,
+        f"{len(broken)} pictures got no finite score or map; they count as rejected: {few(broken)}.": broken,
         "The pictures of a plain folder are taken as good parts. If the model has learnt from them, "
         "the figures are better than the line will see.": dataset.layout == "plain",
         "Figures for logical and structural anomalies are taken apart and averaged; "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.errors import PartNotFound
 from edge.frame import AnomalyMap
 from edge.recipe import Recipe
 from edge.verdict import Outcome, Reason
@@ -30,6 +31,7 @@ class Judged:
     infer_ms: float  # NaN where the part was not found
     size: tuple[int, int] = (0, 0)  # of the file: height, width in pixels
     unfit: Reason | None = None  # why the station would not judge such a picture
+    lost: PartNotFound | None = None  # it was not judged: the part does not lie where it should
 
     @property
     def is_good(self) -> bool:
@@ -78,8 +80,9 @@ class Evaluation:
         return _share_rejected(self.of_type(kind))
 
     def latency_ms(self, quantile: float) -> float:
-        """Of the inference alone, on this machine."""
-        return float(np.nanquantile([image.infer_ms for image in self.images], quantile))
+        """Of the inference alone, on this machine; NaN where no part was found."""
+        times = [image.infer_ms for image in self.images if image.lost is None]
+        return float(np.quantile(times, quantile)) if times else math.nan
 
     def to_json(self) -> str:
         """One JSON object; null where a figure cannot be told."""

@@ -206,4 +206,6 @@ def percent(share: float) -> str:
 
 
 def _ms(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     return f"{value:.1f}\N{NO-BREAK SPACE}ms" if value >= 1 else f"{value:.2f}\N{NO-BREAK SPACE}ms"

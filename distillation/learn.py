@@ -78,9 +78,9 @@ def learn(
     train_paths, held_paths = split_held_out(dataset.train, dataset.validation, config.seed)
     sizes: Counter[tuple[int, int]] = Counter()
     view = make_view(min(train_paths + held_paths), detector_config.input_size, options)
-    whole = load_images(train_paths, view, sizes)
+    images = load_images([*train_paths, *held_paths], view, sizes)  # in one, to name all that do not fit
+    whole, held_out = images[: len(train_paths)], images[len(train_paths) :]
     train = view.pieces(whole, MOST_TILES_LEARNT, config.seed)
-    held_out = load_images(held_paths, view, sizes)
     held = view.pieces(held_out, MOST_TILES_HELD_OUT, config.seed)
     watcher.say(_describe(len(train_paths), len(held_paths), sizes))
     if share := mask_share(view):
@@ -91,7 +91,7 @@ def learn(
         watcher.say(
             f"{len(train)} tiles of {len(view.tiling.corners)} a picture to learn from, {len(held)} held out"
         )
-    for found in advice(thumbnails([*whole, *held_out], view.looked_at)):
+    for found in advice(thumbnails(images, view.looked_at)):
         see = shlex.join(["edge-inspect", "check-data", str(data)])
         watcher.say(f"warning: {found.what}. {found.next_step} See: {see}")
     device = "cuda" if torch.cuda.is_available() else "cpu"

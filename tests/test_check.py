@@ -188,6 +188,20 @@ def test_mask_and_mark_are_those_of_training(tmp_path: Path) -> None:
     assert [Path(p).stem for group in through["unreadable"]["groups"] for p in group] == ["part-007"]
 
 
+def test_each_cause_that_makes_pictures_unusable_has_its_own_advice(tmp_path: Path) -> None:
+    """The story: twelve pictures of 12 bits in 16, the whole set, and all that was said was: remove them."""
+    pytest.importorskip("torch", reason="check-data needs torch")
+    dim = [(pixels.astype(np.uint16) << 4) & 0xFFF for pixels in parts(12)]
+    paths = write(tmp_path, dim, "low")
+    (broken,) = write(tmp_path, parts(1), "broken")
+    broken.write_bytes(b"\x89PNG not really")
+    found = json.loads(check(tmp_path, "--json").stdout)["findings"]
+    first, second = (f for f in found if f["kind"] == "unreadable")
+    assert first["groups"] == [[str(broken)]] and second["groups"] == [[str(path)] for path in paths]
+    assert "not a picture" in first["what"] and first["next"].startswith("Remove or replace it.")
+    assert second["next"].startswith("Save with 8 bits a channel, or scale to the full 16 bits.")
+
+
 def test_nothing_at_all_gives_no_findings() -> None:
     assert judge([]) == unreadable({}) == outliers([], np.empty(0)) == []
 
@@ -295,7 +309,7 @@ def test_the_terminal_says_what_to_do_in_words(faulty: Path) -> None:
         "copy-003.png = part-003.png",
         "and 5 more",
         "broken.png",
-        "Remove or replace them",
+        "Remove or replace it",
         "outlier",
     ):
         assert text in result.output, text

@@ -13,7 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from rich.console import Console
-from toy import toy_pair
+from test_align import LABEL, moved
+from toy import SIDE, toy_pair
 
 from build_engines.pictures import open_calibration
 from calibration.dataset import content_digest, open_dataset
@@ -22,7 +23,9 @@ from calibration.figures import Evaluation, worst_false_rejects, worst_misses
 from calibration.localisation import Defect, read_defects
 from calibration.show import evaluate_and_report
 from edge.backends import Backend, open_backend
+from edge.cameras.parts import render_part
 from edge.errors import DataError
+from edge.picture.align import take_reference
 from edge.picture.image_health import limits_of, look_at
 from edge.picture.images import read_image
 from edge.picture.view import View
@@ -169,6 +172,26 @@ def test_pictures_of_another_size_than_learnt_from_are_counted(backend: Backend,
     assert run(backend, mvtec, same).notes == run(backend, mvtec).notes
     other = replace(RECIPE, training_set={"picture": [64, 49]})
     assert run(backend, mvtec, other).notes[0].startswith("In 17 of 17 files the pictures are 48x64, those")
+
+
+def test_parts_that_are_not_found_are_named_by_cause_even_where_they_are_all(tmp_path: Path) -> None:
+    """The story: on a changed ground no mark was found. A warning of numpy's, and "25 pictures got no finite
+    score or map, or show no part": two causes in one line, no name, no word of the mark."""
+    view = View((SIDE, SIDE), (5, 5, 310, 310), reference=take_reference(render_part(5, 0), LABEL))
+    engine = toy_pair(tmp_path, roi=view.roi, view=view.to_json())
+    root = tmp_path / "parts"
+    for i in range(12):
+        write(root / "test" / "good" / f"{i:02}.png", np.full((320, 320, 3), 90, np.uint8))
+    write(root / "test" / "scratch" / "00.png", moved(render_part(5, 1), 25, 0, 0)[0])
+    result = evaluate_and_report(engine, root, "onnxruntime", None, False, Console(stderr=True))
+    assert all(image.outcome is Outcome.FAIL for image in result.images)
+    gone, cut = (note for note in result.notes if "was not found" in note)
+    assert gone.startswith("In 12 of 13 pictures") and "00.png, 01.png" in gone and "10.png" not in gone
+    assert "the reference patch is not there" in gone and "another mark" in gone
+    assert cut.startswith("In 1 of 13 pictures") and "leaves the picture" in cut and "--roi" in cut
+    assert not any("finite" in note for note in result.notes)
+    assert json.loads(result.to_json())["infer_ms"] == {"median": None, "p99": None}
+    assert "nan\N{NO-BREAK SPACE}ms" not in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_pictures_that_the_station_would_not_judge_are_told(backend: Backend, mvtec: Path) -> None:

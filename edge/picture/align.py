@@ -80,7 +80,8 @@ def find_pose(pixels: Pixels, reference: Reference) -> Pose:
     start, place = _best_match(window, reference.patch)
     turn, correlation = _refined(window, reference.patch, start, place)
     if not correlation >= MIN_CORRELATION:  # NaN, of a picture without any change, is no match either
-        raise _not_found(f"the reference patch is not there (correlation {correlation:.2f})")
+        what = f"the reference patch is not there (correlation {correlation:.2f}, needed {MIN_CORRELATION})"
+        raise _not_found(what, ", or train with another mark: --align")
     pose = _in_camera_pixels(turn, corner, reference)
     _check_reach(pose, reference)
     return pose
@@ -109,7 +110,8 @@ def check_in_sight(pose: Pose, roi: Roi, picture: tuple[int, int]) -> None:
     corners = np.array([(x, y), (x + width - 1, y), (x, y + height - 1), (x + width - 1, y + height - 1)])
     places = corners @ pose[:, :2].T + pose[:, 2]
     if places.min() < -1 or (places > np.array(picture[::-1])).any():
-        raise _not_found("the part lies so that its region of interest leaves the picture")
+        what = "the part lies so that its region of interest leaves the picture"
+        raise _not_found(what, ", or train with a smaller --roi or --mask")
 
 
 def _search_window(pixels: Pixels, box: Roi, step: int) -> tuple[Grey, tuple[int, int]]:
@@ -225,5 +227,6 @@ def _unfit(what: str, hint: str) -> InspectError:
     return InspectError(what, "--align", hint)
 
 
-def _not_found(what: str) -> PartNotFound:
-    return PartNotFound(what, "alignment", "Look at the part's guide, the trigger and the light.")
+def _not_found(what: str, otherwise: str = "") -> PartNotFound:
+    hint = f"Look at the part's guide, the trigger and the light{otherwise}."
+    return PartNotFound(what, "alignment", hint)
