@@ -25,7 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jobs import SCORE_CODE, TRAINING_CODE, Jobs, code_digest
+from jobs import JUDGING_CODE, SCORE_CODE, TRAINING_CODE, Jobs, code_digest
 from record import add_save, quantiles_ms, save_result, target_of
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +47,7 @@ from edge.picture.images import read_image
 from edge.picture.view import View, view_of
 from edge.recipe import load_pair, recipe_path
 
-CODE = (*TRAINING_CODE, *SCORE_CODE, "benchmarks/views.py", "edge/picture/*.py", "edge/backends/ort.py")
+CODE = (*TRAINING_CODE, *SCORE_CODE, *JUDGING_CODE, "benchmarks/views.py", "edge/picture/*.py")
 SEED = 7
 WARM_UP = 5  # frames
 MARGIN = 40  # pixels round a part that moves
@@ -143,7 +143,7 @@ def train_and_judge(data: Path, folder: Path, options: ViewOptions, steps: int) 
     engine, recipe, _ = load_pair(folder)
     result = evaluate(open_backend(engine, recipe), recipe, open_dataset(data))
     return {
-        "image_auroc": round(result.image_auroc, 4),
+        "image_auroc": round(result.image_auroc, 5),
         "interval": [round(end, 4) for end in result.image_auroc_interval],
         "false_rejects": result.false_reject_rate, "detected": result.detection_rate("bad"),
         "recipe_bytes": recipe_path(engine).stat().st_size,

@@ -48,7 +48,7 @@ def evaluate_and_report(
         console.print(figures_table(result))
         console.print(at_the_review_limit(result), highlight=False, markup=False, soft_wrap=True)
         for note in result.notes:
-            console.print(f"note: {note}", highlight=False)
+            console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"pictures and curves: {path}", highlight=False, soft_wrap=True)
     return result
 

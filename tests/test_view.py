@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +38,7 @@ from edge.demo.show import ENGINE
 from edge.errors import DataError, InspectError, PartNotFound, RecipeError
 from edge.frame import Pixels, Shot
 from edge.picture.align import find_pose, take_reference
+from edge.picture.images import read_painted
 from edge.picture.preprocess import preprocess
 from edge.picture.view import IGNORED, View, view_of
 from edge.recipe import load_pair, load_recipe, recipe_path
@@ -167,6 +170,20 @@ def test_a_layer_painted_white_on_nothing_looks_at_the_white_alone(tmp_path: Pat
         assert is_mask(drawn, view)
     cv2.imwrite(str(drawn), np.dstack([hidden, 255 - ring()]))
     assert not is_mask(drawn, view)
+
+
+def test_a_layer_that_is_stored_turned_is_refused(tmp_path: Path) -> None:
+    """Its transparency cannot be read turned: upside down it would hide the wrong places, without a word."""
+    drawn, layer = tmp_path / "layer.png", np.zeros((20, 20, 4), np.uint8)
+    layer[:5] = 255
+    png = cv2.imencode(".png", layer)[1].tobytes()
+    drawn.write_bytes(png)
+    assert read_painted(drawn)[0, 0] == 255
+    exif = b"eXIf" + struct.pack("<4sIHHHIII", b"II*\0", 8, 1, 0x112, 3, 1, 3, 0)  # by 180 degrees
+    length, check = struct.pack(">I", len(exif) - 4), struct.pack(">I", zlib.crc32(exif))
+    drawn.write_bytes(png[:33] + length + exif + check + png[33:])  # after the first chunk
+    with pytest.raises(DataError, match=r"stored turned.*Save it upright"):
+        read_painted(drawn)
 
 
 def test_a_layer_of_16_bits_and_soft_edges(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ def read_painted(path: Path) -> npt.NDArray[np.uint8]:
     if pixels.ndim == 2 or pixels.shape[2] != 4:
         return _brightest(read_image(path))  # which turns it as its EXIF rotation says
     pixels = _eight_bits(pixels, path)
+    if not np.array_equal(_brightest(pixels), _brightest(read_image(path))):
+        hint = "Save it upright, without an EXIF rotation."
+        raise DataError("the picture is stored turned and has transparent places", str(path), hint)
     return np.asarray(cv2.multiply(_brightest(pixels), pixels[..., 3], scale=1 / 255), np.uint8)
 
 

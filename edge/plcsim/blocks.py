@@ -83,6 +83,8 @@ class BlockPlc:
                 complaints += self._judge.look(block, self._plc, self._program.open_parts, now_ns)
             taken = self._take(blocks)
             ended = self._book.look(Status(blocks[-1][0]), now_ns)
+            if stop_code(blocks[-1], self._order):  # a person's to take back, not for a missed trigger
+                self._plc[0] &= ~Control.CLEAR_ERROR
             self._plc[0] |= self._book.control | self._sensor(blocks[-1])
             self._wire.show(self._plc)
         except OSError:

@@ -162,7 +162,13 @@ class CoilPlc:
         look = self._lasting.look
         return [
             *look(Mistake.NO_TRIGGER_ACK, self._asks and ready, f"part {self._open}", SOON_NS, now_ns),
-            *look(Mistake.NOT_READY, deaf, "for 5 s; has the station the same trigger=?", DEAF_NS, now_ns),
+            *look(
+                Mistake.NOT_READY,
+                deaf,
+                "for 5 s; has it stopped the line? Has it the same trigger=?",
+                DEAF_NS,
+                now_ns,
+            ),
         ]
 
     def _sample(self) -> Sample:

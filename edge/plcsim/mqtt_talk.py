@@ -133,7 +133,13 @@ class MqttTalk:
         self._found += [
             *look(Mistake.NO_HEARTBEAT, still, f"heartbeat has stood at {beat} for 3 s", 0, now_ns),
             *look(Mistake.NO_TRIGGER_ACK, self._unanswered, silent, SILENT_NS, now_ns),
-            *look(Mistake.NOT_READY, deaf, "for 5 s; is the station's handshake=ids?", DEAF_NS, now_ns),
+            *look(
+                Mistake.NOT_READY,
+                deaf,
+                "for 5 s; has it stopped the line? Is its handshake=ids?",
+                DEAF_NS,
+                now_ns,
+            ),
             *look(Mistake.READY_OFFLINE, self._ready and not self._healthy, "ready, not healthy", 0, now_ns),
         ]
 

@@ -29,5 +29,5 @@ def stop_words(code: int) -> str:
     reason = Reason(code) if code in tuple(Reason) else None
     name = f" {reason.name}" if reason else ""
     why = f", {WHY[reason]}" if reason in WHY else ""
-    back = "CLEAR_ERROR takes it back (the next plc-sim with --command clear)"
+    back = "CLEAR_ERROR takes it back (over the register block: the next plc-sim with --command clear)"
     return f"the station has stopped the line: ERROR_CODE {code}{name}{why}; {back}"

@@ -50,7 +50,7 @@ class Tally:
             self.connected = scan.connected
             self.connections += scan.connected
             yield "the station is there" if scan.connected else "the station is gone"
-        if scan.stopped != self.stopped:
+        if scan.connected and scan.stopped != self.stopped:
             self.stopped = scan.stopped
             if scan.stopped:
                 self.stops.append(scan.stopped)
