@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import Wire, a_verdict, free_port, silent_peer, until
 from plc_peers import URIS, PlcProcess
-from test_triggered import BAD, GOOD, PARTS, running
+from test_triggered import BAD, GOOD, PARTS, begun_now, running
 
 from edge.errors import InspectError, OutputLost
 from edge.outputs import open_output, output_opener
@@ -70,11 +70,11 @@ def test_every_part_gets_the_verdict_of_its_own_picture(
         plc.ask("program", mode.value)
         for part in PARTS:
             mine, other = (GOOD, BAD) if part % 2 else (BAD, GOOD)
-            camera.put(grey(other + part % 7))
+            camera.put(begun_now(grey(other + part % 7)))
             camera.join()
             plc.ask("part", part)
             assert until(lambda: bool(link.block()[0] & Status.BUSY), timeout_s=20)
-            camera.put(grey(mine + part % 7))
+            camera.put(begun_now(grey(mine + part % 7)))
             assert until(lambda n=part: [r[0] for r in plc.ask("taken")][-1:] == [n], timeout_s=20)  # type: ignore[misc]
         assert until(lambda: [event.what for event in link.events].count(Happened.TAKEN) == len(PARTS), 20)
     plc.ask("halt")
