@@ -258,7 +258,9 @@ def test_too_few_pictures_are_refused(parts: Path, tmp_path: Path, count: int, m
 def test_the_mask_among_the_pictures_is_not_learnt(parts: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(parts, tmp_path / "parts")
     mask = folder / "mask.png"
-    cv2.imwrite(str(mask), np.full(render_part(3, 0).shape[:2], 255, np.uint8))
+    painted = np.full(render_part(3, 0).shape[:2], 255, np.uint8)
+    painted[:8] = 0
+    cv2.imwrite(str(mask), painted)
     options = ViewOptions(mask=mask)
     result = learn(folder, tmp_path / "m", Quiet(), SMALL, TrainConfig(steps=1), options=options)
     assert result.trained_on + result.held_out == 16
