@@ -27,7 +27,7 @@ from edge.picture.image_health import HealthLimits, health_of
 from edge.picture.images import read_image
 from edge.picture.preprocess import resize
 from edge.picture.view import View, view_of
-from edge.recipe import Recipe, check_size
+from edge.recipe import Recipe, other_size
 from edge.verdict import Outcome, decide
 
 __all__ = ["CALM_PARTS", "SEED", "Evaluation", "Progress", "evaluate"]
@@ -172,19 +172,11 @@ def _learnt_notes(images: list[Judged], learnt: Set[str] | None) -> list[str]:
 
 
 def _size_notes(recipe: Recipe, images: list[Judged]) -> list[str]:
-    others = [error for image in images if (error := _other_size(recipe, image))]
+    others = [error for image in images if (error := other_size(recipe, image.size))]
     if not others:
         return []
     what = f"In {len(others)} of {len(images)} files {others[0].what}"
     return [f"{what}: scores may mean little, and the station judges none such. {others[0].next_step}"]
-
-
-def _other_size(recipe: Recipe, image: Judged) -> DataError | None:
-    try:
-        check_size(recipe, image.size)
-    except DataError as error:
-        return error
-    return None
 
 
 def _health_notes(images: list[Judged]) -> list[str]:

@@ -240,15 +240,16 @@ def stale_note(engine: Path) -> str:
     return ""
 
 
-def check_size(recipe: Recipe, shape: Sequence[int]) -> None:
-    """Raises DataError for a picture (height, width, ...) of another size than all those learnt from.
+def other_size(recipe: Recipe, shape: Sequence[int]) -> DataError | None:
+    """What is wrong with a picture (height, width, ...) of another size than all learnt from; else None.
 
     Resized it would be sharper or softer than they were, and its score would mean little.
     """
     learnt = recipe.training_set.get("picture")  # (height, width); missing where they were not all alike
-    if learnt and tuple(learnt) != tuple(shape[:2]):
-        what = f"the pictures are {shape[1]}x{shape[0]}, those learnt from {learnt[1]}x{learnt[0]}"
-        raise DataError(what, recipe.name, "Set the camera's size back, or train again.")
+    if not learnt or tuple(learnt) == tuple(shape[:2]):
+        return None
+    what = f"the pictures are {shape[1]}x{shape[0]}, those learnt from {learnt[1]}x{learnt[0]}"
+    return DataError(what, recipe.name, "Set the camera's size back, or train again.")
 
 
 def load_pair(path: Path) -> tuple[Path, Recipe, Artefact]:

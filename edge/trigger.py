@@ -18,6 +18,10 @@ class Request:
 UNASKED = Request()
 
 
+def nobody(request: Request) -> None:
+    """Who hears of a trigger until somebody has to."""
+
+
 class Trigger(Protocol):
     """What starts a shot. Waited at by the station's loop alone."""
 

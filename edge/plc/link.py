@@ -20,7 +20,7 @@ from edge.plc.handshake import Handshake, Mode
 from edge.plc.line_events import Event, Happened
 from edge.plc.registers import GateBits, WordOrder
 from edge.plc.station_image import StationImage
-from edge.trigger import Request
+from edge.trigger import Request, nobody
 from edge.verdict import Reason, Verdict
 
 KEPT_EVENTS = 1000  # the newest, for whoever archives them
@@ -39,7 +39,7 @@ class PlcLink:
     ) -> None:
         self.mode = mode
         self.archive: Callable[[Verdict], None] = _nowhere  # for verdicts that the handshake makes itself
-        self.expect: Callable[[Request], None] = _nobody  # hears of a trigger at once; `wait` may be late
+        self.expect: Callable[[Request], None] = nobody  # hears of a trigger at once; `wait` may be late
         self.recipe = ""  # "name@digest" that the last verdict was judged by, or that is loaded
         self.simulated = False  # no camera looks at a real part: outputs that can say so do
         self.encoder: int | None = None  # counts of the belt, as the PLC wrote last; None: it has not yet
@@ -191,8 +191,4 @@ class PlcLink:
 
 
 def _nowhere(verdict: Verdict) -> None:
-    pass
-
-
-def _nobody(request: Request) -> None:
     pass

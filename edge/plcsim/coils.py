@@ -159,16 +159,10 @@ class CoilPlc:
         ready, healthy = self._levels[Line.READY], self._levels[Line.FAULT]
         rests = self._open is None and not (self._levels[Line.OK] or self._levels[Line.NG])
         deaf = self._mode is Mode.IDS and healthy and rests and not ready
-        look = self._lasting.look
+        look, why = self._lasting.look, "for 5 s; has it stopped the line? Has it the same trigger=?"
         return [
             *look(Mistake.NO_TRIGGER_ACK, self._asks and ready, f"part {self._open}", SOON_NS, now_ns),
-            *look(
-                Mistake.NOT_READY,
-                deaf,
-                "for 5 s; has it stopped the line? Has it the same trigger=?",
-                DEAF_NS,
-                now_ns,
-            ),
+            *look(Mistake.NOT_READY, deaf, why, DEAF_NS, now_ns),
         ]
 
     def _sample(self) -> Sample:

@@ -129,17 +129,11 @@ class MqttTalk:
         beat, since_ns = self._beat or (0, now_ns)
         still, silent = now_ns - since_ns > SILENT_NS, f"part {self._open}, for 3 s"
         deaf = self._mode is Mode.IDS and self._healthy and not self._ready and self._open is None
-        look = self._lasting.look
+        look, why = self._lasting.look, "for 5 s; has it stopped the line? Is its handshake=ids?"
         self._found += [
             *look(Mistake.NO_HEARTBEAT, still, f"heartbeat has stood at {beat} for 3 s", 0, now_ns),
             *look(Mistake.NO_TRIGGER_ACK, self._unanswered, silent, SILENT_NS, now_ns),
-            *look(
-                Mistake.NOT_READY,
-                deaf,
-                "for 5 s; has it stopped the line? Is its handshake=ids?",
-                DEAF_NS,
-                now_ns,
-            ),
+            *look(Mistake.NOT_READY, deaf, why, DEAF_NS, now_ns),
             *look(Mistake.READY_OFFLINE, self._ready and not self._healthy, "ready, not healthy", 0, now_ns),
         ]
 

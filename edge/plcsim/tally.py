@@ -55,7 +55,7 @@ class Tally:
             if scan.stopped:
                 self.stops.append(scan.stopped)
                 yield stop_words(scan.stopped)
-            elif scan.connected:
+            else:
                 yield "the line may run again"
         for part in scan.triggered:
             self.triggers += part not in self._open

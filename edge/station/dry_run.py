@@ -14,7 +14,7 @@ from edge.frame import Pixels
 from edge.outputs import caution_of, handshake_of, output_opener
 from edge.picture.view import view_of
 from edge.plc.link import PlcLink
-from edge.recipe import Recipe, check_size, load_pair, stale_note
+from edge.recipe import Recipe, load_pair, other_size, stale_note
 from edge.station.camera_settings import with_settings
 from edge.station.compose import nobody, start_engine, trigger_of
 from edge.station.http_trigger import HttpTrigger
@@ -55,7 +55,8 @@ def dry_run(options: RunOptions) -> list[Check]:
         finally:
             source.close()
         if recipe:
-            check_size(recipe[0], pixels.shape)
+            if unfit := other_size(recipe[0], pixels.shape):
+                raise unfit
             view_of(recipe[0]).see(pixels)
         text, note = f"gives {pixels.shape[1]}x{pixels.shape[0]}", number_note(options.camera)
         return f"{text}. Note: {note}" if note else text

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from edge.errors import InspectError
 from edge.plc.registers import U32_MASK
-from edge.trigger import Request
+from edge.trigger import Request, nobody
 from edge.verdict import Verdict
 from edge.verdict_json import verdict_json
 
@@ -42,7 +42,7 @@ class HttpTrigger:
     """The trigger, and the taker of its verdicts. Raises InspectError where it cannot listen."""
 
     def __init__(self, uri: str, is_healthy: Callable[[int], bool], budget_ns: int) -> None:
-        self.expect: Callable[[Request], None] = _nobody  # hears of a trigger at once; `wait` may be late
+        self.expect: Callable[[Request], None] = nobody  # hears of a trigger at once; `wait` may be late
         self._is_healthy = is_healthy
         self._lock = threading.Lock()
         self._number = self._part_id = 0  # of the last request; rises by one, and what it called its part
@@ -240,10 +240,6 @@ def _part_id(body: bytes) -> int | None:
     if type(part_id) is not int or not 0 <= part_id <= U32_MASK:
         raise _Refused(HTTPStatus.BAD_REQUEST, _error(f"part_id is a number from 0 to {U32_MASK}"))
     return part_id
-
-
-def _nobody(request: Request) -> None:
-    pass
 
 
 def _error(text: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from edge.frame import Frame, Inspection
 from edge.picture.image_health import health_of
 from edge.picture.preprocess import resize
 from edge.picture.view import view_of
-from edge.recipe import Recipe, check_size
+from edge.recipe import Recipe, other_size
 from edge.verdict import Reason
 
 JOIN_S = 5.0  # a slow engine finishes its picture; a program that ends under its threads would be aborted
@@ -103,7 +103,8 @@ class InferenceWorker:
         """One frame through the model; every fault becomes a reason."""
         try:
             begun = time.monotonic_ns()
-            check_size(self._recipe, frame.pixels.shape)
+            if unfit := other_size(self._recipe, frame.pixels.shape):
+                raise unfit
             shown, lost = self._view.shown_anyway(frame.pixels)
             if self._health is not None and (fault := self._health.fault(shown)):
                 reason, self.last_error = fault
